@@ -131,7 +131,7 @@ func (c *copier) tell(stage CopyStage, bytes int64) {
 
 // fill reads the source into the target.
 func (c *copier) fill(ctx context.Context) error {
-	c.data = make([]byte, 0, cmp.Or(max(c.BatchBytes, 0), 4<<20))
+	c.data = make([]byte, 0, min(cmp.Or(max(c.BatchBytes, 0), defaultBatch), BatchBytes(c.to)))
 	for chunk, err := range Scan(ctx, c.from) {
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", c.From, err)
@@ -161,7 +161,6 @@ func (c *copier) take(key string, data []byte) (rest []byte) {
 	const (
 		maxEntries = 4096
 		maxPiece   = 1 << 20
-		entryCost  = 24 // bytes that a store notes of an entry, beside its key and value
 	)
 	last := len(c.entries) - 1
 	if last < 0 || c.entries[last].Key != key || len(c.data)-c.start >= maxPiece {

@@ -88,7 +88,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"frame":                 nil,
 		"internal/adminhttp":    nil,
 		"internal/certfiles":    nil,
-		"internal/guesses":      nil,
+		"internal/ratelimit":    {"golang.org/x/time"},
 		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 		"internal/filedir/boot": nil,
 		"internal/ledger":       {"github.com/zeebo/xxh3"},

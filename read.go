@@ -9,6 +9,8 @@ import (
 	"io"
 	"iter"
 	"math/bits"
+
+	"github.com/go-partd/partd/internal/ledger"
 )
 
 // Abilities beyond the methods of [Partd] are interfaces that a store may have, each
@@ -287,6 +289,10 @@ func statByKeys(ctx context.Context, store Partd) (Stats, error) {
 type Checked struct {
 	Records  int64 // all that was ever appended or set
 	Segments int64 // parts of the store that are complete
+
+	// Sum is the sum modulo 2^128 of xxh3-128 of (uvarint length of the key, key, value)
+	// of all records, whatever their order. nil: the store has none to give.
+	Sum *ledger.Sum128
 }
 
 // Checker is a store that can compare what it holds with its checksums.

@@ -61,7 +61,7 @@ func TestNumPyRefuses(t *testing.T) {
 		{"another kind", "ints", "holds <i8, and not float64, which is <f8", reader(t, floats), true},
 		{"objects", "ints", "holds <i8, and not string, which is |O", reader(t, texts), true},
 		{"not whole", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
-		{"no dtype", "none", `"no dtype" is no dtype`, reader(t, ints), true},
+		{"no dtype", "none", `"no dtype" is not a dtype`, reader(t, ints), true},
 		{"an empty dtype", "empty", "no key .dtype that says", reader(t, ints), true},
 		{"records", "records", "records, which are not read", reader(t, ints), true},
 		{"none", "bare", "no key .dtype that says", reader(t, ints), true},

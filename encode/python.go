@@ -37,7 +37,7 @@ type (
 // Values come back with the types that they had, tuples as PyTuple.
 //
 // Nothing is executed: a pickle with a class, a function, or anything else that
-// is no plain value is an error that names it. A container that is used twice in
+// is not a plain value is an error that names it. A container that is used twice in
 // a list is one in Go, too: who changes it, changes both.
 func Pickle() ValueCodec[[]any] {
 	return ValueCodec[[]any]{

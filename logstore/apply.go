@@ -9,6 +9,7 @@ import (
 
 var (
 	_ partd.Applier      = (*Store)(nil)
+	_ partd.Batcher      = (*Store)(nil)
 	_ partd.SessionGuard = (*Store)(nil)
 )
 

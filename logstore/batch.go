@@ -216,6 +216,10 @@ func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	return n
 }
 
+// BatchBytes is half of what makes segments of its own: thousands of small ones take
+// many times the work to merge.
+func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
+
 // takeBatch waits for one of the few batches.
 func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	select {

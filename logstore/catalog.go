@@ -33,7 +33,7 @@ func (c *catalog) edit(change func(m *manifest)) error {
 }
 
 // write replaces the manifest. mu is held. If it
-// fails, the old one is unharmed, unless the error is unclear: then either may be
+// fails, the old one is unharmed, unless the error is maybeApplied: then either may be
 // in place.
 func (c *catalog) write(m manifest) error {
 	err := c.replace(m, c.durable.Load())
@@ -68,12 +68,12 @@ func (c *catalog) replace(m manifest, sync bool) error {
 		return err
 	}
 	if err := c.fs.Rename(tmp, c.path(manifestName)); err != nil {
-		return unclear{c.poison(err)}
+		return maybeApplied{c.poison(err)}
 	}
 	c.man = m
 	if sync {
 		if err := c.syncAlone(c.syncDir); err != nil {
-			return unclear{err}
+			return maybeApplied{err}
 		}
 	}
 	return nil

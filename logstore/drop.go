@@ -131,7 +131,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 // the new write-ahead file in place, since that says that the one before ended.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
 	err := s.catalog.edit(func(m *manifest) { m.empty(wal.epoch, s.seq, sessions) })
-	if u := (unclear{}); err == nil || errors.As(err, &u) {
+	if u := (maybeApplied{}); err == nil || errors.As(err, &u) {
 		return outcome(err)
 	}
 	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {

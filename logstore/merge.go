@@ -222,7 +222,7 @@ func (j *mergeJob) run() error {
 	}
 	if err != nil {
 		// The manifest may name the new files, if nobody knows its outcome.
-		u := unclear{}
+		u := maybeApplied{}
 		err = errors.Join(err, j.undo(!errors.As(err, &u)))
 	}
 	s := j.s

@@ -23,7 +23,7 @@ type Store struct {
 
 	format    segment.Format
 	blobBytes int   // a value of this length or more is a blob
-	maxBatch  int   // bytes of a record
+	maxBatch  int   // bytes of a record; more makes segments of its own
 	readBytes int64 // what a Scan may load at once
 	batches   chan *batch
 
@@ -90,17 +90,17 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
 }
 
-// unclear is the error of a write that may have taken effect. Whether that makes
+// maybeApplied is the error of a write that may have taken effect. Whether that makes
 // the outcome of an operation unknown depends on what was written: see outcome.
-type unclear struct{ error }
+type maybeApplied struct{ error }
 
-func (u unclear) Unwrap() error { return u.error }
+func (u maybeApplied) Unwrap() error { return u.error }
 
 // outcome returns the error of an operation whose last step, which makes it
 // count, failed with err. Errors of steps before are returned as they are: the
 // operation did not take effect, whatever else is unclear.
 func outcome(err error) error {
-	if u := (unclear{}); errors.As(err, &u) {
+	if u := (maybeApplied{}); errors.As(err, &u) {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
 	}
 	return err

@@ -97,7 +97,7 @@ func (l *wal) syncTo(seq uint64, sync func() error) error {
 			continue
 		}
 		if err := l.poisoned(); err != nil {
-			return unclear{err}
+			return maybeApplied{err}
 		}
 		l.syncing = true
 		l.mu.Unlock()
@@ -106,7 +106,7 @@ func (l *wal) syncTo(seq uint64, sync func() error) error {
 		l.syncing = false
 		l.cond.Broadcast()
 		if err != nil {
-			return unclear{err}
+			return maybeApplied{err}
 		}
 	}
 	return nil

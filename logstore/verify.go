@@ -49,7 +49,7 @@ func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 // Check implements [partd.Checker] by Verify.
 func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 	found, err := s.Verify(ctx)
-	return partd.Checked{Records: found.Pieces, Segments: int64(s.Segments())}, err
+	return partd.Checked{Records: found.Pieces, Segments: int64(s.Segments()), Sum: &found.Sum}, err
 }
 
 // Segments returns how many segments the store has, each of which was a full

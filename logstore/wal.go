@@ -135,7 +135,7 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 		// What was written of it must never be replayed.
 		head := rec[:len(rec)-len(b.entries())]
 		if undoErr := w.log.unwrite(w.f, head, w.end); undoErr != nil {
-			return unclear{errors.Join(w.log.poison(err), undoErr)}
+			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
 		}
 		w.log.punch(w.f, w.end, w.size-w.end)
 		return err

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	minTable = 144 << 10 // has room for the largest entry
-	maxTable = 1 << 30   // offsets have 32 bits, and S3 takes 5 GB by one request
+	minTable       = 144 << 10 // has room for the largest entry
+	tablesInMemory = 10        // with what is encoded and uploaded, half of the memory
+	maxTable       = 1 << 30   // offsets have 32 bits, and S3 takes 5 GB by one request
 	// maxFooters is how many bytes of footers, about, a record of the log may have.
 	maxFooters = 4 << 20
 )

@@ -6,13 +6,14 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
 )
 
 // Check reads the log and all segments that count, and compares every checksum and
 // every ledger; see [partd.Checker].
 func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
-	var found partd.Checked
+	found := partd.Checked{Sum: new(ledger.Sum128)}
 	if _, err := s.current(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
 		return found, &partd.Error{Op: "verify", Err: err}
 	}
@@ -32,6 +33,7 @@ func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 		errs = append(errs, err)
 		found.Segments++
 		found.Records += g.ledger.Pieces
+		found.Sum.Add(g.ledger.Sum)
 	}
 	return found, errors.Join(errs...)
 }

@@ -2,30 +2,21 @@ package objstore
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"iter"
 	"sync/atomic"
+
+	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
 // Requests are how many requests of each kind were made.
-type Requests struct{ Put, Get, List, Delete int64 }
+type Requests = plan.Requests
 
-// Prices are what requests cost, in dollars per thousand, and data, in dollars per GB
-// (10^9 bytes) and month. Deleting is free.
-type Prices struct{ Put, Get, List, StorageMonth float64 }
+// Prices are what requests and data cost.
+type Prices = plan.Prices
 
 // S3Prices returns the list prices of S3 Standard in us-east-1.
-func S3Prices() Prices { return Prices{Put: 0.005, Get: 0.0004, List: 0.005, StorageMonth: 0.023} }
-
-// Dollars is what the requests cost.
-func (r Requests) Dollars(p Prices) float64 {
-	return (float64(r.Put)*p.Put + float64(r.Get)*p.Get + float64(r.List)*p.List) / 1000
-}
-
-func (r Requests) String() string {
-	return fmt.Sprintf("%d PUT, %d GET, %d LIST, %d DELETE: $%.6f at S3's list prices", r.Put, r.Get, r.List, r.Delete, r.Dollars(S3Prices()))
-}
+func S3Prices() Prices { return plan.S3Prices() }
 
 // Counter is a bucket that counts the requests made of another.
 type Counter struct {
@@ -43,7 +34,7 @@ func (c *Counter) String() string { return place(c.Bucket, "") }
 
 // Requests returns how many there were.
 func (c *Counter) Requests() Requests {
-	return Requests{c.put.Load(), c.get.Load(), c.list.Load(), c.deletes.Load()}
+	return Requests{Put: c.put.Load(), Get: c.get.Load(), List: c.list.Load(), Delete: c.deletes.Load()}
 }
 
 // Create counts a PUT.

@@ -38,7 +38,7 @@ func (d *Directory) String() string { return d.root }
 // path returns the file of an object, whose name must stay below the root.
 func (d *Directory) path(name string) (string, error) {
 	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), temporary) {
-		return "", fmt.Errorf("object %q: %w: it is no name for a file", name, ErrRefused)
+		return "", fmt.Errorf("object %q: %w: it is not a valid file name", name, ErrRefused)
 	}
 	return filepath.Join(d.root, filepath.FromSlash(name)), nil
 }

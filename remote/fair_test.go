@@ -204,7 +204,7 @@ func TestWaitsForMemory(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := newConn(s, theirs, 1)
 		go io.Copy(io.Discard, ours)
-		other := s.ledger.open(s.ledger.enter("other"), time.Minute, func() {})
+		other := s.quotas.open(s.quotas.enter("other"), time.Minute, func() {})
 		other.force(s.opts.Memory)
 		done := make(chan error, 1)
 		go func() { done <- ask(c) }()
@@ -212,9 +212,9 @@ func TestWaitsForMemory(t *testing.T) {
 			if len(done) > 0 {
 				t.Fatalf("%s: it waits for nothing", name)
 			}
-			s.ledger.mu.Lock()
+			s.quotas.mu.Lock()
 			waiting = c.account.waiting
-			s.ledger.mu.Unlock()
+			s.quotas.mu.Unlock()
 			runtime.Gosched()
 		}
 		if !c.worked.Load() || name != "get" && c.account.working.Load() == 0 {
@@ -274,9 +274,9 @@ func TestHandleShares(t *testing.T) {
 
 // openHandles is how many readers and listings are open.
 func (s *Server) openHandles() int64 {
-	s.ledger.mu.Lock()
-	defer s.ledger.mu.Unlock()
-	return s.ledger.used[openHandles]
+	s.quotas.mu.Lock()
+	defer s.quotas.mu.Unlock()
+	return s.quotas.used[openHandles]
 }
 
 // scanFiles is how many files a Scan of a File has open at a time.
@@ -369,11 +369,11 @@ func TestUsersAreSharers(t *testing.T) {
 	go s.Serve(t.Context(), l)
 	c := dial(t, URL(l.Addr()), nil)
 	must(t, c.plain(t.Context(), opPing))
-	s.ledger.mu.Lock()
+	s.quotas.mu.Lock()
 	user := fmt.Sprint("user ", os.Getuid())
-	if runtime.GOOS == "linux" && s.ledger.shares[user] == nil {
+	if runtime.GOOS == "linux" && s.quotas.tenants[user] == nil {
 		t.Errorf("there is no %s", user)
 	}
-	s.ledger.mu.Unlock()
+	s.quotas.mu.Unlock()
 	must(t, errors.Join(c.Close(), s.Shutdown(t.Context())))
 }

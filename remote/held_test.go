@@ -45,7 +45,7 @@ func TestHaltedUpload(t *testing.T) {
 
 // TestForgottenPops does no pop twice whose session was forgotten in between.
 func TestForgottenPops(t *testing.T) {
-	l := ledger{shares: map[string]*share{}, limit: [resources]int64{popped: 1 << 20}}
+	l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
 	p.init(&l, &lostPops{})
 	own := l.enter("peer")
@@ -72,8 +72,8 @@ func TestForgottenPops(t *testing.T) {
 		t.Errorf("a pop of a new session: %v", err)
 	}
 	p.close()
-	if p.kept != 0 || l.used[popped] != 0 {
-		t.Errorf("%d and %d bytes were not given back", p.kept, l.used[popped])
+	if p.kept != 0 || l.used[popBytes] != 0 {
+		t.Errorf("%d and %d bytes were not given back", p.kept, l.used[popBytes])
 	}
 }
 
@@ -209,6 +209,6 @@ func TestAbortedRequests(t *testing.T) {
 			t.Errorf("%s: %d bytes of an answer, %v", what, n, err)
 		}
 		c.account.close()
-		s.ledger.leave(c.share)
+		s.quotas.leave(c.tenant)
 	}
 }

@@ -16,14 +16,14 @@ import (
 
 // memoryUsed is what all connections hold.
 func (s *Server) memoryUsed() int64 {
-	s.ledger.mu.Lock()
-	defer s.ledger.mu.Unlock()
-	return s.ledger.used[memory]
+	s.quotas.mu.Lock()
+	defer s.quotas.mu.Unlock()
+	return s.quotas.used[memory]
 }
 
 // takeAll takes all memory of a server, until what it returns is called.
 func takeAll(t *testing.T, s *Server) (giveBack func()) {
-	a := s.ledger.open(s.ledger.enter("another"), time.Minute, func() {})
+	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
 	must(t, a.take(t.Context(), s.opts.Memory, finish))
 	return func() { a.give(s.opts.Memory) }
 }

@@ -62,7 +62,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 // result was; other sessions there are sure of theirs.
 func TestPopKeptTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := ledger{shares: map[string]*share{}, limit: [resources]int64{popped: 1 << 20}}
+		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 		own, lost := l.enter("peer"), &lostPops{}
 		var before, after retainedPops
 		before.init(&l, lost)

@@ -38,7 +38,7 @@ func TestStuckReaders(t *testing.T) {
 // another waits for that, though the system took some MiB for it before.
 func TestStoppedHolderMakesRoom(t *testing.T) {
 	for name, patience := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
-		l := newLedger(16 << 20)
+		l := newQuotas(16 << 20)
 		evicted := make(chan struct{})
 		var holder *account
 		holder = l.open(l.enter("holder"), time.Minute, func() {
@@ -63,7 +63,7 @@ func TestStoppedHolderMakesRoom(t *testing.T) {
 // TestTakingHolderStays lets a connection be that takes what it is sent, if slowly, while
 // another of its peer waits.
 func TestTakingHolderStays(t *testing.T) {
-	l := newLedger(16 << 20)
+	l := newQuotas(16 << 20)
 	s := l.enter("peer")
 	holder := l.open(s, time.Minute, func() { t.Error("it was evicted") })
 	must(t, holder.take(t.Context(), 12<<20, admission))

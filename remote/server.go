@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/guesses"
+	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
@@ -24,11 +24,11 @@ type Server struct {
 	opts     ServerOptions
 	instance uint64        // of this server's life
 	partTime time.Duration // that a part may take beside the time to stall
-	ledger   ledger
+	quotas   quotas
 	handles  handleTable
 	many     atomic.Bool // there are so many connections that they take turns
-	checking places      // of who has everything read, to compare checksums
-	guesses  guesses.Guesses
+	checking semaphore   // of who has everything read, to compare checksums
+	logins   ratelimit.Logins
 	meters   meters
 
 	// base is what changes run under: a client that leaves does not cut one
@@ -39,7 +39,7 @@ type Server struct {
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu         sync.Mutex // taken before the ledger's
+	mu         sync.Mutex // taken before the quotas'
 	closing    bool
 	done       chan struct{} // closed when Shutdown begins
 	listeners  map[net.Listener]struct{}
@@ -63,13 +63,13 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		checking: make(places, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
+		checking: make(semaphore, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
-	s.ledger.init(&o)
+	s.quotas.init(&o)
 	s.spaces.named = map[string]*space{}
-	s.handles = handleTable{ledger: &s.ledger, patience: o.StallTimeout}
-	s.ledger.queue.reap = s.handles.reap
+	s.handles = handleTable{quotas: &s.quotas, patience: o.StallTimeout}
+	s.quotas.queue.reap = s.handles.reap
 	if o.Namespaces != nil {
 		o.Namespaces.WhenFull(s.handles.endIdle)
 	}

@@ -138,7 +138,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 		return fmt.Errorf("this server knows no users, and was sent a credential: %w", errors.ErrUnsupported)
 	case a != nil && !trusted:
 		isGuess := credential != "" || certificate == nil
-		if isGuess && !c.server.guesses.MayTry(c.share.name, credential) {
+		if isGuess && !c.server.logins.MayTry(c.tenant.name, credential) {
 			c.server.meters.wrong.Add(1)
 			c.server.opts.Logger.Warn("a credential was not looked at: too many wrong ones came from there", "peer", peerName(c.nc))
 			return fmt.Errorf("%w (wrong credentials came from this address)", ErrBusy)
@@ -150,7 +150,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 		if err != nil {
 			return c.wrongCredential(namespace, err)
 		}
-		c.server.guesses.Right(credential)
+		c.server.logins.Right(credential)
 	}
 	if c.listener.Namespace != "" && namespace != c.listener.Namespace {
 		return c.wrongCredential(namespace, fmt.Errorf("the address is for the namespace %s alone", c.listener.Namespace))
@@ -171,7 +171,7 @@ const guessPause = 250 * time.Millisecond
 
 func (c *conn) wrongCredential(namespace string, cause error) error {
 	c.server.meters.wrong.Add(1)
-	c.server.guesses.Wrong(c.share.name)
+	c.server.logins.Wrong(c.tenant.name)
 	c.server.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", cut(namespace), "peer", peerName(c.nc), "reason", cause)
 	select {
 	case <-time.After(guessPause):

@@ -14,13 +14,13 @@ const takeTurns = 32
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	c.listener = o
-	from := s.ledger.heaviest(connections, c.share, 1)
+	from := s.quotas.heaviest(connections, c.tenant, 1)
 	s.mu.Lock()
 	var victim *conn
 	full := len(s.conns) >= s.opts.MaxConnections
 	switch {
 	case full:
-		victim = s.leastUseful(from, from == c.share)
+		victim = s.leastUseful(from, from == c.tenant)
 	case len(s.greeting) >= max(4, s.opts.MaxConnections/4):
 		victim = s.oldestGreeting()
 	}
@@ -37,7 +37,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	}
 	s.meters.accepted.Add(1)
 	s.conns[c] = struct{}{}
-	s.ledger.add(c.share, connections, 1)
+	s.quotas.add(c.tenant, connections, 1)
 	s.many.Store(len(s.conns) > takeTurns)
 	s.greeting = append(s.greeting, c)
 	s.running.Add(1)
@@ -56,12 +56,12 @@ func (c *conn) discard() {
 	c.cancel()
 	hangUp(c.nc) // nothing was sent
 	c.account.close()
-	c.server.ledger.leave(c.share)
+	c.server.quotas.leave(c.tenant)
 }
 
 // makeRoom ends a connection where descriptors have run out.
 func (s *Server) makeRoom() {
-	from := s.ledger.heaviest(connections, new(share), 1)
+	from := s.quotas.heaviest(connections, new(tenant), 1)
 	s.mu.Lock()
 	victim := s.leastUseful(from, false)
 	if victim != nil {
@@ -76,11 +76,11 @@ func (s *Server) makeRoom() {
 // leastUseful returns the connection of a peer that is missed least: those that
 // never worked before others, then the one idle for longest. Among its own a
 // peer's connection makes room only if it is idle for a while. mu is held.
-func (s *Server) leastUseful(from *share, own bool) *conn {
+func (s *Server) leastUseful(from *tenant, own bool) *conn {
 	now := time.Now().UnixNano()
 	var least *conn
 	for c := range s.conns {
-		if c.share != from {
+		if c.tenant != from {
 			continue
 		}
 		idle, worked := time.Duration(now-c.lastUsed.Load()), c.worked.Load()
@@ -99,11 +99,11 @@ func (s *Server) leastUseful(from *share, own bool) *conn {
 }
 
 // endHolder ends the connection of a peer that has most sessions open.
-func (s *Server) endHolder(from *share) {
+func (s *Server) endHolder(from *tenant) {
 	s.mu.Lock()
 	var most *conn
 	for c := range s.conns {
-		if c.share == from && (most == nil || c.sessions.Load() > most.sessions.Load()) {
+		if c.tenant == from && (most == nil || c.sessions.Load() > most.sessions.Load()) {
 			most = c
 		}
 	}
@@ -116,14 +116,14 @@ func (s *Server) endHolder(from *share) {
 // oldestGreeting returns the oldest connection in its handshake, of the peer that
 // has most of those. mu is held.
 func (s *Server) oldestGreeting() *conn {
-	counts := map[*share]int{}
-	var most *share
+	counts := map[*tenant]int{}
+	var most *tenant
 	for _, c := range s.greeting {
-		if counts[c.share]++; most == nil || counts[c.share] > counts[most] {
-			most = c.share
+		if counts[c.tenant]++; most == nil || counts[c.tenant] > counts[most] {
+			most = c.tenant
 		}
 	}
-	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.share == most })]
+	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.tenant == most })]
 }
 
 // greeted takes a connection from those in their handshake.
@@ -147,7 +147,7 @@ func (s *Server) forgetLocked(c *conn) {
 	s.removeGreeting(c)
 	if _, is := s.conns[c]; is {
 		delete(s.conns, c)
-		s.ledger.add(c.share, connections, -1)
+		s.quotas.add(c.tenant, connections, -1)
 		s.many.Store(len(s.conns) > takeTurns)
 	}
 }

@@ -15,7 +15,7 @@ type answer struct {
 }
 
 func (c *conn) newAnswer() *answer {
-	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.ledger.page(c.page)}
+	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.quotas.page(c.page)}
 	if cap(a.buf) > free {
 		// It may wait long before it needs as much.
 		if c.Crowded() {
@@ -66,10 +66,10 @@ func (a *allowance) hold(bytes int64) error {
 	d := finish
 	if a.most > 0 && a.held == 0 { // it holds up nobody yet
 		d = admission
-		if err := a.account.asking.enter(a.ctx); err != nil {
+		if err := a.account.asking.acquire(a.ctx); err != nil {
 			return err
 		}
-		defer a.account.asking.leave()
+		defer a.account.asking.release()
 	}
 	bytes = max(bytes, a.most)
 	if err := a.account.take(a.ctx, bytes-a.held, d); err != nil {

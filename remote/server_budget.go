@@ -28,17 +28,17 @@ const (
 
 // account is what a connection holds.
 type account struct {
-	ledger   *ledger
-	share    *share
+	quotas   *quotas
+	tenant   *tenant
 	patience time.Duration
 	evict    func()       // ends the connection
-	received func() int64 // bytes that have arrived, guarded by the ledger's mu
+	received func() int64 // bytes that have arrived, guarded by the quotas' mu
 	sent     atomic.Int64 // bytes that the peer has taken
 	working  atomic.Int32 // changes being applied, which cannot be hurried
 
-	asking places // of the answer that waits for its memory: one at a time in the queue
+	asking semaphore // of the answer that waits for its memory: one at a time in the queue
 
-	// Guarded by the ledger's mu.
+	// Guarded by the quotas' mu.
 	held    int64
 	message int64 // of that, for a message or upload: it stays until the request is answered
 	moved   int64 // bytes that had moved when it was last seen to move, or got memory
@@ -61,12 +61,12 @@ const (
 )
 
 // reserve is what only those get who finish.
-func (l *ledger) reserve() int64 { return l.limit[memory] / 8 }
+func (l *quotas) reserve() int64 { return l.limit[memory] / 8 }
 
 func (a *account) progress() int64 { return a.received() + a.sent.Load() }
 
-func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
-	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(places, 1)}
+func (l *quotas) open(s *tenant, patience time.Duration, evict func()) *account {
+	a := &account{quotas: l, tenant: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(semaphore, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue.accounts[a] = struct{}{}
@@ -75,23 +75,23 @@ func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
 
 // receive tells how much has arrived from now on.
 func (a *account) receive(bytes func() int64) {
-	a.ledger.mu.Lock()
-	defer a.ledger.mu.Unlock()
+	a.quotas.mu.Lock()
+	defer a.quotas.mu.Unlock()
 	a.received = bytes
 }
 
 // close ends an account, which has given everything back.
 func (a *account) close() {
-	a.ledger.mu.Lock()
-	defer a.ledger.mu.Unlock()
-	delete(a.ledger.queue.accounts, a)
+	a.quotas.mu.Lock()
+	defer a.quotas.mu.Unlock()
+	delete(a.quotas.queue.accounts, a)
 }
 
 // take takes memory, and waits for it: in the order of arrival, but the peer that
 // has least goes first. It waits as long as others get theirs, and no longer than
 // patience when nobody does.
 func (a *account) take(ctx context.Context, bytes int64, d demand) error {
-	l := a.ledger
+	l := a.quotas
 	most := l.limit[memory]
 	if d != finish {
 		most -= l.reserve()
@@ -139,7 +139,7 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 }
 
 // grow notes that an account grows. mu is held.
-func (l *ledger) grow(a *account) {
+func (l *quotas) grow(a *account) {
 	switch {
 	case l.queue.elder == nil:
 		l.queue.elder = a
@@ -153,7 +153,7 @@ func (l *ledger) grow(a *account) {
 }
 
 // charge changes what an account holds. mu is held.
-func (l *ledger) charge(a *account, bytes int64) {
+func (l *quotas) charge(a *account, bytes int64) {
 	if bytes > 0 { // what it did before it got them, as waiting, does not count
 		a.moved, a.still = a.progress(), 0
 	}
@@ -169,22 +169,22 @@ func (l *ledger) charge(a *account, bytes int64) {
 			l.queue.grown -= a.held
 		}
 	}
-	l.addLocked(a.share, memory, bytes)
+	l.addLocked(a.tenant, memory, bytes)
 }
 
 // force takes memory that is in use already.
 func (a *account) force(bytes int64) {
-	a.ledger.mu.Lock()
-	defer a.ledger.mu.Unlock()
-	a.ledger.charge(a, bytes)
+	a.quotas.mu.Lock()
+	defer a.quotas.mu.Unlock()
+	a.quotas.charge(a, bytes)
 }
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
 // wait notes that the peer is not to blame that nothing moves, or no longer.
 func (a *account) wait(n int) {
-	a.ledger.mu.Lock()
-	defer a.ledger.mu.Unlock()
+	a.quotas.mu.Lock()
+	defer a.quotas.mu.Unlock()
 	a.waiting += n
 }
 
@@ -193,18 +193,18 @@ func (a *account) wait(n int) {
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
 	if err == nil {
-		a.ledger.mu.Lock()
-		defer a.ledger.mu.Unlock()
+		a.quotas.mu.Lock()
+		defer a.quotas.mu.Unlock()
 		a.message += bytes
 	}
 	return err
 }
 
 func (a *account) giveMessage(bytes int64) {
-	a.ledger.mu.Lock()
-	defer a.ledger.mu.Unlock()
+	a.quotas.mu.Lock()
+	defer a.quotas.mu.Unlock()
 	a.message -= bytes
-	a.ledger.charge(a, -bytes)
+	a.quotas.charge(a, -bytes)
 }
 
 // look notes whether enough has moved. What did long ago says nothing: the system may
@@ -231,4 +231,4 @@ func (c *conn) Take(bytes int64, whole bool) error {
 func (c *conn) Give(bytes int64) { c.account.giveMessage(bytes) }
 
 // Crowded reports whether what connections keep for their next message must be little.
-func (c *conn) Crowded() bool { return c.server.ledger.crowded() }
+func (c *conn) Crowded() bool { return c.server.quotas.crowded() }

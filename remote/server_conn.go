@@ -30,7 +30,7 @@ type conn struct {
 	namespace string       // that it works on, once that is settled
 	space     *space       // the default one until then
 
-	share    *share       // of its peer
+	tenant   *tenant      // of its peer
 	account  *account     // of the memory it holds
 	lastUsed atomic.Int64 // when a message came, in nanoseconds
 	worked   atomic.Bool  // it has asked for more than a hello
@@ -39,10 +39,10 @@ type conn struct {
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
-	writing sync.Mutex // taken before the ledger's mu
+	writing sync.Mutex // taken before the quotas' mu
 	out     []byte     // what is being written, kept for the next time
 
-	reads    places // of the requests answered beside it
+	reads    semaphore // of the requests answered beside it
 	running  sync.WaitGroup
 	handles  handles
 	upload   upload
@@ -53,12 +53,12 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
-	c := &conn{server: s, nc: nc, id: id, since: time.Now(), page: minPage, space: s.space, reads: make(places, maxReads)}
+	c := &conn{server: s, nc: nc, id: id, since: time.Now(), page: minPage, space: s.space, reads: make(semaphore, maxReads)}
 	c.lastUsed.Store(c.since.UnixNano())
 	c.ctx, c.cancel = context.WithCancel(s.base)
-	c.share = s.ledger.enter(peerOf(nc))
-	c.account = s.ledger.open(c.share, s.opts.StallTimeout, c.evict)
-	c.handles.init(&s.handles, c.share)
+	c.tenant = s.quotas.enter(peerOf(nc))
+	c.account = s.quotas.open(c.tenant, s.opts.StallTimeout, c.evict)
+	c.handles.init(&s.handles, c.tenant)
 	c.handles.space = s.space
 	return c
 }
@@ -103,7 +103,7 @@ func (c *conn) run() {
 	c.space.sessions.leave(c)
 	c.server.leaveSpace(c.space)
 	c.account.close()
-	c.server.ledger.leave(c.share)
+	c.server.quotas.leave(c.tenant)
 	c.log(err)
 }
 
@@ -152,7 +152,7 @@ func (c *conn) serve() error {
 		}
 		c.lastUsed.Store(time.Now().UnixNano())
 		if c.server.many.Load() {
-			c.share.queueUp()
+			c.tenant.takeTurn()
 		}
 		if isRequest(frames[0]) {
 			err = c.request(frames)

@@ -16,7 +16,7 @@ import (
 // handleTable has the readers and listings that are open on all connections, so
 // that they can be limited together, and closed for others.
 type handleTable struct {
-	ledger *ledger
+	quotas *quotas
 
 	patience time.Duration
 	evicted  atomic.Int64
@@ -32,7 +32,7 @@ const handlePoll = 50 * time.Millisecond // while all are in use
 // place, or with the connection.
 type handles struct {
 	table  *handleTable
-	share  *share
+	tenant *tenant
 	space  *space
 	mu     sync.Mutex // taken after that of a handle
 	open   map[uint64]*handle
@@ -56,8 +56,8 @@ type handle struct {
 	timer *time.Timer
 }
 
-func (h *handles) init(t *handleTable, s *share) {
-	h.table, h.share, h.open = t, s, map[uint64]*handle{}
+func (h *handles) init(t *handleTable, s *tenant) {
+	h.table, h.tenant, h.open = t, s, map[uint64]*handle{}
 }
 
 // add opens a handle, of which the first page was answered.
@@ -91,7 +91,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 // admit makes room for a handle among those of all connections. Where all are in
 // use it waits for one that comes to its end.
 func (t *handleTable) admit(ctx context.Context, n *handle) error {
-	l, s := t.ledger, n.of.share
+	l, s := t.quotas, n.of.tenant
 	for begin := time.Now(); ; {
 		full, ok := l.tryHandle(s, n.bytes)
 		if ok {
@@ -118,7 +118,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 
 // leastUsed returns the handle of a peer that was not used for longest, nil for
 // any peer. Of its own a peer loses none that it read from a moment ago.
-func (t *handleTable) leastUsed(from, own *share) *handle {
+func (t *handleTable) leastUsed(from, own *tenant) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
@@ -127,7 +127,7 @@ func (t *handleTable) leastUsed(from, own *share) *handle {
 		if from == own && idle < slowAfter && idle > 0 {
 			return nil // and those behind it were used later
 		}
-		if (from == nil || n.of.share == from) && idle > 0 {
+		if (from == nil || n.of.tenant == from) && idle > 0 {
 			return n
 		}
 	}
@@ -251,7 +251,7 @@ func (n *handle) end() error {
 		n.timer.Stop()
 	}
 	n.of.table.use(n, false, 0)
-	n.of.table.ledger.dropHandle(n.of.share, n.bytes)
+	n.of.table.quotas.dropHandle(n.of.tenant, n.bytes)
 	return n.close()
 }
 
@@ -310,5 +310,5 @@ func (h *handles) cost(listing bool) int64 {
 	if listing {
 		reader = all
 	}
-	return min(reader, h.table.ledger.limit[handleBytes])
+	return min(reader, h.table.quotas.limit[handleBytes])
 }

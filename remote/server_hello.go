@@ -73,11 +73,11 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 		if id != 0 {
 			return c.enter(id, token)
 		}
-		if err := c.share.turns.enter(c.ctx); err != nil {
+		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err
 		}
 		x, token, err := c.space.sessions.issue(c.server.base, c)
-		c.share.turns.leave()
+		c.tenant.turns.release()
 		if err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("it is a file that is no socket")
+		return errors.New("the file is not a socket")
 	}
 	c, err := net.DialTimeout("unix", path, 2*time.Second)
 	if err == nil {

@@ -9,12 +9,12 @@ import (
 // queue is who waits for memory.
 type queue struct {
 	waiting int
-	arrived uint64              // counts those who came
-	shares  map[*share]struct{} // that wait
-	elder   *account            // of those that grow, nil if none does
-	grown   int64               // what the others that grow hold
-	granted time.Time           // when memory was given last
-	ticking bool                // a timer is set
+	arrived uint64               // counts those who came
+	tenants map[*tenant]struct{} // that wait
+	elder   *account             // of those that grow, nil if none does
+	grown   int64                // what the others that grow hold
+	granted time.Time            // when memory was given last
+	ticking bool                 // a timer is set
 
 	accounts map[*account]struct{}
 	reap     func() // closes readers that nobody reads
@@ -32,18 +32,18 @@ type waiter struct {
 }
 
 // giveUp ends waiting. mu is held.
-func (l *ledger) giveUp(w *waiter) {
+func (l *quotas) giveUp(w *waiter) {
 	w.err = fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
 	l.dequeue(w)
 }
 
-func (l *ledger) enqueue(w *waiter) {
-	q, s := &l.queue, w.account.share
+func (l *quotas) enqueue(w *waiter) {
+	q, s := &l.queue, w.account.tenant
 	q.arrived++
 	w.arrival = q.arrived
 	w.place = s.waiting[w.demand].PushBack(w)
 	s.waits++
-	q.shares[s] = struct{}{}
+	q.tenants[s] = struct{}{}
 	q.waiting++
 	w.account.waiting++
 	if w.demand == growth {
@@ -51,11 +51,11 @@ func (l *ledger) enqueue(w *waiter) {
 	}
 }
 
-func (l *ledger) dequeue(w *waiter) {
-	q, s := &l.queue, w.account.share
+func (l *quotas) dequeue(w *waiter) {
+	q, s := &l.queue, w.account.tenant
 	s.waiting[w.demand].Remove(w.place)
 	if s.waits--; s.waits == 0 {
-		delete(q.shares, s)
+		delete(q.tenants, s)
 	}
 	q.waiting--
 	w.account.waiting--
@@ -67,14 +67,14 @@ func (l *ledger) dequeue(w *waiter) {
 
 // tick looks after those who wait: it ends waiting that is in vain, and lets
 // others make room. Of each peer it looks at the one whose turn is next.
-func (l *ledger) tick() {
+func (l *quotas) tick() {
 	var victims []*account
 	l.mu.Lock()
 	q := &l.queue
 	for a := range q.accounts {
 		a.look()
 	}
-	for s := range q.shares {
+	for s := range q.tenants {
 		for d := range demands {
 			for e := s.waiting[d].Front(); e != nil; {
 				w := e.Value.(*waiter)
@@ -88,17 +88,17 @@ func (l *ledger) tick() {
 	}
 	l.grant()
 	waiting := q.waiting > 0
-	for s := range q.shares {
+	for s := range q.tenants {
 		if w := l.next(s); w != nil && time.Since(w.since) > relieveAfter {
 			need := w.bytes
 			for e, i := s.waiting[admission].Front(), 0; e != nil && i < relieveMost; e, i = e.Next(), i+1 {
 				need += e.Value.(*waiter).bytes // those behind it need not wait as long
-				victims = append(victims, l.relieve(w, need))
+				victims = append(victims, l.pickVictim(w, need))
 			}
-			victims = append(victims, l.relieve(w, need))
+			victims = append(victims, l.pickVictim(w, need))
 		}
 		if e := s.waiting[growth].Front(); e != nil && !l.mayGrow(e.Value.(*waiter)) {
-			victims = append(victims, l.relieveElder(e.Value.(*waiter)))
+			victims = append(victims, l.evictElder(e.Value.(*waiter)))
 		}
 	}
 	if q.ticking = waiting; waiting {
@@ -116,10 +116,10 @@ func (l *ledger) tick() {
 }
 
 // grant gives memory to those who wait, as far as there is some. mu is held.
-func (l *ledger) grant() {
+func (l *quotas) grant() {
 	for {
 		var next *waiter
-		for s := range l.queue.shares {
+		for s := range l.queue.tenants {
 			if w := l.next(s); w != nil && (next == nil || l.before(w, next)) {
 				next = w
 			}
@@ -139,7 +139,7 @@ func (l *ledger) grant() {
 // next returns who of a peer gets memory next: to finish what is there, then the
 // elder, for whose end others may be waiting, then in the order of arrival. mu is
 // held.
-func (l *ledger) next(s *share) *waiter {
+func (l *quotas) next(s *tenant) *waiter {
 	first := func(d demand) *waiter {
 		if e := s.waiting[d].Front(); e != nil {
 			return e.Value.(*waiter)
@@ -149,7 +149,7 @@ func (l *ledger) next(s *share) *waiter {
 	if w := first(finish); w != nil {
 		return w
 	}
-	if e := l.queue.elder; e != nil && e.share == s && e.growth != nil {
+	if e := l.queue.elder; e != nil && e.tenant == s && e.growth != nil {
 		return e.growth
 	}
 	w, g := first(admission), first(growth)
@@ -161,11 +161,11 @@ func (l *ledger) next(s *share) *waiter {
 
 // before tells which peer goes before another: the one that finishes, then the one
 // that has less. mu is held.
-func (l *ledger) before(w, other *waiter) bool {
+func (l *quotas) before(w, other *waiter) bool {
 	if a, b := w.demand == finish, other.demand == finish; a != b {
 		return a
 	}
-	if a, b := w.account.share.used[memory], other.account.share.used[memory]; a != b {
+	if a, b := w.account.tenant.used[memory], other.account.tenant.used[memory]; a != b {
 		return a < b
 	}
 	return w.arrival < other.arrival
@@ -174,23 +174,23 @@ func (l *ledger) before(w, other *waiter) bool {
 // most is how much may be in use with what one who waits gets. A peer of which other
 // connections have much leaves some for those who have less, so that they need not
 // wait until it makes room. mu is held.
-func (l *ledger) most(w *waiter) int64 {
+func (l *quotas) most(w *waiter) int64 {
 	a, most := w.account, l.limit[memory]
 	if w.demand != finish {
 		most -= l.reserve()
 	}
-	if w.demand == admission && a.share.used[memory]-a.held > l.limit[memory]/8 {
+	if w.demand == admission && a.tenant.used[memory]-a.held > l.limit[memory]/8 {
 		most -= l.limit[memory] / 8
 	}
 	return most
 }
 
-func (l *ledger) fits(w *waiter) bool { return l.used[memory]+w.bytes <= l.most(w) }
+func (l *quotas) fits(w *waiter) bool { return l.used[memory]+w.bytes <= l.most(w) }
 
 // mayGrow reports whether the elder can still come to its end: of the memory it may
 // need more than half, an eighth is the reserve, an eighth each may be kept for the
 // next messages and held by those that have just begun. mu is held.
-func (l *ledger) mayGrow(w *waiter) bool {
+func (l *quotas) mayGrow(w *waiter) bool {
 	q := &l.queue
 	if q.elder == nil || q.elder == w.account {
 		return true
@@ -202,11 +202,11 @@ func (l *ledger) mayGrow(w *waiter) bool {
 	return grown <= l.limit[memory]/16
 }
 
-// relieve finds who has to make room for one who waits, so that there is so much:
+// pickVictim finds who has to make room for one who waits, so that there is so much:
 // of the peer that has most, the slowest. Among the connections of one peer only those make room that
 // hardly move; or, where all wait for one another, the last that came. mu is held.
-func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
-	own := w.account.share
+func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
+	own := w.account.tenant
 	from := l.heaviestLocked(memory, own, w.bytes)
 	coming := int64(0)
 	allWait := true
@@ -224,8 +224,8 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 			continue
 		}
 		allWait = allWait && a.waiting > 0
-		if a.share != from || a.working.Load() > 0 || from == own && a.waiting > 0 {
-			if a.share == own && a.waiting > 0 && (last == nil || a.still < last.still) {
+		if a.tenant != from || a.working.Load() > 0 || from == own && a.waiting > 0 {
+			if a.tenant == own && a.waiting > 0 && (last == nil || a.still < last.still) {
 				last = a
 			}
 			continue
@@ -244,15 +244,15 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 	return victim
 }
 
-// relieveElder finds out whether the elder has to make room for one who waits for
+// evictElder finds out whether the elder has to make room for one who waits for
 // its end. mu is held.
-func (l *ledger) relieveElder(w *waiter) *account {
+func (l *quotas) evictElder(w *waiter) *account {
 	e := l.queue.elder
-	own := w.account.share
+	own := w.account.tenant
 	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < relieveAfter {
 		return nil
 	}
-	if slow := e.still > slowLooks; !slow && (e.share == own || l.heaviestLocked(memory, own, w.bytes) != e.share) {
+	if slow := e.still > slowLooks; !slow && (e.tenant == own || l.heaviestLocked(memory, own, w.bytes) != e.tenant) {
 		return nil
 	}
 	e.evicted = true

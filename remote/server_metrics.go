@@ -102,9 +102,9 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 	s.mu.Lock()
 	conns := len(s.conns)
 	s.mu.Unlock()
-	l := &s.ledger
+	l := &s.quotas
 	l.mu.Lock()
-	used, peers := l.used, len(l.shares)
+	used, peers := l.used, len(l.tenants)
 	l.mu.Unlock()
 	for _, one := range []struct {
 		name  string
@@ -128,9 +128,9 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 		{"partd_memory_waits_total", metrics.Counter, "Times that a message or answer waited for memory.", l.waits.Load()},
 		{"partd_readers", metrics.Gauge, "Readers and listings open.", used[openHandles]},
 		{"partd_readers_evicted_total", metrics.Counter, "Readers and listings closed as others needed their place.", s.handles.evicted.Load()},
-		{"partd_sessions", metrics.Gauge, "Sessions known to the server.", used[known]},
+		{"partd_sessions", metrics.Gauge, "Sessions known to the server.", used[knownSessions]},
 		{"partd_sessions_evicted_total", metrics.Counter, "Sessions forgotten as others needed their place.", m.endedSession.Load()},
-		{"partd_popped_bytes", metrics.Gauge, "Results of pops kept until they are taken.", used[popped]},
+		{"partd_popped_bytes", metrics.Gauge, "Results of pops kept until they are taken.", used[popBytes]},
 		{"partd_store_errors_total", metrics.Counter, "Requests that failed as the store could not do them.", m.storeErrors.Load()},
 	} {
 		w.One(one.name, one.kind, one.help, float64(one.value))

@@ -134,7 +134,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 	if err := a.hold(c.handles.cost(true) + free); err != nil {
 		return err
 	}
-	if err := c.share.turns.enter(c.ctx); err != nil {
+	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return err
 	}
 	next, stop := iter.Pull2(seq)
@@ -164,7 +164,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 		return true, nil
 	}
 	more, err := page(a)
-	c.share.turns.leave()
+	c.tenant.turns.release()
 	if !more || err != nil {
 		stop()
 		return err

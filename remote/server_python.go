@@ -119,7 +119,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
-		defer c.share.large.leave()
+		defer c.tenant.large.release()
 	}
 	need := len(args) * keyMemory
 	if command == "append" {

@@ -15,7 +15,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	a := c.newAllowance()
-	w := frameWriter{c: c, page: c.server.ledger.page(defaultPage)}
+	w := frameWriter{c: c, page: c.server.quotas.page(defaultPage)}
 	a.most = min(int64(w.page+w.page/2)+c.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
@@ -82,10 +82,10 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 // length reads to the end, in turn. What is read counts as taken by the peer, which
 // cannot take anything yet.
 func (c *conn) length(r io.Reader) (int64, error) {
-	if err := c.share.turns.enter(c.ctx); err != nil {
+	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err
 	}
-	defer c.share.turns.leave()
+	defer c.tenant.turns.release()
 	return io.Copy(progress{c}, r)
 }
 

@@ -131,13 +131,13 @@ func (c *conn) answerWith(r request, f fill) error {
 // async answers beside the connection's goroutine, which waits where too many
 // requests are being answered. What the request takes is given back then.
 func (c *conn) async(r request, room *allowance, f fill) error {
-	if err := c.reads.enter(c.ctx); err != nil {
+	if err := c.reads.acquire(c.ctx); err != nil {
 		room.release()
 		return err
 	}
 	c.running.Go(func() {
 		defer room.release()
-		defer c.reads.leave()
+		defer c.reads.release()
 		if err := c.answerWith(r, f); err != nil {
 			c.abort() // its goroutine ends
 		}
@@ -150,16 +150,16 @@ func (c *conn) async(r request, room *allowance, f fill) error {
 func (c *conn) enterLarge() error {
 	c.account.wait(1)
 	defer c.account.wait(-1)
-	return c.share.large.enter(c.ctx)
+	return c.tenant.large.acquire(c.ctx)
 }
 
 // inTurn lets an answer wait for its peer's turn.
 func (c *conn) inTurn(f fill) fill {
 	return func(a *answer) error {
-		if err := c.share.turns.enter(c.ctx); err != nil {
+		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err
 		}
-		defer c.share.turns.leave()
+		defer c.tenant.turns.release()
 		return f(a)
 	}
 }
@@ -172,7 +172,7 @@ func (c *conn) mutate(r request, body []byte) error {
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
-		defer c.share.large.leave()
+		defer c.tenant.large.release()
 	}
 	op, err := c.parseChange(r.op, body, room)
 	if err != nil {

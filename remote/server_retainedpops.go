@@ -16,10 +16,10 @@ import (
 // has it, so that an answer lost with its connection is given again. They live
 // as long as the server, and those of a session as long as that is known.
 type retainedPops struct {
-	ledger *ledger
+	quotas *quotas
 	lost   *lostPops
 
-	mu       sync.Mutex // taken before the ledger's
+	mu       sync.Mutex // taken before the quotas'
 	kept     int64      // bytes of results that no client has said it has
 	sessions map[uint64]*popSession
 }
@@ -33,7 +33,7 @@ type popSession struct {
 
 type popResult struct {
 	of     *popSession
-	share  *share
+	tenant *tenant
 	once   sync.Once     // whoever comes first does it
 	done   chan struct{} // closed when the rest is there
 	err    error
@@ -47,12 +47,12 @@ const (
 	maxPops = 256 // kept for a session
 )
 
-func (p *retainedPops) init(l *ledger, lost *lostPops) {
-	p.ledger, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
+func (p *retainedPops) init(l *quotas, lost *lostPops) {
+	p.quotas, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
 }
 
 // limit is of the results that are kept, in bytes.
-func (p *retainedPops) limit() int64 { return p.ledger.limit[popped] }
+func (p *retainedPops) limit() int64 { return p.quotas.limit[popBytes] }
 
 // enter makes a session known, where a client goes on with it.
 func (p *retainedPops) enter(session uint64) {
@@ -126,16 +126,16 @@ func (p *retainedPops) done(session, number uint64) {
 func (p *retainedPops) keep(r *popResult, bytes int64) {
 	p.kept += bytes
 	r.of.bytes += bytes
-	p.ledger.add(r.share, popped, bytes)
+	p.quotas.add(r.tenant, popBytes, bytes)
 }
 
 // mustWait reports whether a session has to wait until results are taken. A peer may
 // keep as much as it leaves for others. One that keeps nothing, or a session that
 // keeps nothing, goes on beyond that: others cannot keep it out. mu is held.
-func (p *retainedPops) mustWait(s *popSession, own *share) bool {
-	p.ledger.mu.Lock()
-	mine, kept := own.used[popped], p.ledger.used[popped] // of all spaces
-	p.ledger.mu.Unlock()
+func (p *retainedPops) mustWait(s *popSession, own *tenant) bool {
+	p.quotas.mu.Lock()
+	mine, kept := own.used[popBytes], p.quotas.used[popBytes] // of all spaces
+	p.quotas.mu.Unlock()
 	most := p.limit()
 	switch {
 	case mine == 0:
@@ -169,7 +169,7 @@ func (p *retainedPops) close() {
 }
 
 // claim notes a pop before it is done, in the order in which they come.
-func (p *retainedPops) claim(own *share, session, number uint64, resent bool) (r *popResult, err error) {
+func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sessions[session]
@@ -183,13 +183,13 @@ func (p *retainedPops) claim(own *share, session, number uint64, resent bool) (r
 		return r, nil
 	}
 	if number <= s.high || resent && s.unsure {
-		return nil, fmt.Errorf("session %d: pop %d: what it took is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
+		return nil, fmt.Errorf("session %d: pop %d: its result is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
 	if p.mustWait(s, own) {
 		return nil, fmt.Errorf("%w: of this session %d pops were not taken, of all %d bytes", ErrBusy, len(s.results), p.kept)
 	}
 	s.high = number
-	r = &popResult{of: s, share: own, done: make(chan struct{})}
+	r = &popResult{of: s, tenant: own, done: make(chan struct{})}
 	s.results[number] = r
 	return r, nil
 }
@@ -260,7 +260,7 @@ func (p *retainedPops) read(a *answer, session, number, offset uint64) error {
 	}
 	p.mu.Unlock()
 	if r == nil {
-		return fmt.Errorf("pop %d: what it took is no longer kept: %w", number, partd.ErrUnknownOutcome)
+		return fmt.Errorf("pop %d: its result is no longer kept: %w", number, partd.ErrUnknownOutcome)
 	}
 	return r.wait(a, offset)
 }
@@ -291,7 +291,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
 	}
 	s.sessions.use(c.used[r.session])
-	result, err := s.pops.claim(c.share, r.session, r.seq, r.flags&flagResent != 0)
+	result, err := s.pops.claim(c.tenant, r.session, r.seq, r.flags&flagResent != 0)
 	if err != nil {
 		return nil, err
 	}

@@ -23,22 +23,22 @@ type forgettable struct {
 	left   list.List // used, and of no open connection
 }
 
-// makeRoom makes room for one session more, which it notes in the ledger. Where
+// makeRoom makes room for one session more, which it notes in the quotas. Where
 // there are too many, the peer that has most loses one that nobody would miss; if
 // there is none, one of its connections, unless it is the peer that wants more.
 func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
 	if len(c.used) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
 	}
-	for begin := time.Now(); !s.ledger.tryAdd(c.share, known, 1); {
-		from := s.ledger.heaviest(known, c.share, 1)
+	for begin := time.Now(); !s.quotas.tryAdd(c.tenant, knownSessions, 1); {
+		from := s.quotas.heaviest(knownSessions, c.tenant, 1)
 		if ended, err := s.endOne(ctx, from); err != nil {
 			return err
 		} else if ended {
 			c.server.meters.endedSession.Add(1)
 			continue
 		}
-		if from == c.share || time.Since(begin) > time.Second {
+		if from == c.tenant || time.Since(begin) > time.Second {
 			return fmt.Errorf("%w: all %d sessions belong to open connections", ErrBusy, maxSessions)
 		}
 		c.server.endHolder(from)
@@ -52,7 +52,7 @@ func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
 }
 
 // endOne ends a session of a peer that nobody would miss, if there is one.
-func (s *sessions) endOne(ctx context.Context, from *share) (ended bool, err error) {
+func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err error) {
 	x := s.forgetOne(from)
 	if x == nil {
 		return false, nil
@@ -73,7 +73,7 @@ func (s *sessions) endOne(ctx context.Context, from *share) (ended bool, err err
 
 // forgetOne forgets a session of a peer: one that was never used, or the one that
 // was left longest ago. It returns nil if there is none.
-func (s *sessions) forgetOne(from *share) *session {
+func (s *sessions) forgetOne(from *tenant) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &from.sessions
@@ -95,7 +95,7 @@ func (s *sessions) remove(x *session) {
 	if s.table[x.id] == x {
 		delete(s.table, x.id)
 		s.move(x, nil)
-		s.ledger.add(x.share, known, -1)
+		s.quotas.add(x.tenant, knownSessions, -1)
 	}
 }
 
@@ -111,7 +111,7 @@ func (s *sessions) move(x *session, to *list.List) {
 
 // place puts a session where it belongs. mu is held.
 func (s *sessions) place(x *session) {
-	f := &x.share.sessions
+	f := &x.tenant.sessions
 	switch {
 	case s.table[x.id] != x:
 	case x.conns == 0 && x.used:

@@ -23,7 +23,7 @@ type sessions struct {
 	space  *space
 	store  partd.Partd
 	room   Room // that the store has, nil if nothing limits it
-	ledger *ledger
+	quotas *quotas
 	secret [16]byte // of the tokens of the server's own
 
 	mu    *sync.Mutex         // one for those of all spaces; taken after that of a session
@@ -37,11 +37,11 @@ type sessions struct {
 
 // session is what the server knows of a session.
 type session struct {
-	id    uint64
-	home  *sessions
-	mine  bool // issued by the server
-	share *share
-	over  atomic.Bool // its client has ended it, perhaps over a newer connection
+	id     uint64
+	home   *sessions
+	mine   bool // issued by the server
+	tenant *tenant
+	over   atomic.Bool // its client has ended it, perhaps over a newer connection
 
 	// Guarded by the mu of sessions.
 	conns int  // connections that have it open
@@ -64,9 +64,9 @@ type session struct {
 	unknown error                // the outcome of last, if it is not known
 }
 
-func (s *sessions) init(p *space, l *ledger, mu *sync.Mutex, incarnation uint32) error {
+func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
 	store := p.store
-	s.space, s.store, s.ledger, s.mu = p, store, l, mu
+	s.space, s.store, s.quotas, s.mu = p, store, l, mu
 	s.table = map[uint64]*session{}
 	s.last = uint64(incarnation) << 32
 	_, can := store.(partd.Applier)
@@ -80,17 +80,17 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	if err := s.makeRoom(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &session{home: s, share: c.share, begun: time.Now(), counted: true}
+	x = &session{home: s, tenant: c.tenant, begun: time.Now(), counted: true}
 	defer func() {
 		if err != nil {
-			s.ledger.add(c.share, known, -1)
+			s.quotas.add(c.tenant, knownSessions, -1)
 		}
 	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
 		x.id, err = a.NewSession(ctx)
 		// The store may be another server, where all sessions are of one connection.
 		for errors.Is(err, ErrBusy) {
-			if ended, e := s.endOne(ctx, s.ledger.heaviest(known, c.share, 0)); !ended || e != nil {
+			if ended, e := s.endOne(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
 				break
 			}
 			x.id, err = a.NewSession(ctx)
@@ -211,9 +211,9 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 			return err
 		}
 		if x = s.table[id]; x != nil { // entered by another connection in between
-			s.ledger.add(c.share, known, -1)
+			s.quotas.add(c.tenant, knownSessions, -1)
 		} else {
-			x = &session{id: id, home: s, share: c.share, begun: time.Now(), used: true}
+			x = &session{id: id, home: s, tenant: c.tenant, begun: time.Now(), used: true}
 			s.table[id] = x
 		}
 	}

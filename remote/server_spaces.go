@@ -36,7 +36,7 @@ type NamespaceInfo struct {
 }
 
 // space is a store that clients work on, with what the server knows of it. What
-// the server may hold, its ledger bounds for all spaces together.
+// the server may hold, its quotas bound for all spaces together.
 type space struct {
 	name     string
 	store    partd.Partd
@@ -50,11 +50,11 @@ type space struct {
 }
 
 func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
-	p := &space{name: name, store: store, statistics: statistics{one: make(places, 1)}}
-	if err := p.sessions.init(p, &s.ledger, &s.spaces.sessions, uint32(s.instance>>32)); err != nil {
+	p := &space{name: name, store: store, statistics: statistics{one: make(semaphore, 1)}}
+	if err := p.sessions.init(p, &s.quotas, &s.spaces.sessions, uint32(s.instance>>32)); err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
-	p.pops.init(&s.ledger, &s.spaces.lost)
+	p.pops.init(&s.quotas, &s.spaces.lost)
 	return p, nil
 }
 

@@ -14,7 +14,7 @@ import (
 // as it took to count: other processes may change the store, too.
 type statistics struct {
 	changes atomic.Uint64 // that were finished
-	one     places        // of who counts
+	one     semaphore     // of who counts
 
 	last  partd.Stats
 	after uint64 // of the changes
@@ -34,10 +34,10 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 
 func (c *conn) count(a *answer) error {
 	m := &c.space.statistics
-	if err := m.one.enter(c.ctx); err != nil {
+	if err := m.one.acquire(c.ctx); err != nil {
 		return err
 	}
-	defer m.one.leave()
+	defer m.one.release()
 	changes, begin := m.changes.Load(), time.Now()
 	if changes != m.after || begin.Sub(m.at) > 10*m.took {
 		st, err := partd.Stat(c.ctx, c.space.store)
@@ -65,10 +65,10 @@ func (c *conn) verify(a *answer) error {
 		store = layer.Unwrap()
 		checker, can = store.(partd.Checker)
 	}
-	if err := c.server.checking.enter(c.ctx); err != nil {
+	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err
 	}
-	defer c.server.checking.leave()
+	defer c.server.checking.release()
 	found, err := checker.Check(c.ctx)
 	if err != nil && !errors.As(err, new(*partd.CorruptError)) || c.ctx.Err() != nil {
 		return err

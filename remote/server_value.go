@@ -22,7 +22,7 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
 	}
-	if a.account.ledger.crowded() {
+	if a.account.quotas.crowded() {
 		// Who waits for memory should not have a reader open meanwhile.
 		if err := a.hold(free + 1); err != nil {
 			return value{}, err

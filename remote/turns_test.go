@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func newLedger(limit int64) *ledger {
-	l := new(ledger)
+func newQuotas(limit int64) *quotas {
+	l := new(quotas)
 	l.init(&ServerOptions{Memory: limit, MaxConnections: 10, MaxHandles: 10})
 	l.queue.reap = func() {}
 	return l
@@ -23,7 +23,7 @@ func newLedger(limit int64) *ledger {
 // has hundreds of connections with something to do.
 func TestTurnsOfPeers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	l := newLedger(1 << 20)
+	l := newQuotas(1 << 20)
 	flooder, honest := l.enter("flooder"), l.enter("honest")
 	var begun atomic.Int64
 	var over atomic.Bool
@@ -31,7 +31,7 @@ func TestTurnsOfPeers(t *testing.T) {
 	for range 500 {
 		wg.Go(func() {
 			for !over.Load() {
-				flooder.queueUp()
+				flooder.takeTurn()
 				begun.Add(1)
 			}
 		})
@@ -42,7 +42,7 @@ func TestTurnsOfPeers(t *testing.T) {
 	const messages = 500
 	before := begun.Load()
 	for range messages {
-		honest.queueUp()
+		honest.takeTurn()
 		runtime.Gosched() // as who waits for the next message
 	}
 	between := (begun.Load() - before) / messages
@@ -56,7 +56,7 @@ func TestTurnsOfPeers(t *testing.T) {
 // TestRoomForWhoHasLittle gives memory at once to a peer that has none, though
 // another takes all that it gets, and nobody makes room.
 func TestRoomForWhoHasLittle(t *testing.T) {
-	l := newLedger(64 << 20)
+	l := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	greedy := l.enter("greedy")
@@ -81,7 +81,7 @@ func TestRoomForWhoHasLittle(t *testing.T) {
 // TestAnswersOfOneConnectionQueueOnce lets a connection that has much to answer wait
 // for its memory once at a time: another of the same peer comes next.
 func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
-	l := newLedger(8 << 20)
+	l := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s := l.enter("peer")
@@ -136,7 +136,7 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 	defer c.discard()
 	large := 0
 	for i := range 200 {
-		s.ledger.inUse.Store(int64((i+1)%2) * s.opts.Memory)
+		s.quotas.inUse.Store(int64((i+1)%2) * s.opts.Memory)
 		_ = newBuilder() // or the next answer would have this one
 		left := builder{buf: make([]byte, 0, 1<<20)}
 		left.recycle()

@@ -147,7 +147,7 @@ func (r reply) append(b []byte) []byte {
 
 func parseReply(frame []byte) (r reply, body []byte, err error) {
 	if len(frame) < replyLen || [4]byte(frame[:4]) != magic {
-		return r, nil, fmt.Errorf("%d bytes that are no reply", len(frame))
+		return r, nil, fmt.Errorf("a message of %d bytes is not a reply", len(frame))
 	}
 	r = reply{op: operation(frame[4]), status: frame[5], flags: frame[6], number: binary.LittleEndian.Uint64(frame[8:])}
 	return r, frame[replyLen:], nil

@@ -19,25 +19,20 @@ type spool struct {
 	store  partd.Partd
 	own    *logstore.Store // where the store is a temporary one
 
-	batchBytes, batchRecords int // that a feed appends at once
+	batch int // bytes that a feed appends at once
 
 	in ledger.Count // of (uvarint length of the key, key, length and encoding) of each record
 }
 
-// What a feed collects at most before it appends it. A log store notes entryCost
-// bytes of each record, and makes a segment of its own of what is more than a
-// 32nd of its memory, so feeds with little memory collect less.
+// What a feed collects at most before it appends it, if the store wants no less.
 const (
 	maxBatchBytes   = 256 << 10
 	maxBatchRecords = 4096
-	entryCost       = 24
 )
 
 func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	storeMemory := min(max(c.Memory*3/4, logstore.MinMemory), logstore.MaxMemory)
 	s := &spool{store: c.Store, engine: spill.Engine{Memory: c.Memory / 8, Threads: c.Threads, Temp: c.temp}}
-	s.batchBytes = int(min(maxBatchBytes, storeMemory/128))
-	s.batchRecords = min(maxBatchRecords, s.batchBytes/entryCost)
 	if s.store == nil {
 		dir, err := c.temp.Mkdir()
 		if err != nil {
@@ -50,6 +45,7 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	} else if err := mustBeEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
+	s.batch = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // others append, too
 	return s, s.engine.Start(ctx, "grouping", 1)
 }
 
@@ -80,13 +76,13 @@ func (s *spool) feed() (*spoolFeed, error) {
 	if err := s.engine.OpenWriter(); err != nil {
 		return nil, err
 	}
-	return &spoolFeed{s: s, buf: make([]byte, 0, s.batchBytes), entries: make([]partd.Entry, 0, 256)}, nil
+	return &spoolFeed{s: s, buf: make([]byte, 0, s.batch), entries: make([]partd.Entry, 0, 256)}, nil
 }
 
 // add adds the encoding of a record under a key.
 func (f *spoolFeed) add(key, record []byte) error {
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
-	if len(f.buf)+size > cap(f.buf) || len(f.entries) == f.s.batchRecords {
+	if len(f.buf)+size > cap(f.buf) || len(f.entries) == maxBatchRecords {
 		if err := f.flush(); err != nil {
 			return err
 		}
@@ -113,13 +109,15 @@ func (f *spoolFeed) flush() error {
 	if len(f.entries) == 0 {
 		return nil
 	}
-	if err := f.s.store.Append(f.s.engine.Ctx, f.entries...); err != nil {
-		return err
+	for entries := range partd.Batches(f.entries, f.s.batch) {
+		if err := f.s.store.Append(f.s.engine.Ctx, entries...); err != nil {
+			return err
+		}
 	}
 	clear(f.entries)
 	f.buf, f.entries = f.buf[:0], f.entries[:0]
-	if cap(f.buf) > f.s.batchBytes {
-		f.buf = make([]byte, 0, f.s.batchBytes)
+	if cap(f.buf) > f.s.batch {
+		f.buf = make([]byte, 0, f.s.batch)
 	}
 	return nil
 }

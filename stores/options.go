@@ -62,7 +62,7 @@ func directory() kind {
 	return kind{"DIR", func(value string) error {
 		info, err := os.Stat(value)
 		if err == nil && !info.IsDir() {
-			err = errors.New("it is no directory")
+			err = errors.New("it is not a directory")
 		}
 		return err
 	}}

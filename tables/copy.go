@@ -100,24 +100,24 @@ type copying struct {
 }
 
 // run calls f while no file of the stores goes.
-func (c *copying) run(op string, f func() error) error {
-	err := func() error {
-		if c.from.dir == c.to.dir {
-			return errors.New("source and destination are the same store: name another one")
+func (c *copying) run(op string, f func() error) (err error) {
+	defer func() {
+		if err != nil {
+			err = &OpError{Op: op, Dir: c.from.dir, Err: err}
 		}
-		for _, s := range []*Store{c.from, c.to} {
-			p, err := s.pin()
-			if err != nil {
-				return err
-			}
-			defer s.unpin(p)
-		}
-		return f()
 	}()
-	if err = errors.Join(append(c.damaged, err)...); err != nil {
-		err = &OpError{Op: op, Dir: c.from.dir, Err: err}
+	if c.from.dir == c.to.dir {
+		return errors.New("source and destination are the same store: name another one")
 	}
-	return err
+	for _, s := range []*Store{c.from, c.to} {
+		p, err := s.pin()
+		if err != nil {
+			return err
+		}
+		defer s.unpin(p)
+	}
+	err = f() // before the damaged tables are known
+	return errors.Join(append(c.damaged, err)...)
 }
 
 // bucket copies the files of a bucket's tables, and then commits all of it.

@@ -7,6 +7,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -31,9 +32,10 @@ type rewrite struct {
 
 	// Of an attempt:
 	t              *table.Table
+	def            *definition.Definition
 	kept, returned *arrow.Schema
 	settings       Settings
-	order          *order // nil: none
+	order          *definition.Order // nil: none
 	step           *rewriteStep
 	done           Rewritten
 }
@@ -62,15 +64,10 @@ func (w *rewrite) attempt(ctx context.Context, plan func(context.Context, *rewri
 		return err
 	}
 	meta := w.t.Metadata()
-	if w.kept, err = keptSchema(meta.CurrentSchema()); err != nil {
+	if w.def, err = definition.Of(meta); err != nil {
 		return err
 	}
-	if w.returned, err = returnedSchema(meta.CurrentSchema(), meta.Properties()); err != nil {
-		return err
-	}
-	if w.settings, err = settingsOf(meta.Properties()); err != nil {
-		return err
-	}
+	w.kept, w.returned, w.settings = w.def.Stored, w.def.Logical, w.def.Settings
 	w.done, w.step = Rewritten{Version: versionOf(meta)}, &rewriteStep{}
 	if w.step.basis, err = basisOf(w.t, appends, w.io); err != nil {
 		return err

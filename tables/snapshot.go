@@ -43,15 +43,8 @@ func (m *missing) Unwrap() error { return ErrNotFound }
 // each put whole or not at all: those that were acknowledged by this Store, and
 // those that others committed. With an error that wraps [ErrDamaged] there is a snapshot
 // all the same, without the rows that damaged tables have in the tail.
-func (b *Bucket) Snapshot(ctx context.Context, name string) (string, error) {
-	name, err := b.snapshot(ctx, name)
-	if err != nil {
-		err = &OpError{Op: "make a snapshot", Bucket: b.name, Err: err}
-	}
-	return name, err
-}
-
-func (b *Bucket) snapshot(ctx context.Context, name string) (string, error) {
+func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
+	defer failed(&err, "make a snapshot", b.name, "")
 	if err := errors.Join(checkName("bucket", b.name), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
@@ -138,15 +131,13 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.
-func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, _ error) {
+func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, err error) {
+	defer failed(&err, "list snapshots", b.name, "")
 	found, err := b.s.cat.Snapshots(ctx, namespaceOf(b.name))
-	if err != nil {
-		return nil, &OpError{Op: "list snapshots", Bucket: b.name, Err: err}
-	}
 	for _, s := range found {
 		all = append(all, SnapshotInfo{b.name, s.Name, s.Made, s.Tables, s.Metadata})
 	}
-	return all, nil
+	return all, err
 }
 
 // DeleteSnapshot deletes a snapshot; that it is missing is no error. Files that

@@ -172,7 +172,7 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 		f, ok = deviationOf(w)
 		n = Float(f)
 	default:
-		panic(fmt.Sprintf("%s is no number", s.Text))
+		panic(fmt.Sprintf("%s is not a number", s.Text))
 	}
 	if !ok {
 		return dst, nil

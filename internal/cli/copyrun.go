@@ -70,7 +70,7 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	began := partd.CopyStage(-1)
 	c.result, err = partd.Copy(ctx, to, from, &partd.CopyOptions{
 		Append: c.add, From: *c.flags.from, To: c.url,
-		BatchBytes: min(maxBatch(share(c.flags.memory.Bytes/2, c.url)), 4<<20),
+		BatchBytes: int(min(c.flags.memory.Bytes/128, 4<<20)),
 		Progress: func(stage partd.CopyStage, bytes int64) {
 			if stage != began {
 				c.begin(ctx, stage, to, from, &read)

@@ -132,7 +132,7 @@ func tempDirs(given []string) (dirs []string, err error) {
 			if info, err := os.Stat(dir); err != nil {
 				return nil, fmt.Errorf("--tmp: %w", err)
 			} else if !info.IsDir() {
-				return nil, cliutil.Usagef("--tmp %s is no directory", dir)
+				return nil, cliutil.Usagef("--tmp %s is not a directory", dir)
 			}
 			dirs = append(dirs, dir)
 		}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/filejobs"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/logstore"
 )
 
 // entryList is the records of a block as entries of a store.
@@ -20,7 +20,7 @@ type entryList struct {
 	numbers []string // of the partitions
 
 	proves bool // the sum is wanted
-	sum    logstore.Sum128
+	sum    ledger.Sum128
 	hashed []byte
 }
 

@@ -36,7 +36,7 @@ user has the right admin.`,
 			Namespaces(context.Context) ([]remote.NamespaceInfo, error)
 		})
 		if !ok {
-			return cliutil.Usagef("--store %s is no server: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
+			return cliutil.Usagef("--store %s is not a server: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
 		}
 		list, err := server.Namespaces(cmd.Context())
 		if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/logstore"
 )
 
 type shuffleRun struct {
@@ -29,7 +29,7 @@ type shuffleRun struct {
 	tally    records.Tally
 	appended int64 // records that Append took
 	bytes    int64 // their bytes
-	sum      logstore.Sum128
+	sum      ledger.Sum128
 	proof    shuffleProof
 	seconds  float64
 	largest  []partd.KeyInfo
@@ -102,7 +102,7 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 // move reads all records into the store.
 func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.Size, j.in.Read.Load)
-	limit := maxBatch(share(j.flags.memory.Bytes, j.url))
+	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
 	lists := make([]entryList, cfg.Workers)
 	for i := range lists {
 		lists[i].proves = j.proof.store != nil
@@ -113,7 +113,7 @@ func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 		if err := b.Turn(); err != nil { // the records of a key stay in order
 			return err
 		}
-		for entries := range batches(list.entries, limit) {
+		for entries := range partd.Batches(list.entries, limit) {
 			if err := j.store.Append(ctx, entries...); err != nil {
 				return err
 			}

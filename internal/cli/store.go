@@ -159,7 +159,7 @@ func noStore(ctx context.Context, rawURL string) error {
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, and no partd store", location)
 	case err == nil && !emptyDir(location):
-		return fmt.Errorf("the directory %s exists, but is no partd store", location)
+		return fmt.Errorf("the directory %s exists, but is not a partd store", location)
 	}
 	return fmt.Errorf(`there is no store %s ("partd shuffle" or "partd append" makes one)`, rawURL)
 }

@@ -26,7 +26,7 @@ func (p *Program) Root(root *cobra.Command) *cobra.Command {
 	root.Long += `
 
 Every flag can also be given as an environment variable, named in brackets
-beside it; a flag on the command line goes before the variable.
+beside it; a flag on the command line takes precedence.
 
 Exit codes: ` + p.ExitCodes
 	root.Version = version(root.Name())

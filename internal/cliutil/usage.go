@@ -85,9 +85,9 @@ func valueError(f *pflag.Flag, value string, err error) error {
 	case "bool":
 		return fmt.Errorf("%q is neither true nor false", value)
 	case "int":
-		return fmt.Errorf("%q is no whole number", value)
+		return fmt.Errorf("%q is not a whole number", value)
 	case "duration":
-		return fmt.Errorf("%q is no time, as 10s or 2m", value)
+		return fmt.Errorf("%q is not a duration such as 10s or 2m", value)
 	}
 	return err
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-var errNotRegular = errors.New("it is no regular file; the store leaves it alone")
+var errNotRegular = errors.New("it is not a regular file; the store leaves it alone")
 
 // keyFile is a key's file, kept open between appends.
 type keyFile struct {

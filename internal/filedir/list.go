@@ -77,7 +77,7 @@ func (d *Dir) namesBelow(below string, all bool, visit func(name string, kind na
 					return err
 				}
 			case all && kind != names.Own:
-				return fmt.Errorf("%s is no file that partd makes, here or in Python, and it is not known what it holds: move it away", d.path(name))
+				return fmt.Errorf("%s is not a file that partd makes, here or in Python, and it is not known what it holds: move it away", d.path(name))
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -74,7 +74,7 @@ func (d *Dir) checkOurs() (err error) {
 			return err
 		}
 	}
-	return errors.New("the directory is not empty and has no file .lock, so it is no partd store: " +
+	return errors.New("the directory is not empty and has no file .lock, so it is not a partd store: " +
 		"give an empty or a new directory (or, if it is a store whose .lock was removed, make an empty file .lock in it)")
 }
 

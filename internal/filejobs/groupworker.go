@@ -132,7 +132,7 @@ func (g *groupEngine) noNumber(value []byte, col int) error {
 			return fmt.Errorf("%s needs a number, not %s", s.Text, quoteShort(value))
 		}
 	}
-	return fmt.Errorf("%s is no number", quoteShort(value))
+	return fmt.Errorf("%s is not a number", quoteShort(value))
 }
 
 // What is sorted under the key of a group begins with what it is.

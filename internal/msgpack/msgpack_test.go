@@ -57,10 +57,10 @@ func TestRefused(t *testing.T) {
 		checked    bool
 	}{
 		{"", "too few bytes", false},
-		{"\xc1", "is no plain value", false},
-		{"\xd4\x01\x00", "is no plain value", true},
-		{"\xd6\xff\x00\x00\x00\x00", "is no plain value", true},
-		{"\xc7\x08\x03\x00", "is no plain value", false},
+		{"\xc1", "is not a plain value", false},
+		{"\xd4\x01\x00", "is not a plain value", true},
+		{"\xd6\xff\x00\x00\x00\x00", "is not a plain value", true},
+		{"\xc7\x08\x03\x00", "is not a plain value", false},
 		{"\xc0\xc0", "1 bytes follow the end", false},
 		{"\x92\xc0", "2 values are announced, and 1 bytes are left", false},
 		{"\xdd\xff\xff\xff\xff", "4294967295 values are announced", false},
@@ -81,7 +81,7 @@ func TestRefused(t *testing.T) {
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.40q: got %v, %v, want %q", c.data, v, err, c.want)
 		}
-		// Check takes what is no plain value, but for the byte that nothing begins with.
+		// Check takes what is not a plain value, but for the byte that nothing begins with.
 		if err := Check([]byte(c.data)); c.checked != (err == nil) {
 			t.Errorf("%.40q: Check: %v", c.data, err)
 		}

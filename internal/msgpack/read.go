@@ -113,7 +113,7 @@ func (r *reader) value(depth int) (v any, err error) {
 	case msgp.MapType:
 		return r.dict(depth)
 	default:
-		err = fmt.Errorf("%s is no plain value", kind)
+		err = fmt.Errorf("%s is not a plain value", kind)
 	}
 	if err != nil {
 		return nil, err

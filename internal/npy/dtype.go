@@ -34,14 +34,14 @@ var sizes = map[byte][]string{
 // Parse returns the type that a text stands for.
 func Parse(text string) (DType, error) {
 	if len(text) > 100 {
-		return DType{}, fmt.Errorf("%.40q… (%d bytes) is no dtype", text, len(text))
+		return DType{}, fmt.Errorf("%.40q… (%d bytes) is not a dtype", text, len(text))
 	}
 	if strings.HasPrefix(text, "[") {
 		return DType{}, fmt.Errorf("%q is a dtype of records, which are not read", text)
 	}
 	d, err := parse(text)
 	if err != nil {
-		return DType{}, fmt.Errorf("%q is no dtype that is known: %w", text, err)
+		return DType{}, fmt.Errorf("%q is not a dtype that is known: %w", text, err)
 	}
 	return d, nil
 }

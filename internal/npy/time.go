@@ -57,7 +57,7 @@ func Times(d DType, data []byte) ([]time.Time, error) {
 			seconds := unit / 1e9
 			// Beyond this, time.Time itself cannot tell years apart.
 			if limit := int64(1<<55) / seconds; n > limit || n < -limit {
-				return nil, fmt.Errorf("element %d: %d%s is no time that can be told", i, n, d.Unit)
+				return nil, fmt.Errorf("element %d: %d%s is not a time that can be represented", i, n, d.Unit)
 			}
 			v[i] = time.Unix(n*seconds, 0).UTC()
 			continue
@@ -75,7 +75,7 @@ func Durations(d DType, data []byte) ([]time.Duration, error) {
 	unit := nanoseconds[d.Unit]
 	for i, n := range v {
 		if n == notATime {
-			return nil, fmt.Errorf("element %d: NaT, which is no duration", i)
+			return nil, fmt.Errorf("element %d: NaT is not a duration", i)
 		}
 		if limit := math.MaxInt64 / unit; int64(n) > limit || int64(n) < -limit {
 			return nil, fmt.Errorf("element %d: %d%s is more than nanoseconds can count", i, int64(n), d.Unit)

@@ -31,7 +31,7 @@ func (b *builder) build(v any) (any, error) {
 		}
 		return v.built, nil
 	case newArray:
-		return nil, errors.New("a function is no plain value")
+		return nil, errors.New("a function is not a plain value")
 	}
 	return v, nil
 }
@@ -52,7 +52,7 @@ func (b *builder) node(n *node) error {
 		child, ok := item.(*node)
 		if !ok {
 			if _, ok := item.(newArray); ok {
-				return errors.New("a function is no plain value")
+				return errors.New("a function is not a plain value")
 			}
 			size++
 			continue

@@ -37,7 +37,7 @@ func (r *reader) reduce() error {
 		return err
 	}
 	if _, ok := call[0].(newArray); !ok {
-		return errors.New("REDUCE (a call) of what is no function: only plain values are read, and nothing is executed")
+		return errors.New("REDUCE (a call) of something that is not a function: only plain values are read, and nothing is executed")
 	}
 	arguments, ok := call[1].(*node)
 	if !ok || arguments.kind != tuple {

@@ -69,5 +69,5 @@ func refuse(op byte) error {
 	if name, known := refused[op]; known {
 		return fmt.Errorf("instruction %s: only plain values are read, and nothing is executed", name)
 	}
-	return fmt.Errorf("%#02x is no instruction of a pickle of protocol 4 or 5", op)
+	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
 }

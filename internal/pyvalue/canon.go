@@ -50,7 +50,7 @@ func Canon(v any) (any, error) {
 			return sorted(r), nil
 		}
 	}
-	return nil, fmt.Errorf("a Go value of type %T is no plain value of Python", v)
+	return nil, fmt.Errorf("a Go value of type %T is not a plain value of Python", v)
 }
 
 // sorted returns the items of a map with keys that are texts or integers.

@@ -124,7 +124,7 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		}
 		decoded, ok := DecodeString(text)
 		if !ok {
-			return nil, fmt.Errorf("the string of member %q has escapes, and holds what is no Unicode text", f.Name)
+			return nil, fmt.Errorf("the string of member %q has escapes, and is not valid Unicode", f.Name)
 		}
 		return s.keep(append(s.room(len(decoded)), decoded...)), nil
 	case 'n':
@@ -133,9 +133,9 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("member %q is null", f.Name)
 	case '{':
-		return nil, fmt.Errorf("member %q is an object, which is no %s", f.Name, f.use())
+		return nil, fmt.Errorf("member %q is an object, not a %s", f.Name, f.use())
 	case '[':
-		return nil, fmt.Errorf("member %q is an array, which is no %s", f.Name, f.use())
+		return nil, fmt.Errorf("member %q is an array, not a %s", f.Name, f.use())
 	}
 	return value, nil
 }

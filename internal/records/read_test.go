@@ -171,9 +171,9 @@ func TestReadErrors(t *testing.T) {
 		{"no member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: there is no member "k"`, true},
 		{"twice", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: there are two members "k"`, true},
 		{"null", jsonl, "{\"k\":null}\n", `f, line 1: member "k" is null`, true},
-		{"object", jsonl, "{\"k\":{}}\n", `f, line 1: member "k" is an object, which is no key`, true},
-		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" has escapes, and holds what is no Unicode text`, true},
-		{"array", jsonl, "{\"k\":[]}\n", `f, line 1: member "k" is an array, which is no key`, true},
+		{"object", jsonl, "{\"k\":{}}\n", `f, line 1: member "k" is an object, not a key`, true},
+		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" has escapes, and is not valid Unicode`, true},
+		{"array", jsonl, "{\"k\":[]}\n", `f, line 1: member "k" is an array, not a key`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := readAll(t, c.cfg, input("f", c.data))

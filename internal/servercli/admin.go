@@ -22,7 +22,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// admin is what is told by HTTP. Until there is a server it tells that there is none.
+// admin answers HTTP requests about the server. Until there is a server it says so.
 type admin struct {
 	started time.Time
 	serving atomic.Pointer[serving]
@@ -48,7 +48,7 @@ func listenAdmin(c *config) (net.Listener, error) {
 		return nil, cliutil.Usagef("--http %q: write HOST:PORT, as 127.0.0.1:7078", c.http)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return nil, cliutil.Usagef("--http %q: %q is no port", c.http, port)
+		return nil, cliutil.Usagef("--http %q: %q is not a port", c.http, port)
 	}
 	if ip := net.ParseIP(host); !c.insecure && (host == "" || ip != nil && !ip.IsLoopback()) {
 		return nil, refuse()

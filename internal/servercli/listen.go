@@ -90,7 +90,7 @@ func (c *config) allowed(url string) error {
 		return cliutil.Usagef("--listen %q: write %s://HOST:PORT, with port 0 for a free one", url, scheme)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return cliutil.Usagef("--listen %q: %q is no port", url, port)
+		return cliutil.Usagef("--listen %q: %q is not a port", url, port)
 	}
 	ip := net.ParseIP(host)
 	everywhere := host == "" || host == "*"

@@ -148,7 +148,7 @@ func parseGrant(line string) (g Grant, err error) {
 	}
 	g = Grant{User: fields[0], Namespace: fields[1], byCert: fields[3] == "-" && fields[4] == "certificate"}
 	if !userPattern.MatchString(g.User) {
-		return g, errors.New("field 1 is no name of a user")
+		return g, errors.New("field 1 is not a user name")
 	}
 	if g.check() != nil {
 		return g, errors.New("field 2 is neither * nor . nor the name of a namespace")

@@ -66,17 +66,17 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 		return Caller{Rights: Admin}, nil
 	}
 	host := hostOfAddress(address)
-	if !s.guesses.MayTry(host, token) {
+	if !s.logins.MayTry(host, token) {
 		return Caller{}, ErrGuesses
 	}
 	var c claims
 	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
 		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // else it is signed
-			s.guesses.Wrong(host)
+			s.logins.Wrong(host)
 		}
 		return Caller{}, err
 	}
-	s.guesses.Right(token)
+	s.logins.Right(token)
 	r, ok := rightsOf[c.Type]
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")

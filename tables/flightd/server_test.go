@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/internal/guesses"
+	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
@@ -188,7 +188,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	time.Sleep(2 * time.Second / guesses.Rate) // so many wrong ones are slowed down
+	time.Sleep(2 * time.Second / ratelimit.Rate) // so many wrong ones are slowed down
 	read, err := NewToken(secret, Read, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)

@@ -117,3 +117,33 @@ func TestSQLPeerLakehouse(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+func TestSQLPeerJDBC(t *testing.T) {
+	jar := peers.Jar(t, "flight-sql-jdbc-driver")
+	java, err := exec.LookPath("java")
+	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "1" {
+		t.Fatal(err)
+	} else if err != nil {
+		t.Skip(err)
+	}
+	s := serveDuck(t)
+	s.put(t, "", "t", 2)
+	cmd := exec.CommandContext(t.Context(), java, "--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", jar,
+		filepath.Join("testdata", "JdbcPeer.java"), strings.TrimPrefix(s.url, "grpc://"), s.token)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
+	}
+	got, failures, _ := strings.Cut(string(out), "wrong ")
+	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\nmany 300000,44999850000;\nfetched 300000\n" +
+		"table partd.default.t TABLE\ncolumn n BIGINT\ncolumn s VARCHAR\nproduct partd-tables\n"
+	if got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	wrong, writes, _ := strings.Cut(failures, "\nwrites ")
+	if !strings.Contains(wrong, "line 2") || !strings.Contains(wrong, "nn") || !strings.Contains(writes, "SELECT") {
+		t.Error(failures)
+	}
+}

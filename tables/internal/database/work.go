@@ -18,8 +18,9 @@ const sqlWorker worker.Kind = "sql"
 func init() { worker.Handle(sqlWorker, work) }
 
 // besideMemory is what a process may take beside a statement's memory, which
-// DuckDB does not count all of: stacks of threads, plans, values on their way.
-func besideMemory(o *Options) int64 { return 48<<20 + int64(o.Threads)*8<<20 }
+// DuckDB does not count all of: stacks of threads, of which each claims 8 MiB and Go has
+// some more, plans, values on their way.
+func besideMemory(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
 // work runs statements one after the other, each in the steps of [Process]: it
 // opens a database, returns the names of tables in the statement, and describes or

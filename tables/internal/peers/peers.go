@@ -1,4 +1,4 @@
-// Package peers finds the Python and Node programs that tests and benchmarks work
+// Package peers finds the Python, Node and Java programs that tests and benchmarks work
 // with, each in an environment of its own, as .ci/peers makes them.
 package peers
 
@@ -48,6 +48,13 @@ func Node(t T, peer string) string {
 	t.Helper()
 	modules, err := find(peer, "node_modules")
 	return required(t, modules, err)
+}
+
+// Jar returns the file with the Java classes of a peer, as Python does.
+func Jar(t T, peer string) string {
+	t.Helper()
+	jar, err := find(peer, peer+".jar")
+	return required(t, jar, err)
 }
 
 func required(t T, path string, err error) string {

@@ -16,26 +16,26 @@ import (
 type resource int
 
 const (
-	memory      resource = iota // bytes of messages, answers and open handles
-	connections                 // that are open
-	openHandles                 // readers and listings
-	handleBytes                 // of memory, for those
-	known                       // sessions
-	popped                      // bytes of results that are kept
+	memory        resource = iota // bytes of messages, answers and open handles
+	connections                   // that are open
+	openHandles                   // readers and listings
+	handleBytes                   // of memory, for those
+	knownSessions                 // sessions
+	popBytes                      // bytes of results that are kept
 	resources
 )
 
-// share is what one peer holds. A peer is an address, or a user where a Unix
+// tenant is a peer with what it holds: an address, or a user where a Unix
 // socket tells it: who opens a thousand connections is one peer all the same.
-type share struct {
+type tenant struct {
 	name string
 	refs int // connections that may come to hold something
 	used [resources]int64
 
 	queue sync.Mutex // held by the connection whose message begins next
 	begun uint       // messages that have begun so, guarded by queue
-	turns places     // of its slow operations under way
-	large places     // of its changes of very many keys, one at a time
+	turns semaphore  // of its slow operations under way
+	large semaphore  // of its changes of very many keys, one at a time
 
 	waiting [demands]list.List // for memory
 	waits   int                // how many
@@ -43,16 +43,16 @@ type share struct {
 	sessions forgettable // guarded by the mu of sessions
 }
 
-// ledger knows what each peer holds of what there is. Who wants something gets
+// quotas divide what there is fairly among peers. Who wants something gets
 // it as long as there is some. Where there is none, a peer that has less than its
 // fair share takes the place of the one that has most.
-type ledger struct {
+type quotas struct {
 	limit [resources]int64
 
-	mu     sync.Mutex // taken last, after any other of the server
-	used   [resources]int64
-	shares map[string]*share
-	queue  queue // for memory, the one thing that is waited for
+	mu      sync.Mutex // taken last, after any other of the server
+	used    [resources]int64
+	tenants map[string]*tenant
+	queue   queue // for memory, the one thing that is waited for
 
 	waits, waited atomic.Int64 // for memory: how many there were, and for how long
 
@@ -61,24 +61,24 @@ type ledger struct {
 	calming bool         // a timer is set
 }
 
-func (l *ledger) init(o *ServerOptions) {
+func (l *quotas) init(o *ServerOptions) {
 	l.limit = [resources]int64{
 		memory: o.Memory, connections: int64(o.MaxConnections), openHandles: int64(o.MaxHandles),
-		handleBytes: o.Memory / 4, known: maxSessions, popped: o.Memory / 4,
+		handleBytes: o.Memory / 4, knownSessions: maxSessions, popBytes: o.Memory / 4,
 	}
-	l.shares = map[string]*share{}
-	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}
+	l.tenants = map[string]*tenant{}
+	l.queue = queue{accounts: map[*account]struct{}{}, tenants: map[*tenant]struct{}{}}
 }
 
 // crowded reports whether an eighth of the memory is in use.
-func (l *ledger) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
+func (l *quotas) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
 
 // calmAfter is for how long little memory is in use until the system gets back what was.
 const calmAfter = 2 * time.Second
 
 // calm gives memory back to the system, once a rush is over: the next collection may be
 // minutes away.
-func (l *ledger) calm() {
+func (l *quotas) calm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.calming = l.peak > l.limit[memory]/8; l.calming {
@@ -91,24 +91,24 @@ func (l *ledger) calm() {
 
 // page is how large a page may be: the less memory there is, the smaller, so that
 // many who take none of theirs leave some for others.
-func (l *ledger) page(most int) int {
+func (l *quotas) page(most int) int {
 	left := l.limit[memory]*3/8 - l.inUse.Load()
 	return min(most, max(int(left/8), minPage))
 }
 
-func (l *ledger) enter(name string) *share {
+func (l *quotas) enter(name string) *tenant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.shares[name]
+	s := l.tenants[name]
 	if s == nil {
-		s = &share{name: name, turns: make(places, maxTurns), large: make(places, 1)}
-		l.shares[name] = s
+		s = &tenant{name: name, turns: make(semaphore, maxTurns), large: make(semaphore, 1)}
+		l.tenants[name] = s
 	}
 	s.refs++
 	return s
 }
 
-func (l *ledger) leave(s *share) {
+func (l *quotas) leave(s *tenant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.refs--
@@ -116,20 +116,20 @@ func (l *ledger) leave(s *share) {
 }
 
 // forget removes a peer that holds nothing. mu is held.
-func (l *ledger) forget(s *share) {
+func (l *quotas) forget(s *tenant) {
 	if s.refs == 0 && s.used == [resources]int64{} {
-		delete(l.shares, s.name)
+		delete(l.tenants, s.name)
 	}
 }
 
 // add changes what a peer holds, whether there is so much or not.
-func (l *ledger) add(s *share, r resource, n int64) {
+func (l *quotas) add(s *tenant, r resource, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.addLocked(s, r, n)
 }
 
-func (l *ledger) addLocked(s *share, r resource, n int64) {
+func (l *quotas) addLocked(s *tenant, r resource, n int64) {
 	l.used[r] += n
 	s.used[r] += n
 	if r == memory {
@@ -148,7 +148,7 @@ func (l *ledger) addLocked(s *share, r resource, n int64) {
 }
 
 // tryAdd adds what there is, or nothing.
-func (l *ledger) tryAdd(s *share, r resource, n int64) bool {
+func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used[r]+n > l.limit[r] {
@@ -160,7 +160,7 @@ func (l *ledger) tryAdd(s *share, r resource, n int64) bool {
 
 // tryHandle adds a reader or a listing, or says of what there is too little. One
 // that takes more than all may have is alone.
-func (l *ledger) tryHandle(s *share, bytes int64) (full resource, ok bool) {
+func (l *quotas) tryHandle(s *tenant, bytes int64) (full resource, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -173,13 +173,13 @@ func (l *ledger) tryHandle(s *share, bytes int64) (full resource, ok bool) {
 	return 0, true
 }
 
-func (l *ledger) dropHandle(s *share, bytes int64) {
+func (l *quotas) dropHandle(s *tenant, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.addHandle(s, -1, -bytes)
 }
 
-func (l *ledger) addHandle(s *share, n, bytes int64) {
+func (l *quotas) addHandle(s *tenant, n, bytes int64) {
 	l.addLocked(s, handleBytes, bytes)
 	l.addLocked(s, memory, bytes)
 	l.addLocked(s, openHandles, n)
@@ -189,10 +189,10 @@ func (l *ledger) addHandle(s *share, n, bytes int64) {
 // scheduler.
 const peerMessages = 8
 
-// queueUp waits until a message of a peer's connection may begin. Only so many of a
+// takeTurn waits until a message of a peer's connection may begin. Only so many of a
 // peer stand in the scheduler's queue at a time, and not each of its connections:
 // with hundreds of them, others would wait for all of those, each time.
-func (s *share) queueUp() {
+func (s *tenant) takeTurn() {
 	s.queue.Lock()
 	defer s.queue.Unlock()
 	if s.begun++; s.begun%peerMessages == 0 {
@@ -208,10 +208,10 @@ const manyKeys = 1 << 14
 // makes it flush, run at a time for one peer. Others get their turns beside them.
 const maxTurns = 2
 
-// places are so many as the channel holds. Who wants one waits for it.
-type places chan struct{}
+// semaphore are so many as the channel holds. Who wants one waits for it.
+type semaphore chan struct{}
 
-func (p places) enter(ctx context.Context) error {
+func (p semaphore) acquire(ctx context.Context) error {
 	select {
 	case p <- struct{}{}:
 		return nil
@@ -220,20 +220,20 @@ func (p places) enter(ctx context.Context) error {
 	}
 }
 
-func (p places) leave() { <-p }
+func (p semaphore) release() { <-p }
 
 // heaviest returns the peer that has to make room for another, which wants so
 // much more: the one that has most, where the other would not have more than it.
 // Where that is the peer itself, it has to make room among its own.
-func (l *ledger) heaviest(r resource, s *share, n int64) *share {
+func (l *quotas) heaviest(r resource, s *tenant, n int64) *tenant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.heaviestLocked(r, s, n)
 }
 
-func (l *ledger) heaviestLocked(r resource, s *share, n int64) *share {
+func (l *quotas) heaviestLocked(r resource, s *tenant, n int64) *tenant {
 	most, holders := s, int64(1)
-	for _, o := range l.shares {
+	for _, o := range l.tenants {
 		if o != s && o.used[r] > 0 {
 			holders++
 		}

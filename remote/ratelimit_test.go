@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/guesses"
+	"github.com/go-partd/partd/internal/ratelimit"
 )
 
 // TestGuesses lets a peer be wrong often: it is slowed down, and is let in soon
@@ -24,7 +24,7 @@ func TestGuesses(t *testing.T) {
 	var wg sync.WaitGroup
 	var busy, denied int
 	var mu sync.Mutex
-	for range 3 * guesses.Burst {
+	for range 3 * ratelimit.Burst {
 		wg.Go(func() {
 			_, err := Dial(ctx, url, &ClientOptions{Token: "bad"})
 			mu.Lock()
@@ -37,7 +37,7 @@ func TestGuesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if busy < guesses.Burst || denied < guesses.Burst {
+	if busy < ratelimit.Burst || denied < ratelimit.Burst {
 		t.Errorf("%d guesses were answered, %d were not looked at", denied, busy)
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
@@ -66,8 +66,8 @@ func TestGuessesOfANeighbour(t *testing.T) {
 	must(t, err)
 	go s.Serve(ctx, l)
 	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
-	for range 10 * guesses.Burst {
-		s.guesses.Wrong("127.0.0.1")
+	for range 10 * ratelimit.Burst {
+		s.logins.Wrong("127.0.0.1")
 	}
 	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
 		t.Errorf("a guess more: %v", err)

@@ -1,4 +1,4 @@
-package guesses
+package ratelimit
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 
 // A peer that is wrong often is slowed down, and is looked at again soon. Others
 // notice nothing.
-func TestGuesses(t *testing.T) {
+func TestLogins(t *testing.T) {
 	t.Parallel()
-	var g Guesses
+	var g Logins
 	for range Burst {
 		if !g.MayTry("evil", "") {
 			t.Fatal("slowed down too early")
@@ -24,10 +24,10 @@ func TestGuesses(t *testing.T) {
 	if !g.MayTry("evil", "") {
 		t.Fatal("it is locked out")
 	}
-	for i := range 2 * maxGuessers {
+	for i := range 2 * maxPeers {
 		g.Wrong(fmt.Sprint(i))
 	}
-	if len(g.peers) > maxGuessers {
+	if len(g.peers) > maxPeers {
 		t.Fatalf("%d peers are remembered", len(g.peers))
 	}
 }

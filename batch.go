@@ -1,0 +1,54 @@
+package partd
+
+import "iter"
+
+// Batcher is a store that takes many small appends, or a very large one, with more work
+// than those between.
+type Batcher interface {
+	// BatchBytes returns how much one Append should have at most.
+	BatchBytes() int
+}
+
+// What one append has at most to a store that is no Batcher, in bytes, and to any store,
+// in entries.
+const (
+	defaultBatch    = 4 << 20
+	maxBatchEntries = 32 << 10
+	entryCost       = 24 // bytes that a store notes of an entry, beside its key and value
+)
+
+// BatchBytes returns how much one Append to a store should have at most, as its
+// [Batcher] says, or that of a store beneath.
+func BatchBytes(store Partd) int {
+	for {
+		if b, ok := store.(Batcher); ok {
+			return b.BatchBytes()
+		}
+		layer, ok := store.(Unwrapper)
+		if !ok {
+			return defaultBatch
+		}
+		store = layer.Unwrap()
+	}
+}
+
+// Batches divides entries into those to append at once, of at most so many bytes as
+// BatchBytes gives, with what a store notes of each. An entry that is larger is alone.
+func Batches(entries []Entry, bytes int) iter.Seq[[]Entry] {
+	return func(yield func([]Entry) bool) {
+		first, size := 0, 0
+		for i := range entries {
+			cost := len(entries[i].Key) + len(entries[i].Value) + entryCost
+			if i > first && (size+cost > bytes || i-first == maxBatchEntries) {
+				if !yield(entries[first:i]) {
+					return
+				}
+				first, size = i, 0
+			}
+			size += cost
+		}
+		if first < len(entries) {
+			yield(entries[first:])
+		}
+	}
+}

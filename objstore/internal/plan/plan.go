@@ -1,0 +1,93 @@
+// Package plan computes what shuffles through a store in a bucket take: requests, dollars
+// and seconds, by the documentation of S3.
+package plan
+
+import "fmt"
+
+// Job is a shuffle: writers append data under many keys and flush once each, then
+// readers read a part each.
+type Job struct {
+	Writers, Readers int
+	Bytes            int64 // of all entries
+}
+
+// Work is how the store divides a job.
+type Work struct {
+	Segments    int64
+	Passes      int64 // of each reader
+	Read        int64 // bytes that each reader reads
+	Catalog     int64 // bytes of memory of each reader for where things are
+	Footers     int64 // bytes that each reader reads of that
+	Commits     int64 // records of the log
+	OpeningPuts int64 // of each writer and reader
+	ListPage    int64 // objects of one listing
+	Uploads     int   // of a writer at a time
+	Readers     int   // requests of a reader at a time
+}
+
+// Plan is what a job takes.
+type Plan struct {
+	Segments, Passes   int64 // passes of each reader
+	RangeBytes         int64 // read by one request, on average
+	CatalogBytes       int64 // memory of each reader for where things are
+	Upload, Commit     float64
+	Read               float64 // seconds
+	Requests           Requests
+	RequestDollars     float64
+	StorageDollarsADay float64
+}
+
+// Requests are how many requests of each kind were made.
+type Requests struct{ Put, Get, List, Delete int64 }
+
+// Prices are what requests cost, in dollars per thousand, and data, in dollars per GB
+// (10^9 bytes) and month. Deleting is free.
+type Prices struct{ Put, Get, List, StorageMonth float64 }
+
+// S3Prices returns the list prices of S3 Standard in us-east-1.
+func S3Prices() Prices { return Prices{Put: 0.005, Get: 0.0004, List: 0.005, StorageMonth: 0.023} }
+
+// Dollars is what the requests cost.
+func (r Requests) Dollars(p Prices) float64 {
+	return (float64(r.Put)*p.Put + float64(r.Get)*p.Get + float64(r.List)*p.List) / 1000
+}
+
+func (r Requests) String() string {
+	return fmt.Sprintf("%d PUT, %d GET, %d LIST, %d DELETE: $%.6f at S3's list prices", r.Put, r.Get, r.List, r.Delete, r.Dollars(S3Prices()))
+}
+
+// What S3 documents: rates per prefix, at which it answers 503 above, and what one
+// connection and the first byte take.
+const (
+	s3PutRate       = 3500  // requests per second and prefix
+	s3GetRate       = 5500  // requests per second and prefix
+	s3Connection    = 85e6  // bytes per second of one connection
+	s3FirstByte     = 0.15  // seconds
+	commitsPerSec   = 10    // of one log: each waits for the answer to the one before
+	prefixesOfStore = 256.0 // seg/00 to seg/ff
+)
+
+// Plan computes what the work of a job takes.
+func (w Work) Plan(j Job) Plan {
+	writers, readers := int64(j.Writers), int64(j.Readers)
+	gets := w.Passes * w.Segments
+	p := Plan{Segments: w.Segments, Passes: w.Passes, RangeBytes: w.Read / gets, CatalogBytes: w.Catalog}
+	p.Requests = Requests{
+		// STORE once more and a race at each opening, the log with as many numbers lost as
+		// won, the segments. Each record is read back, be it won or lost.
+		Put:  w.Segments + 2*w.Commits + (writers+readers)*w.OpeningPuts,
+		Get:  gets*readers + readers*(w.Commits+1) + writers + readers + 2*w.Commits,
+		List: writers*2 + readers*(1+w.Commits/w.ListPage),
+	}
+	p.RequestDollars = p.Requests.Dollars(S3Prices())
+	p.StorageDollarsADay = float64(j.Bytes) / 1e9 * S3Prices().StorageMonth / 30
+
+	segments, atOnce := float64(w.Segments), float64(w.Readers)
+	perWriter := (j.Bytes + writers - 1) / writers
+	p.Upload = max((float64(perWriter)/s3Connection+segments/float64(writers)*s3FirstByte)/float64(w.Uploads), segments/(s3PutRate*prefixesOfStore))
+	p.Commit = float64(w.Commits) / commitsPerSec
+	p.Read = max(
+		float64(w.Read+w.Footers)/(atOnce*s3Connection)+float64(gets)*s3FirstByte/atOnce,
+		float64(gets)*float64(readers)/(s3GetRate*prefixesOfStore))
+	return p
+}

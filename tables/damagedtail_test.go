@@ -1,0 +1,71 @@
+package tables
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+)
+
+// What the tail has of a table and cannot be decoded is that table's matter, and stays.
+func TestDamagedTail(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("one")
+	for _, rows := range [][]int64{{1, 2}, {3}} {
+		if _, err := s.Fold(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, b, "bad", Append, rows...)
+		mustPut(t, b, "good", Append, rows...)
+	}
+	uuid := s.entries[tableName{"one", "bad"}].state.uuid
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := logstore.Open(filepath.Join(dir, "tail"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, err := range partd.Keys(ctx, l) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(k.Key, uuid) {
+			if err := l.Append(ctx, partd.Entry{Key: k.Key, Value: []byte("no frame")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s = mustOpen(t, dir, &Options{FoldAge: -1})
+		b = s.Bucket("one")
+		wantRows(t, b, "good", 1, 2, 3)
+		wantDamaged(t, b, "bad")
+		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "tail key "+uuid) || !strings.Contains(err.Error(), "bad") {
+			t.Error(err)
+		}
+		if _, err := b.Put(ctx, "bad", rowsOf(9), Append, nil); !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		if found, _ := verified(t, s, VerifyOptions{}); len(found) != 1 || found[0].Table != "bad" {
+			t.Error(found)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = mustOpen(t, dir, &Options{FoldAge: -1})
+	if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s.Bucket("one"), "bad", Error, 1)
+	wantRows(t, s.Bucket("one"), "bad", 1)
+}

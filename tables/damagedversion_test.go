@@ -1,0 +1,82 @@
+package tables
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Other files of a table than its metadata are its own matter, too.
+func TestDamagedVersion(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"list", "manifest", "data"} {
+		for how, f := range harms {
+			t.Run(kind+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				ctx := t.Context()
+				s, copied, file := harmed(t, kind, f)
+				b := s.Bucket("one")
+				if _, _, err := read(ctx, b, "bad"); err == nil {
+					if kind != "data" || how != "another's" { // which only its checksum tells
+						t.Error("it is read")
+					}
+				} else if kind != "data" && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), file)) {
+					t.Error(err)
+				}
+				wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
+				if _, err := s.Fold(ctx, nil); err != nil && !errors.Is(err, ErrDamaged) {
+					t.Error(err)
+				}
+				if r, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); kind != "data" && (!errors.Is(err, ErrDamaged) || r.FilesRemoved > 0) {
+					t.Error(r, err)
+				}
+				to := mustOpen(t, t.TempDir(), nil)
+				done, err := s.Backup(ctx, to, "monday", nil)
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(file)) || len(done) != 2 {
+					t.Error(done, err)
+				}
+				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5)
+				if found, _ := verified(t, s, VerifyOptions{Repair: copied.Source()}); len(found) != 1 || found[0].State != Repaired {
+					t.Error(found)
+				}
+				wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
+			})
+		}
+	}
+}
+
+// A catalog's row that names no metadata, or none of the warehouse, is its table's matter.
+func TestCatalogNamesNothing(t *testing.T) {
+	t.Parallel()
+	for _, loc := range []any{nil, "", "nowhere", "s3://bucket/x.metadata.json", "file:///nowhere/x.metadata.json"} {
+		s, _, _ := harmed(t, "metadata", func(b, _ []byte) []byte { return b })
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		foreign(t, s.Dir(), `UPDATE iceberg_tables SET metadata_location=? WHERE table_name='bad'`, loc)
+		s = mustOpen(t, s.Dir(), nil)
+		ctx, b := t.Context(), s.Bucket("one")
+		wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
+		wantDamaged(t, b, "bad")
+		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bad") {
+			t.Error(loc, err)
+		}
+		if found, _ := verified(t, s, VerifyOptions{}); len(found) != 1 || found[0].Table != "bad" {
+			t.Error(loc, found)
+		}
+		if _, err := b.Snapshot(ctx, "snap"); !errors.Is(err, ErrDamaged) {
+			t.Error(loc, err)
+		}
+		if err := b.DeleteSnapshots(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := b.Delete(ctx, "bad"); err != nil {
+			t.Error(loc, err)
+		}
+		if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+			t.Error(loc, err)
+		}
+		wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
+	}
+}

@@ -1,0 +1,97 @@
+package tables
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestMetadataExact keeps numbers as they are.
+func TestMetadataExact(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, nil)
+	b := s.Bucket("b")
+	mustPut(t, b, "a", Error, 1)
+	want := Metadata{}
+	for i, n := range []string{"3.14159265358979323846", "0.10000000000000000001", "12345678901234567890123", "1e400", "-0", "1.0", "1E-400", "1e999999999999"} {
+		want[fmt.Sprint(i)] = json.Number(n)
+	}
+	for _, name := range []string{"", "a"} {
+		mustDo(t, b.ChangeMetadata(t.Context(), name, MetadataChange{Set: want}))
+	}
+	of, err := b.Metadata(t.Context())
+	if err != nil || fmt.Sprint(of) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v: %v", of, want, err)
+	}
+	tab, err := b.Table(t.Context(), "a")
+	mustDo(t, err)
+	info, err := tab.Info(t.Context())
+	delete(info.Metadata, UpdatedKey)
+	if err != nil || fmt.Sprint(info.Metadata) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v: %v", info.Metadata, want, err)
+	}
+	for _, c := range []struct {
+		key, number string
+		found       int
+	}{
+		{"0", "3.14159265358979323846", 1},
+		{"0", "3.141592653589793", 0},
+		{"0", "314159265358979323846e-20", 1},
+		{"1", "0.1", 0},
+		{"2", "1.2345678901234567890123e22", 1},
+		{"3", "10e399", 1},
+		{"3", "1e401", 0},
+		{"4", "0", 1},
+		{"4", "0e5", 1},
+		{"5", "1", 1},
+		{"5", "10e-1", 1},
+		{"6", "0", 0},
+		{"6", "0.1e-399", 1},
+		{"7", "1e999999999999", 1},
+	} {
+		n := 0
+		for _, err := range b.Tables(t.Context(), &Filter{Metadata: Metadata{c.key: json.Number(c.number)}}) {
+			mustDo(t, err)
+			n++
+		}
+		if n != c.found {
+			t.Errorf("%s=%s finds %d", c.key, c.number, n)
+		}
+	}
+	many := Metadata{}
+	for i := range 1000 {
+		many[fmt.Sprint("key ", i)] = i
+	}
+	mustDo(t, b.SetMetadata(t.Context(), "a", many))
+	n := 0
+	for _, err := range b.Tables(t.Context(), &Filter{Metadata: many}) {
+		mustDo(t, err)
+		n++
+	}
+	if n != 1 {
+		t.Error("many keys find", n)
+	}
+	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": "\xff"}); err == nil {
+		t.Error("no error for invalid UTF-8")
+	}
+	deep := strings.Repeat("[", 900) + strings.Repeat("]", 900)
+	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": json.RawMessage(deep)}); err != nil {
+		t.Error(err)
+	}
+	mustDo(t, s.Close())
+	b = mustOpen(t, dir, nil).Bucket("b")
+	wantRows(t, b, "a", 1)
+	deeper := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
+	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": json.RawMessage(deeper)}); err == nil {
+		t.Error("no error for many levels")
+	}
+	wantRows(t, b, "a", 1)
+	mustPut(t, b, "a", Append, 2)
+	_, err = b.s.Fold(t.Context(), nil)
+	mustDo(t, err)
+	for _, err := range b.Tables(t.Context(), nil) {
+		mustDo(t, err)
+	}
+}

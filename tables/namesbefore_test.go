@@ -1,0 +1,60 @@
+package tables
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/zeebo/xxh3"
+)
+
+// A store opens that has tables from before their columns' names were checked: they are
+// refused by name, and can be deleted.
+func TestNamesOfBefore(t *testing.T) {
+	t.Parallel()
+	for _, folded := range []bool{true, false} { // else the metadata is in the catalog, too
+		ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+		for i := range int64(2) {
+			for _, table := range []string{"old", "good"} {
+				mustPut(t, s.Bucket(""), table, Append, i)
+			}
+			if i == 0 && folded {
+				if _, err := s.Fold(ctx, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		path := partsOf(t, s, "", "old")["metadata"][0]
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var was []byte
+		damage(t, path, func(b []byte) []byte {
+			was = bytes.ReplaceAll(b, []byte(`"name":"n"`), []byte(`"name":""`))
+			return was
+		})
+		hash := xxh3.Hash128(was).Bytes()
+		foreign(t, s.Dir(), `UPDATE partd_files SET size=?, xxh3=? WHERE path='file://' || ?`, len(was), hash[:], path)
+		foreign(t, s.Dir(), `UPDATE partd_light SET metadata=? WHERE location='file://' || ?`, was, path)
+		s = mustOpen(t, s.Dir(), &Options{FoldAge: -1})
+		b := s.Bucket("")
+		wantDamaged(t, b, "old")
+		if _, _, err := read(ctx, b, "old"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), `"old"`) {
+			t.Error(folded, err)
+		}
+		if _, err := s.Fold(ctx, nil); !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		mustPut(t, b, "good", Append, 3)
+		if err := b.Delete(ctx, "old"); err != nil {
+			t.Error(folded, err)
+		}
+		wantDamaged(t, b)
+		if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+			t.Error(err)
+		}
+		mustPut(t, b, "old", Append, 3)
+		wantRows(t, b, "old", 3)
+	}
+}

@@ -1,0 +1,154 @@
+package pull
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
+)
+
+// allocated returns how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// A backup that makes no sense takes no more memory than its text, and makes no table.
+func TestBackupHostile(t *testing.T) {
+	_, url := registryOf(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url})
+	bucket := new(objstore.Memory)
+	entry := func(name string, more string) string {
+		return fmt.Sprintf(`{"name":%q,"version":1,"manifest":%q,"size":100%s}`, name, strings.Repeat("a", 64), more)
+	}
+	for i, tables := range []string{
+		strings.Repeat("{},", 4<<20) + "{}", "null", entry("", ""), entry(strings.Repeat("x", 300), ""), entry("x", `,"rows":-1`), entry("x", `,"bytes":-1`),
+		strings.ReplaceAll(entry("x", ""), strings.Repeat("a", 64), "../../../etc/passwd"),
+	} {
+		name := fmt.Sprint(i)
+		text := []byte(`{"tables":[` + tables + `]}`)
+		if err := bucket.Create(t.Context(), backupObject(name), text); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		took := allocated(func() { _, err = a.Restore(t.Context(), bucket, name) })
+		if err == nil || !strings.Contains(err.Error(), "no sense") || took > 10*uint64(len(text))+16<<20 {
+			t.Errorf("%.80s: %v, %d bytes", tables, err, took)
+		}
+	}
+}
+
+// flipping damages what comes at the first time that an object is read.
+type flipping struct {
+	objstore.Bucket
+	seen sync.Map
+}
+
+func (f *flipping) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	r, err := f.Bucket.ReadRange(ctx, name, offset, length)
+	if err != nil || !strings.HasPrefix(name, backupFiles) {
+		return r, err
+	}
+	if _, seen := f.seen.LoadOrStore(name, true); seen {
+		return r, nil
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader("?"), r), r}, nil
+}
+
+// Bits that flip on their way are no damage to the place: what is there is asked for once
+// more, and not replaced.
+func TestBackupFlippedOnItsWay(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url})
+	mustSave(t, a, "x", 0, "a=1")
+	b := new(objstore.Memory)
+	mustBackup(t, a, b, "one")
+	if done, err := a.Backup(t.Context(), &flipping{Bucket: b}, "two", true); err != nil || sent(done) != 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
+// zeros is a bucket of one large object.
+type zeros struct{ objstore.Memory }
+
+const manyZeros = 64 << 20
+
+func (*zeros) ReadRange(context.Context, string, int64, int64) (io.ReadCloser, error) {
+	return io.NopCloser(io.LimitReader(zero{}, manyZeros)), nil
+}
+
+type zero struct{}
+
+func (zero) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// A file that is restored is never in memory whole.
+func TestRestoreTakesLittleMemory(t *testing.T) {
+	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
+	d, err := openDisk(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := allocated(func() {
+		if err := d.Fetch(t.Context(), f, backupBucket(new(zeros))); err != nil {
+			t.Error(err)
+		}
+	})
+	if took > manyZeros/4 {
+		t.Errorf("%d bytes", took)
+	}
+}
+
+// A holder's version that is no number holds up nothing, and neither does a node that
+// answers a byte at a time.
+func TestHostileHolder(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: 5 * time.Second})
+	mustSave(t, a, "x", 0, "a=1")
+	n := openNode(t, t.TempDir(), Options{Registry: url, Lease: 5 * time.Second})
+	asked := make(chan struct{}, 64)
+	hostile(t, n, func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		for range time.Tick(50 * time.Millisecond) {
+			_, err := io.WriteString(w, " ")
+			if err = errors.Join(err, http.NewResponseController(w).Flush(), r.Context().Err()); err != nil {
+				return
+			}
+		}
+	})
+	if _, err := n.reg.kv.Put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := n.Load(ctx, "x", always, always)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := textOf(r); err != nil || got != "0 1\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if len(asked) == 0 {
+		t.Skip("the load was too late: the peer counts as dead")
+	}
+}

@@ -1,0 +1,107 @@
+package tables
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// TestRestoreOne restores one table's rows, columns and metadata, and leaves others.
+func TestRestoreOne(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("")
+	mustPut(t, b, "a", Error, 1)
+	mustPut(t, b, "b", Error, 1)
+	mustPut(t, b, "empty", Error)
+	mustSnapshot(t, b, "x")
+	other := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
+	r := array.NewRecordBuilder(memory.DefaultAllocator, other)
+	r.Field(0).(*array.TimestampBuilder).Append(1)
+	if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), Replace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "b", Append, 2)
+	mustPut(t, b, "empty", Append, 2)
+	mustSnapshot(t, b, "y")
+	mustDo(t, b.Restore(t.Context(), "x", "a", "empty"))
+	wantRows(t, b, "a", 1)
+	wantRows(t, b, "b", 1, 2)
+	wantRows(t, b, "empty")
+	tab, err := b.Table(t.Context(), "a")
+	mustDo(t, err)
+	if set, err := tab.Settings(t.Context()); err != nil || set.Time != "" {
+		t.Error(set, err)
+	}
+	mustDo(t, b.Restore(t.Context(), "y", "a"))
+	schema, err := tab.Schema(t.Context())
+	if err != nil || !schema.Equal(other) {
+		t.Error(schema, err)
+	}
+	if set, err := tab.Settings(t.Context()); err != nil || set.Time != "at" {
+		t.Error(set, err)
+	}
+	info, err := tab.Info(t.Context())
+	mustDo(t, err)
+	if v, ok := info.Metadata["k"]; !ok || v != nil || info.Rows != 1 {
+		t.Error(info)
+	}
+	mustDo(t, b.Restore(t.Context(), "y", "a"))
+	if again, err := tab.Info(t.Context()); err != nil || again.Version != info.Version+1 {
+		t.Error(again, err) // its metadata is another, though its rows are the same
+	}
+	if err := b.Restore(t.Context(), "x", "a", "nope"); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	wantRows(t, b, "b", 1, 2)
+}
+
+// TestRestoreRaced has another process change the bucket when the restore is about to
+// commit: it starts again, or says that the snapshot is gone.
+func TestRestoreRaced(t *testing.T) {
+	t.Parallel()
+	var race func()
+	h := hooks{fs: vfs.OS{}, prepared: func() {
+		if race != nil {
+			do := race
+			race = nil
+			do()
+		}
+	}}
+	dir := t.TempDir()
+	s, err := open(t.Context(), dir, &Options{Tail: partd.NewDict()}, h)
+	mustDo(t, err)
+	defer s.Close() //nolint:errcheck // the test is over
+	b := s.Bucket("")
+	other := mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, b, "a", Error, 1)
+	mustPut(t, b, "b", Error, 1)
+	mustSnapshot(t, b, "x")
+	mustPut(t, b, "a", Append, 2)
+	race = func() {
+		mustPut(t, other.Bucket(""), "b", Append, 2)
+		mustPut(t, other.Bucket(""), "c", Append, 2)
+	}
+	mustDo(t, b.Restore(t.Context(), "x"))
+	for _, name := range []string{"a", "b"} {
+		wantRows(t, b, name, 1)
+	}
+	if _, ok, err := read(t.Context(), b, "c"); ok || err != nil {
+		t.Error(ok, err)
+	}
+	mustPut(t, b, "a", Append, 2)
+	race = func() {
+		mustDo(t, other.Bucket("").DeleteSnapshots(t.Context()))
+		sweepAll(t, other)
+	}
+	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	wantRows(t, b, "a", 1, 2)
+}
