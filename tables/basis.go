@@ -7,6 +7,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -15,9 +16,9 @@ import (
 type basis struct {
 	uuid    string
 	schema  int
-	columns int    // the last id of a column
-	order   *order // nil: none
-	base    *int64 // the snapshot that was read; nil: there was none
+	columns int               // the last id of a column
+	order   *definition.Order // nil: none
+	base    *int64            // the snapshot that was read; nil: there was none
 
 	since since          // what may have been committed after base
 	io    *icecat.FileIO // that the files were written through
@@ -35,8 +36,11 @@ const (
 // basisOf is the basis of files that are written for a table as it is.
 func basisOf(t *table.Table, s since, io *icecat.FileIO) (basis, error) {
 	meta := t.Metadata()
-	o, err := orderOf(meta)
-	return basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), o, snapshotID(t), s, io}, err
+	d, err := definition.Of(meta)
+	if err != nil {
+		return basis{}, err
+	}
+	return basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, snapshotID(t), s, io}, nil
 }
 
 // holds returns errStale where the files do not fit the table any more.
@@ -58,7 +62,7 @@ func (b *basis) holds(cur *table.Table) error {
 // fits reports whether rows that were written on one basis fit a table that is as
 // another says.
 func (b *basis) fits(now *basis) bool {
-	return b.uuid == now.uuid && b.schema == now.schema && b.columns == now.columns && reflect.DeepEqual(b.order, now.order)
+	return b.uuid == now.uuid && b.schema == now.schema && b.columns == now.columns && b.order.Same(now.order)
 }
 
 // wrote returns what the step's files were written through; nil: it has none.

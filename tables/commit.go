@@ -139,7 +139,7 @@ func (s *Store) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []
 	if len(made)+len(hooks) == 0 {
 		return nil
 	}
-	if err := s.cat.CommitWith(ctx, hooks, made...); err != nil {
+	if err := s.cat.Commit(ctx, hooks, made...); err != nil {
 		return err
 	}
 	for _, a := range attempts {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // targetSize is that of a data file, in bytes.
@@ -71,12 +73,12 @@ func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactSt
 	step.renumber = true
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
-		tasks := inOrder(g.Tasks)
+		tasks := datafile.InOrder(g.Tasks)
 		done := table.CompactionGroupResult{SafePosDeletes: table.CollectSafePositionDeletes(tasks), SafeDeletionVectors: table.CollectSafeDeletionVectors(tasks)}
 		for _, task := range tasks {
 			done.OldDataFiles = append(done.OldDataFiles, task.File)
 		}
-		done.NewDataFiles, err = recordFiles(ctx, writer, kept, readRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
+		done.NewDataFiles, err = datafile.Write(ctx, writer, kept, datafile.ReadRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
 		if err != nil {
 			return err
 		}
@@ -91,8 +93,8 @@ type compactStep struct {
 	seq    int64 // of the snapshot whose files were read
 	groups []table.CompactionGroupResult
 
-	renumber bool // the new files have no row ids yet
-	cut      *cut // of the new files, if they are cut
+	renumber bool        // the new files have no row ids yet
+	cut      *series.Cut // of the new files, if they are cut
 }
 
 // newCompactStep returns a step for a table as it is now, which has rows.
@@ -127,7 +129,7 @@ func (c *compactStep) apply(ctx context.Context, _ *attempt, cur *table.Table) (
 			one.SafeDeletionVectors = append(one.SafeDeletionVectors, g.SafeDeletionVectors...)
 		}
 		var err error
-		if one.NewDataFiles, err = withRowIDs(cur, one.NewDataFiles); err != nil {
+		if one.NewDataFiles, err = datafile.WithRowIDs(cur, one.NewDataFiles); err != nil {
 			return nil, err
 		}
 		groups = []table.CompactionGroupResult{one}

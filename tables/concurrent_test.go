@@ -157,7 +157,7 @@ func TestForeignCommits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := foreign.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
+	if err := foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
@@ -274,7 +274,7 @@ func (l library) CommitTable(ctx context.Context, id table.Identifier, reqs []ta
 		return nil, "", err
 	}
 	ch := &icecat.Change{Namespace: id[0], Name: id[1], Base: base, New: meta, IOs: []*icecat.FileIO{l.NewIO()}}
-	if err := l.Commit(ctx, ch); err != nil {
+	if err := l.Commit(ctx, nil, ch); err != nil {
 		return nil, "", err
 	}
 	return meta, ch.Result.MetadataLocation(), nil

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -10,29 +9,16 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
-
-// putCaster returns what makes rows that are put fit a table, as its evolution has it;
-// or the changes that the table needs first.
-func putCaster(put, kept, returned *arrow.Schema, e Evolution) (*schema.Caster, []ColumnChange, error) {
-	if _, err := schema.Stored(put); err != nil {
-		return nil, nil, err
-	}
-	changes, err := e.fits(put, returned)
-	if err != nil || len(changes) > 0 {
-		return nil, changes, err
-	}
-	c, err := schema.NewPutCaster(put, kept, returned)
-	return c, nil, err
-}
 
 // rows returns the rows that are in the tail alone, up to an epoch. The caller
 // releases them. It wants mu.
 func (e *entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {
-		if rows[i].Schema() != e.state.kept && !rows[i].Schema().Equal(e.state.kept) {
+		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
 			rows[i], err = carried(meta, rows[i])
 		}
 	}
@@ -78,15 +64,8 @@ func keptSchema(s *iceberg.Schema) (*arrow.Schema, error) { return schema.Stored
 
 // putSchema returns a table's columns in the types in which they were put.
 func putSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
-	kept, err := keptSchema(s)
-	if err != nil {
-		return nil, err
-	}
-	put, err := schema.PutOf(kept, properties[schema.Property(s.ID)])
-	if err != nil {
-		return nil, fmt.Errorf("property %s: %w", schema.Property(s.ID), err)
-	}
-	return put, nil
+	put, _, err := definition.Types(s, properties[schema.Property(s.ID)])
+	return put, err
 }
 
 // returnedSchema returns the types in which readers get a table's columns.
@@ -96,4 +75,9 @@ func returnedSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Sc
 		return nil, err
 	}
 	return schema.Plain(put), nil
+}
+
+// settingsOf returns the settings that a table's properties have.
+func settingsOf(properties iceberg.Properties) (Settings, error) {
+	return definition.ParseSettings(properties[definition.SettingsProperty])
 }

@@ -10,7 +10,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // DeleteRows deletes the rows for which a condition is true, in one commit. Rows for
@@ -47,20 +49,20 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		return Rewritten{}, errors.New("the range has no bound: give its beginning or its end")
 	}
 	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
-		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", timeText(from), timeText(to))
+		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", series.TimeText(from), series.TimeText(to))
 	}
-	src, err := gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err
 	}
-	defer src.release()
+	defer src.Release()
 	var n newRows
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		scan := &ScanOptions{From: from, To: to, TimeColumn: w.settings.Time}
+		column := w.settings.Time
 		if o != nil && o.TimeColumn != "" {
-			scan.TimeColumn = o.TimeColumn
+			column = o.TimeColumn
 		}
-		between, err := timeRange(w.returned, scan)
+		between, err := series.TimeRange(w.returned, column, from, to)
 		if err != nil {
 			return err
 		}
@@ -68,7 +70,7 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		if w.order != nil && w.order.rule != KeepAll && w.order.rule != "" {
+		if w.order != nil && w.order.Rule != KeepAll && w.order.Rule != "" {
 			w.step.since = nothing // or there may be duplicates
 		}
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
@@ -109,28 +111,28 @@ func (n *newRows) stands(w *rewrite) bool {
 
 // write writes the rows of a source in the place of those that go, each batch of which
 // check has seen in the types that are kept.
-func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, check func(context.Context, arrow.RecordBatch) error) error {
+func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g *going, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.stands(w) {
 		w.done.Written = n.written
 		return nil
 	}
 	if n.on != nil { // for a table, or rows, that are others now
-		if !src.whole() {
+		if !src.Whole() {
 			return ErrConflict
 		}
-		src.rewind()
+		src.Rewind()
 		w.io.RemoveWritten()
 	}
 	*n = newRows{on: &w.step.basis}
-	fit, changes, err := putCaster(src.schema, w.kept, w.returned, w.settings.Evolution)
+	fit, changes, err := w.def.Caster(src.Schema)
 	if err != nil {
 		return err
 	}
 	if len(changes) > 0 {
 		c := changes[0]
-		return schema.Errorf(c.Column, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
+		return schema.Errorf(c.Field.Name, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
 	}
-	rules, err := w.e.checker(ctx, w.t, g, src.schema, w.kept, w.returned, w.t.Properties()[rulesProperty])
+	rules, err := w.e.checker(ctx, w.t, g, src.Schema, w.kept, w.returned, w.t.Properties()[rulesProperty])
 	if err != nil {
 		return err
 	}
@@ -145,11 +147,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		n.rows += b.NumRows()
 		return nil
 	}
-	if w.order != nil {
-		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, rules, seen)
-	} else {
-		w.put, err = recordFiles(ctx, w.writer(), w.kept, casting(ctx, src, fit, rules, seen))
-	}
+	w.put, err = write(ctx, w.writer(), w.series(w.writer()), w.io, src, fit, rules, seen)
 	for _, f := range w.put {
 		n.written += f.Count()
 	}

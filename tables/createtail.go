@@ -10,14 +10,17 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // createInTail makes a table whose first rows are in the tail: nobody sees them
 // there before the catalog has the table, and Iceberg's files are left to the first
 // fold. It returns errStale where the table is there.
-func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) error {
+func (e *entry) createInTail(ctx context.Context, src *datafile.Source, o PutOptions) error {
 	e.s.appending.RLock()
 	defer e.s.appending.RUnlock()
 	e.commit.Lock()
@@ -25,7 +28,7 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if t, err := e.current(ctx); t != nil || err != nil {
 		return cmp.Or(err, errStale)
 	}
-	sh, err := schema.NewShape(withDictionaries(src.schema, src), 0)
+	sh, err := schema.NewShape(withDictionaries(src.Schema, src), 0)
 	if err != nil {
 		return err
 	}
@@ -33,32 +36,32 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if err != nil {
 		return err
 	}
-	order, err := orderOf(meta)
+	d, err := definition.Of(meta)
 	if err != nil {
 		return err
 	}
-	if order != nil && order.rule == RefuseDuplicate {
+	if d.Order != nil && d.Order.Rule == RefuseDuplicate {
 		return errNeedsCommit
 	}
-	ck, err := e.checker(ctx, nil, nil, src.schema, sh.Stored, schema.Plain(src.schema), "")
+	ck, err := e.checker(ctx, nil, nil, src.Schema, d.Stored, d.Logical, "")
 	if err != nil {
 		return err
 	}
-	c, _, err := e.s.shared.caster(src.schema, sh.Stored, nil, "")
+	c, _, err := d.Caster(src.Schema)
 	if err != nil {
 		return err
 	}
 	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
-	if err == nil && order != nil {
-		err = order.checkAll(rows, order.names(meta.CurrentSchema()))
+	if err == nil {
+		err = series.Check(d.Order, rows...)
 	}
 	if err != nil {
 		return err
 	}
 	log := e.s.tail.Log(meta.TableUUID().String(), -1)
 	if len(rows) > 0 {
-		if err = log.Append(ctx, sh.Stored, rows, o.ID, time.Now()); err == nil {
+		if err = log.Append(ctx, d.Stored, rows, o.ID, time.Now()); err == nil {
 			err = e.s.tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
 		}
 	}
@@ -91,12 +94,12 @@ func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (tab
 
 // castAll returns the rows read so far in the types that are stored, once they were checked.
 // The caller releases them.
-func castAll(ctx context.Context, src *source, c *schema.Caster, ck *rules.Check) (rows []arrow.RecordBatch, err error) {
+func castAll(ctx context.Context, src *datafile.Source, c *schema.Caster, ck *rules.Check) (rows []arrow.RecordBatch, err error) {
 	defer ck.Close()
-	rows = make([]arrow.RecordBatch, 0, len(src.read))
-	for i := 0; i < len(src.read) && err == nil; i++ {
+	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
+	for i := 0; i < len(src.Batches) && err == nil; i++ {
 		var fit arrow.RecordBatch
-		if fit, err = c.Cast(src.read[i]); err == nil {
+		if fit, err = c.Cast(src.Batches[i]); err == nil {
 			rows = append(rows, fit)
 			err = ck.Add(ctx, fit)
 		}

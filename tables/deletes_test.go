@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -35,7 +36,7 @@ func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: name, Base: v.t, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: name, Base: v.t, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -82,8 +83,8 @@ func TestForeignDeletes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tasks, err := fileTasks(t.Context(), v.t)
-			if err != nil || len(tasks) != 2 || !hasDeletes(tasks[0]) {
+			tasks, err := datafile.Tasks(t.Context(), v.t)
+			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
 				t.Fatal("there are no delete files:", tasks, err)
 			}
 			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`

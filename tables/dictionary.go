@@ -9,8 +9,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
@@ -23,9 +25,9 @@ const maxDictionary = 64 << 10
 // withDictionaries notes in a schema that is put the values of its dictionaries, as
 // the first batch has them: their order means something, and so do those that no row
 // has.
-func withDictionaries(put *arrow.Schema, rows batchSource) *arrow.Schema {
-	src, ok := rows.(*source)
-	if !ok || len(src.read) == 0 && !src.whole() {
+func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
+	src, ok := rows.(*datafile.Source)
+	if !ok || len(src.Batches) == 0 && !src.Whole() {
 		return put
 	}
 	fields := slices.Clone(put.Fields())
@@ -34,9 +36,9 @@ func withDictionaries(put *arrow.Schema, rows batchSource) *arrow.Schema {
 		if !ok {
 			continue
 		}
-		values := array.MakeArrayOfNull(heap, t.ValueType, 0)
-		if len(src.read) > 0 {
-			d, ok := src.read[0].Column(i).(*array.Dictionary)
+		values := array.MakeArrayOfNull(memory.DefaultAllocator, t.ValueType, 0)
+		if len(src.Batches) > 0 {
+			d, ok := src.Batches[0].Column(i).(*array.Dictionary)
 			if !ok {
 				continue
 			}
@@ -92,7 +94,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 
 // encode returns values as a dictionary, which has grown by those that are new.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
-	indices := array.NewInt32Builder(heap)
+	indices := array.NewInt32Builder(memory.DefaultAllocator)
 	defer indices.Release()
 	var fresh []int
 	var key []byte
@@ -119,7 +121,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			return nil, err
 		}
 		defer more.Release()
-		if d.values, err = array.Concatenate([]arrow.Array{d.values, more}, heap); err != nil {
+		if d.values, err = array.Concatenate([]arrow.Array{d.values, more}, memory.DefaultAllocator); err != nil {
 			return nil, err
 		}
 	}

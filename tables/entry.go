@@ -7,11 +7,10 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -40,14 +39,9 @@ type state struct {
 	location string
 	uuid     string
 	version  Version
-	folded   int64         // the last epoch that is in the files
-	kept     *arrow.Schema // nil if the table does not exist
-	order    *order        // nil: none
-	ordering []string      // the names of its columns
-	returned *arrow.Schema // the types that readers get
-
-	evolution Evolution
-	rules     string // of the table, as they are kept
+	folded   int64                  // the last epoch that is in the files
+	def      *definition.Definition // nil if the table does not exist
+	rules    string                 // of the table, as they are kept
 }
 
 // acquire returns the entry of a table, which the caller releases.
@@ -162,30 +156,17 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 // stateOf returns the state that a table's metadata says.
 func (e *entry) stateOf(t *table.Table) (n state, err error) {
 	meta := t.Metadata()
-	kept, err := keptSchema(meta.CurrentSchema())
-	if err != nil {
-		return n, err
-	}
-	kept = e.s.shared.schema(kept)
-	settings, err := settingsOf(meta.Properties())
+	def, err := definition.Of(meta)
 	if err != nil {
 		return n, err
 	}
 	n = state{
-		location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1,
-		evolution: settings.Evolution, rules: meta.Properties()[rulesProperty],
-	}
-	if n.order, err = orderOf(meta); err != nil {
-		return n, err
-	}
-	if n.order != nil {
-		n.ordering = n.order.names(meta.CurrentSchema())
+		location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), def: def, folded: -1, rules: meta.Properties()[rulesProperty],
 	}
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())
 	}
-	n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[schema.Property(meta.CurrentSchema().ID)])
-	return n, err
+	return n, nil
 }
 
 // lose lets go of a table that somebody else deleted or renamed. What it has in

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sqlerror"
@@ -43,12 +44,7 @@ var (
 type SchemaError = schema.Error
 
 // ArgumentError says what is wrong with what an operation was given.
-type ArgumentError struct{ Err error }
-
-func (e *ArgumentError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *ArgumentError) Unwrap() error { return e.Err }
+type ArgumentError = definition.ArgumentError
 
 // SQLError says where a statement is wrong.
 type SQLError = sqlerror.Error

@@ -11,27 +11,9 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
-
-// The kinds of evolution. With "", the default, no put changes the columns: those
-// that it lacks are null, narrower numbers are widened to the table's, anything else
-// is refused; Evolve may do all.
-const (
-	Strict     Evolution = "strict"     // puts have exactly the table's columns, in its types
-	AddOnly    Evolution = "add_only"   // as Strict, but a put may bring new columns
-	Compatible Evolution = "compatible" // as AddOnly, and numbers are widened, in the put or in the table
-	Flexible   Evolution = "flexible"   // as Compatible, columns that a put lacks are null, and Evolve may rename and drop
-)
-
-var evolutions = []Evolution{Strict, AddOnly, Compatible, Flexible}
-
-func (e Evolution) check() error {
-	if e != "" && !slices.Contains(evolutions, e) {
-		return &ArgumentError{fmt.Errorf("there is no evolution %q: there are %q", e, evolutions)}
-	}
-	return nil
-}
 
 // ColumnChange is a change of a table's columns.
 type ColumnChange struct {
@@ -44,11 +26,11 @@ type ColumnChange struct {
 }
 
 // allows says why a kind of evolution does not allow a change.
-func (e Evolution) allows(c ColumnChange) error {
+func allows(e Evolution, c ColumnChange) error {
 	ops := []string{"add", "widen", "rename", "drop"}
 	n := slices.Index(ops, c.Op)
 	if n < 0 {
-		return &ArgumentError{fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
+		return &ArgumentError{Err: fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
 	}
 	if most, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && n >= most {
 		return schema.Errorf(c.Column, "the table's evolution is %s, which does not allow to %s columns", e, c.Op)
@@ -56,54 +38,12 @@ func (e Evolution) allows(c ColumnChange) error {
 	return nil
 }
 
-// fits returns the changes that a table needs to take rows of a schema that is put,
-// or a SchemaError that says why it takes none.
-func (e Evolution) fits(put, has *arrow.Schema) (changes []ColumnChange, err error) {
-	put = schema.Plain(put)
-	adds := e == AddOnly || e == Compatible || e == Flexible
-	widens := e == Compatible || e == Flexible
-	for _, f := range put.Fields() {
-		at := has.FieldIndices(f.Name)
-		if len(at) == 0 {
-			if !adds {
-				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(has))
-			}
-			changes = append(changes, ColumnChange{Op: "add", Column: f.Name, field: f})
-			continue
-		}
-		switch t := has.Field(at[0]).Type; {
-		case schema.Alike(f.Type, t):
-		case (e == "" || widens) && keptAlike(f.Type, t), widens && schema.Widens(f.Type, t):
-			if widens && !schema.Widens(f.Type, t) && schema.Widens(t, f.Type) {
-				changes = append(changes, ColumnChange{Op: "widen", Column: f.Name, field: f})
-			}
-		case widens && schema.Widens(t, f.Type):
-			changes = append(changes, ColumnChange{Op: "widen", Column: f.Name, field: f})
-		default:
-			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.because())
-		}
+// changesOf returns the changes that a put asks for.
+func changesOf(put []definition.Change) (all []ColumnChange) {
+	for _, c := range put {
+		all = append(all, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
 	}
-	for _, f := range has.Fields() {
-		if e != "" && e != Flexible && !put.HasField(f.Name) {
-			return nil, schema.Errorf(f.Name, "it is missing, and the table has it, as %s%s", f.Type, e.because())
-		}
-	}
-	return changes, nil
-}
-
-func (e Evolution) because() string {
-	if e == "" {
-		return ""
-	}
-	return "; its evolution is " + string(e)
-}
-
-// keptAlike reports whether values of one type can be kept in a column of another
-// as far as the types that are kept tell.
-func keptAlike(from, to arrow.DataType) bool {
-	a, err := schema.StoredType(from)
-	b, err2 := schema.StoredType(to)
-	return err == nil && err2 == nil && (schema.Alike(a, b) || schema.Promotes(a, b) && !arrow.IsFloating(b.ID()) || a.ID() == arrow.FLOAT32 && schema.Promotes(a, b))
+	return all
 }
 
 // evolved is a table's columns after changes.
@@ -143,7 +83,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 		return slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == name })
 	}
 	for _, c := range changes {
-		if err := settings.Evolution.allows(c); err != nil {
+		if err := allows(settings.Evolution, c); err != nil {
 			return nil, err
 		}
 		at := find(c.Column)
@@ -151,7 +91,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 			return nil, schema.Errorf(c.Column, "to %s it: the table's columns are %q", c.Op, schema.Names(returned))
 		}
 		if c.Op == "rename" || c.Op == "drop" {
-			for i, name := range settings.order() {
+			for i, name := range settings.Order() {
 				if f, ok := cur.FindFieldByName(name); ok && f.ID == fields[at].ID && c.Op == "drop" {
 					setting := "keys"
 					if i == 0 && settings.Time != "" {
@@ -283,7 +223,7 @@ func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChang
 // settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
 	return b.s.Update(ctx, func(t *Txn) error {
-		if err := e.check(); err != nil {
+		if err := e.Check(); err != nil {
 			return &OpError{Op: "set the evolution of", Bucket: b.name, Table: name, Err: err}
 		}
 		return t.editSettings("set the evolution of", b.name, name, func(s *Settings) { s.Evolution = e })

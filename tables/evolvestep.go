@@ -8,13 +8,17 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // evolveStep gives a table another schema. The tail's rows become files of the old
@@ -46,7 +50,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	var old []iceberg.DataFile
 	var err error
 	if p.fit != nil && now != nil {
-		if old, err = dataFiles(ctx, cur); err != nil {
+		if old, err = datafile.Files(ctx, cur); err != nil {
 			return nil, err
 		}
 	}
@@ -56,11 +60,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 			return nil, err
 		}
 		if len(tail) > 0 {
-			o, err := orderOf(cur.Metadata())
-			if err != nil {
-				return nil, err
-			}
-			meta, err := a.addOrdered(ctx, o, cur, tail, nil, true)
+			meta, err := a.addOrdered(ctx, cur, tail, nil, true)
 			if err != nil {
 				return nil, err
 			}
@@ -74,10 +74,6 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	if err != nil || p.fit == nil {
 		return meta, err
 	}
-	order, err := orderOf(meta)
-	if err != nil {
-		return nil, err
-	}
 	var more []iceberg.DataFile
 	if late {
 		if more, err = a.e.rewritten(ctx, cur, meta, a.io, p.fit, p.check, p.read); err != nil {
@@ -90,7 +86,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	}
 	cur = a.table(meta)
 	if len(old)+len(p.files) > 0 {
-		files, err := withRowIDs(cur, p.files)
+		files, err := datafile.WithRowIDs(cur, p.files)
 		if err != nil {
 			return nil, err
 		}
@@ -106,7 +102,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if len(files) > 0 {
 			cur = a.table(meta)
-			if meta, err = a.addOrdered(ctx, order, cur, files, nil, true); err != nil {
+			if meta, err = a.addOrdered(ctx, cur, files, nil, true); err != nil {
 				return nil, err
 			}
 		}
@@ -134,10 +130,10 @@ func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	for i, name := range s.Keys {
 		s.Keys[i] = now(name)
 	}
-	if meta, err = reshaped(meta, sh); err != nil {
+	if meta, err = definition.Reshaped(meta, sh); err != nil {
 		return nil, err
 	}
-	return withSettings(meta, &s)
+	return definition.WithSettings(meta, &s)
 }
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
@@ -162,12 +158,7 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	}
 	writer := a.table(to)
 	if fit == nil {
-		o, err := orderOf(to)
-		if err != nil {
-			one.Release()
-			return nil, err
-		}
-		return writeTail(ctx, o, writer, a.io, one)
+		return a.s.writeTail(ctx, writer, a.io, one)
 	}
 	defer one.Release()
 	as, err := schema.Convert(one, fit.From)
@@ -175,23 +166,20 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 		return nil, err
 	}
 	defer as.Release()
-	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
+	return a.e.write(ctx, writer, a.io, &datafile.Source{Batches: []arrow.RecordBatch{as}}, fit, rules, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *schema.Caster, rules *rules.Check, acknowledged bool) ([]iceberg.DataFile, error) {
-	o, err := orderOf(w.Metadata())
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r datafile.Rows, fit *schema.Caster, rules *rules.Check, acknowledged bool) ([]iceberg.DataFile, error) {
+	s, err := series.Of(w, e.s.opts.Memory)
 	if err != nil {
 		return nil, err
 	}
-	if o == nil {
-		return writeFiles(ctx, w, io, r, fit, rules)
+	if acknowledged && s != nil && s.Rule == RefuseDuplicate {
+		s = s.KeepingAll()
 	}
-	if acknowledged && o.rule == RefuseDuplicate {
-		o.rule = KeepAll
-	}
-	return e.writeOrdered(ctx, o, w, io, r, fit, rules, nil)
+	return write(ctx, w, s, io, r, fit, rules, nil)
 }
 
 // rewrite writes a table's files anew for a step.
@@ -207,7 +195,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules 
 	}
 	step.since, step.fit, step.check, step.io, step.read = appends, fit, rules, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
-		files, err := dataFiles(t.ctx, c.cur)
+		files, err := datafile.Files(t.ctx, c.cur)
 		if err != nil {
 			return err
 		}
@@ -354,7 +342,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 }
 
 func emptyColumns(s *arrow.Schema) []arrow.Array {
-	b := array.NewRecordBuilder(heap, s)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
 	defer b.Release()
 	batch := b.NewRecordBatch()
 	return batch.Columns()

@@ -7,12 +7,10 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -78,30 +76,12 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows arrow.RecordBatch) (err error) {
 	defer func() { removeWritten(err, f.io) }()
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	if f.files, err = writeTail(ctx, f.order, writer, f.io, rows); err != nil {
+	if f.files, err = e.s.writeTail(ctx, writer, f.io, rows); err != nil {
 		return err
 	}
 	c := &change{e: e}
 	c.add(f)
 	return e.s.commitWithRetry(ctx, nil, c)
-}
-
-// writeTail writes rows of the tail, which it takes over, as data files of a table,
-// through io. With an error nothing is left of them.
-func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
-	if o == nil {
-		files, err = recordFiles(ctx, t, rows.Schema(), only(rows))
-	} else {
-		if rows, err = o.inPlace(ctx, rows, o.names(t.Schema())); err != nil {
-			return nil, err
-		}
-		files, err = o.write(ctx, t, rows.Schema(), only(rows))
-	}
-	rows.Release()
-	if err != nil {
-		io.RemoveWritten()
-	}
-	return files, err
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or
@@ -134,7 +114,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
-		basis: on, kept: e.state.kept, ordering: e.state.ordering,
+		basis: on, kept: e.state.def.Stored,
 		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }
@@ -151,14 +131,6 @@ func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch
 		fit = append(fit, b)
 	}
 	return tail.Concat(fit)
-}
-
-// only yields one batch, which stays the caller's.
-func only(batch arrow.RecordBatch) sorted.Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		batch.Retain()
-		yield(batch, nil)
-	}
 }
 
 func release(batches []arrow.RecordBatch) {

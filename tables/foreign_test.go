@@ -25,7 +25,7 @@ func TestForeignTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
 	mustPut(t, s.Bucket("x"), "a", Append, 1)

@@ -54,11 +54,17 @@ var tablesHouse = house.House{
 		{Name: "tables", Packages: map[string][]string{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
+		{Name: "series", Packages: map[string][]string{
+			"internal/series": {"github.com/apache/iceberg-go"},
+		}},
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
-			"internal/datafile": nil,
+			"internal/datafile": {"github.com/apache/iceberg-go", "github.com/google/uuid"},
 			"internal/rules":    nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
+		}},
+		{Name: "definitions", Packages: map[string][]string{
+			"internal/definition": {"github.com/apache/iceberg-go"},
 		}},
 		{Name: "rows", Packages: map[string][]string{
 			"arrowvalue":      nil,

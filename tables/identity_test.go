@@ -258,7 +258,7 @@ func TestForeignSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, b, "a", 1, 1)
@@ -282,7 +282,7 @@ func TestSharedSchema(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		mustPut(t, s.Bucket(""), name, Append, 1)
 		mustPut(t, s.Bucket(""), name, Append, 2)
-		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.kept)
+		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.def.Stored)
 	}
 	if kept[0] != kept[1] {
 		t.Fatal("each table has a schema of its own")

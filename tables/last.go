@@ -1,17 +1,14 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // Head reads the first n rows.
@@ -38,19 +35,13 @@ func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t
 func (r *reader) last(ctx context.Context, v *view, o *ScanOptions) error {
 	asked := r.filters
 	few := schema.Names(v.returned)[:1]
-	if v.order != nil {
-		few = v.order.names(v.schema)
+	if v.series != nil {
+		few = v.series.Names
 	}
 	for enough := o.Last; ; enough *= 8 {
-		since, err := r.since(ctx, v, enough)
-		if err != nil {
-			return err
-		}
 		r.filters = slices.Clone(asked)
-		if since != math.MinInt64 {
-			column := v.returned.Field(v.returned.FieldIndices(few[0])[0])
-			kept := v.order.timeType(v.schema)
-			after, err := within(&sorted.Bounds{Lowest: since, Highest: math.MaxInt64}, column, kept)
+		if v.series != nil {
+			after, err := v.series.Since(ctx, enough, v.rows)
 			if err != nil {
 				return err
 			}
@@ -86,87 +77,4 @@ func (r *reader) count(ctx context.Context, v *view, columns []string) (count in
 		b.Release()
 	}
 	return count, nil
-}
-
-// group is rows that come after a time.
-type group struct{ lowest, rows int64 }
-
-// since returns a time that so many rows are not before, as far as it is known
-// without reading them; the smallest number if it is not.
-func (r *reader) since(ctx context.Context, v *view, enough int64) (int64, error) {
-	if v.order == nil {
-		return math.MinInt64, nil
-	}
-	var files []*orderedFile
-	var err error
-	if v.t.CurrentSnapshot() != nil {
-		if files, err = v.order.files(ctx, v.t, v.at()...); err != nil {
-			return 0, err
-		}
-	}
-	slices.SortStableFunc(files, func(a, b *orderedFile) int {
-		if a.bounds == nil || b.bounds == nil {
-			return 0
-		}
-		return cmp.Compare(b.bounds.Highest, a.bounds.Highest)
-	})
-	var groups []group
-	names := v.order.names(v.schema)
-	for _, b := range v.rows {
-		if b.NumRows() > 0 {
-			from := max(0, b.NumRows()-enough)
-			part := b.NewSlice(from, b.NumRows())
-			if bounds := batchBounds(part, b.Schema().FieldIndices(names[0])[0]); bounds != nil {
-				groups = append(groups, group{bounds.Lowest, b.NumRows() - from})
-			}
-			part.Release()
-		}
-	}
-	found := int64(math.MinInt64)
-	for _, f := range files {
-		if f.bounds == nil {
-			return math.MinInt64, nil
-		}
-		if found = enoughSince(groups, enough); found > f.bounds.Highest {
-			break
-		}
-		more, err := v.groups(ctx, f)
-		if err != nil {
-			return 0, err
-		}
-		groups = append(groups, more...)
-	}
-	return enoughSince(groups, enough), nil
-}
-
-// enoughSince returns the latest time that groups with so many rows begin at.
-func enoughSince(groups []group, enough int64) int64 {
-	slices.SortFunc(groups, func(a, b group) int { return cmp.Compare(b.lowest, a.lowest) })
-	for _, g := range groups {
-		if enough -= g.rows; enough <= 0 {
-			return g.lowest
-		}
-	}
-	return math.MinInt64
-}
-
-// groups returns the groups of rows of a file.
-func (v *view) groups(ctx context.Context, f *orderedFile) (all []group, err error) {
-	whole := []group{{f.bounds.Lowest, f.file().Count()}}
-	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || hasDeletes(f.task) {
-		return whole, nil
-	}
-	scan, err := newScan(ctx, v.t, v.schema, v.order.names(v.schema)[:1], nil)
-	if err != nil {
-		return nil, err
-	}
-	bounds, err := scan.Groups(ctx, f.file().FilePath())
-	for _, b := range bounds {
-		low, ok := bound(b.Least)
-		if !ok {
-			return whole, nil
-		}
-		all = append(all, group{low, b.Rows})
-	}
-	return all, err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -100,14 +101,14 @@ func (t *Table) manifest(ctx context.Context) (_ *Manifest, err error) {
 	}
 	if len(m.Tail) > 0 {
 		m.TailMark = fmt.Sprintf("%s-%d-%s", m.UUID, v.schema.ID, v.tailMark)
-		if v.order != nil && v.order.rule == KeepFirst { // what is left of the tail depends on the files
+		if v.series != nil && v.series.Rule == KeepFirst { // what is left of the tail depends on the files
 			m.TailMark += fmt.Sprint("-", m.Version)
 		}
 		if err := m.fitTail(); err != nil {
 			return nil, err
 		}
 		if v.replaces {
-			m.Replaced = v.order.names(v.schema)
+			m.Replaced = v.series.Names
 		}
 	}
 	return m, m.plan(ctx)
@@ -141,12 +142,12 @@ func (m *Manifest) plan(ctx context.Context) error {
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := fileTasks(ctx, v.t, v.at()...)
+	tasks, err := datafile.Tasks(ctx, v.t, v.at()...)
 	if err != nil {
 		return err
 	}
 	for _, task := range tasks {
-		m.Scanned = m.Scanned || hasDeletes(task)
+		m.Scanned = m.Scanned || datafile.HasDeletes(task)
 		path := task.File.FilePath()
 		local, letGo, err := m.table.b.s.cat.Local(path)
 		if err != nil {
@@ -155,8 +156,7 @@ func (m *Manifest) plan(ctx context.Context) error {
 		m.copies = append(m.copies, letGo)
 		f := ManifestFile{Path: local, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count()}
 		if m.Replaced != nil {
-			tail := m.Tail[0]
-			f.Overlaps = batchBounds(tail, tail.Schema().FieldIndices(m.Replaced[0])[0]).Overlaps(v.order.bounds(task.File))
+			f.Overlaps = v.series.BatchBounds(m.Tail[0]).Overlaps(v.series.Bounds(task.File))
 		}
 		m.Files = append(m.Files, f)
 	}

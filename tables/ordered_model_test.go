@@ -27,9 +27,9 @@ type seriesModel struct {
 	opts   Options
 	s      *Store
 	names  []string
-	tables map[string]*series
+	tables map[string]*modelSeries
 	// What each snapshot of the bucket has.
-	snapshots map[string]map[string]*series
+	snapshots map[string]map[string]*modelSeries
 	next      int64
 	left      atomic.Int64 // calls of the file system until the process is killed; below 0: it is not
 }
@@ -113,7 +113,7 @@ func (m *seriesModel) randomSettings() Settings {
 }
 
 func (m *seriesModel) replace(ctx context.Context, name string) error {
-	s := &series{settings: m.randomSettings(), versions: map[Version][]tick{}}
+	s := &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
 	rows := m.ticks(30000)
 	after, refused := s.put(nil, rows)
 	_, err := m.s.Bucket("b").Put(ctx, name, ticksOf(rows, 50), Replace, &PutOptions{Settings: &s.settings})
@@ -205,7 +205,7 @@ func (m *seriesModel) reopen(ctx context.Context, _ string) error {
 // kill leaves: what was done is there as a whole or not at all.
 func (m *seriesModel) kill(ctx context.Context, name string) error {
 	before, snapshots := m.tables, maps.Clone(m.snapshots)
-	m.tables = map[string]*series{}
+	m.tables = map[string]*modelSeries{}
 	for n, s := range before {
 		m.tables[n] = s.clone()
 	}
@@ -347,11 +347,11 @@ func TestSeriesModel(t *testing.T) {
 				t.Parallel()
 			}
 			m := &seriesModel{
-				rnd: rand.New(rand.NewPCG(seed, 3)), dir: t.TempDir(), names: []string{"x", "y", "z"}, tables: map[string]*series{}, snapshots: map[string]map[string]*series{},
+				rnd: rand.New(rand.NewPCG(seed, 3)), dir: t.TempDir(), names: []string{"x", "y", "z"}, tables: map[string]*modelSeries{}, snapshots: map[string]map[string]*modelSeries{},
 				opts: Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed == 3},
 			}
 			for _, name := range m.names {
-				m.tables[name] = &series{settings: m.randomSettings(), versions: map[Version][]tick{}}
+				m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
 			}
 			if err := m.open(t.Context()); err != nil {
 				t.Fatal(err)

@@ -89,8 +89,8 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 	return rows, r.Err()
 }
 
-// series is what a table with a time column should hold, in the order in which it came.
-type series struct {
+// modelSeries is what a table with a time column should hold, in the order in which it came.
+type modelSeries struct {
 	settings Settings
 	rows     []tick
 	versions map[Version][]tick // as they were read
@@ -101,21 +101,21 @@ type series struct {
 	evolved  Version            // the last one before its columns changed
 }
 
-func (s *series) key() string {
+func (s *modelSeries) key() string {
 	if s.renamed {
 		return "key"
 	}
 	return "k"
 }
 
-func (s *series) clone() *series {
+func (s *modelSeries) clone() *modelSeries {
 	c := *s
 	c.rows, c.versions = slices.Clone(s.rows), maps.Clone(s.versions)
 	return &c
 }
 
 // reader returns a reader of rows in the table's columns, and the rows as it will have them.
-func (s *series) reader(rows []tick, most int) (array.RecordReader, []tick) {
+func (s *modelSeries) reader(rows []tick, most int) (array.RecordReader, []tick) {
 	rows = slices.Clone(rows)
 	for i := range rows {
 		if rows[i].w = 0; s.wide != "" {
@@ -155,7 +155,7 @@ func (s *series) reader(rows []tick, most int) (array.RecordReader, []tick) {
 	return r, rows
 }
 
-func (s *series) compare(a, b tick) int {
+func (s *modelSeries) compare(a, b tick) int {
 	if len(s.settings.Keys) == 0 {
 		return cmp.Compare(a.ts, b.ts)
 	}
@@ -163,7 +163,7 @@ func (s *series) compare(a, b tick) int {
 }
 
 // put returns the rows after a put, and whether it is refused.
-func (s *series) put(before, rows []tick) (after []tick, refused bool) {
+func (s *modelSeries) put(before, rows []tick) (after []tick, refused bool) {
 	after = slices.Clone(before)
 	for _, r := range rows {
 		was := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
@@ -179,7 +179,7 @@ func (s *series) put(before, rows []tick) (after []tick, refused bool) {
 	return after, false
 }
 
-func (s *series) read() []tick {
+func (s *modelSeries) read() []tick {
 	rows := append([]tick{}, s.rows...)
 	slices.SortStableFunc(rows, s.compare)
 	return rows

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // over is the part of a table that a put replaces: the files of a version.
@@ -21,8 +22,12 @@ func (o *over) apply(ctx context.Context, a *attempt, cur *table.Table, p *putSt
 	if err != nil {
 		return nil, err
 	}
-	if p.order != nil && p.order.rule != "" && p.order.rule != KeepAll {
-		all, err := p.order.files(ctx, cur)
+	if p.order != nil && p.order.Rule != "" && p.order.Rule != KeepAll {
+		s, err := series.Of(cur, a.s.opts.Memory)
+		if err != nil {
+			return nil, err
+		}
+		all, err := s.Files(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -30,9 +35,9 @@ func (o *over) apply(ctx context.Context, a *attempt, cur *table.Table, p *putSt
 		for _, f := range o.files {
 			replaced[f.FilePath()] = true
 		}
-		later := slices.DeleteFunc(all, func(f *orderedFile) bool { return replaced[f.file().FilePath()] })
-		err = a.s.refuse(ctx, p.order, cur, later, p.files)
-		if errors.As(err, new(*DuplicateError)) && p.order.rule != RefuseDuplicate {
+		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
+		err = s.Refuse(ctx, later, p.files)
+		if errors.As(err, new(*DuplicateError)) && p.order.Rule != RefuseDuplicate {
 			err = fmt.Errorf("%w: rows put later are equal in time and keys to some that are to replace the version", ErrConflict)
 		}
 		if err != nil {

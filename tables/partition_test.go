@@ -42,58 +42,24 @@ func spans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := keptSchema(v.schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cut{column: 0, of: kept.Field(0).Type}
-	files, err := v.order.files(t.Context(), v.t)
+	files, err := v.series.Files(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if f.bounds == nil || !v.order.inOrder(f.file()) {
+		if f.Bounds == nil || !v.series.InOrder(f.Data()) {
 			t.Fatal("a file has no bounds, or no order")
 		}
-		all = append(all, [2]int{int(c.time(f.bounds.Lowest).Sub(day0) / time.Hour), int(c.time(f.bounds.Highest).Sub(day0) / time.Hour)})
+		hour := func(n int64) int {
+			if stamp, ok := v.def.Stored.Field(0).Type.(*arrow.TimestampType); ok {
+				return int(arrow.Timestamp(n).ToTime(stamp.Unit).Sub(day0) / time.Hour)
+			}
+			return int(arrow.Date32(n).ToTime().Sub(day0) / time.Hour)
+		}
+		all = append(all, [2]int{hour(f.Bounds.Lowest), hour(f.Bounds.Highest)})
 	}
 	slices.SortFunc(all, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
 	return all
-}
-
-func TestPeriods(t *testing.T) {
-	for by, want := range map[Partition]string{
-		PartitionDay: "2024-03-01", PartitionMonth: "2024-03-01", PartitionQuarter: "2024-04-01", PartitionYear: "2025-01-01",
-	} {
-		at := time.Date(2024, 2, 29, 23, 59, 59, 999, time.UTC)
-		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600), time.FixedZone("", -5*3600)} {
-			if got := by.next(at.In(zone)).Format(time.DateOnly); got != want {
-				t.Errorf("after %s by %s comes %s, want %s", at, by, got, want)
-			}
-		}
-	}
-	if got := PartitionQuarter.next(time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)); !got.Equal(time.Unix(0, 0)) {
-		t.Error(got)
-	}
-	for _, of := range []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_s, arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ns} {
-		c := &cut{by: PartitionMonth, of: of}
-		for _, v := range []int64{-1 << 63, -1 << 31, -1, 0, 1, 1<<31 - 1, 1<<63 - 1} {
-			if of.ID() == arrow.DATE32 {
-				v = int64(int32(v))
-			}
-			if end := c.end(v); end <= v && v < 1<<63-1 {
-				t.Errorf("%s: the period of %d ends at %d", of, v, end)
-			}
-		}
-		if at := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !c.time(c.value(at)).Equal(at) {
-			t.Errorf("%s: %s becomes %s", of, at, c.time(c.value(at)))
-		}
-	}
-	for days, want := range map[int]Partition{0: PartitionMonth, 365: PartitionMonth, 366: PartitionQuarter, 3*365 + 1: PartitionYear, 9999: PartitionYear} {
-		if by, why := autoPartition(day0, day0.AddDate(0, 0, days)); by != want || !strings.Contains(why, "2024-01-01") {
-			t.Errorf("%d days: %s, since %s", days, by, why)
-		}
-	}
 }
 
 func TestPartition(t *testing.T) {

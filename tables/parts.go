@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Parts returns in how many parts a scan may read the table, one at least and about one
@@ -16,8 +18,8 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, t.error("read the parts of", err)
 	}
-	if v.order != nil {
-		cuts, err := v.cuts(ctx)
+	if v.series != nil {
+		cuts, err := v.series.Begins(ctx)
 		if err != nil {
 			return 0, t.error("read the parts of", err)
 		}
@@ -30,36 +32,12 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 	return max(1, len(paths)), nil
 }
 
-// cuts are the times at which the parts of an ordered table begin, but for the first one:
-// where its files do.
-func (v *view) cuts(ctx context.Context) (cuts []time.Time, err error) {
-	if v.t.CurrentSnapshot() == nil {
-		return nil, nil
-	}
-	files, err := v.order.files(ctx, v.t, v.at()...)
-	if err != nil {
-		return nil, err
-	}
-	kept := v.order.timeType(v.schema)
-	for _, f := range files {
-		if f.bounds == nil {
-			continue
-		}
-		if at, ok := timeOf(f.bounds.Lowest, kept); ok {
-			cuts = append(cuts, at)
-		}
-	}
-	slices.SortFunc(cuts, time.Time.Compare)
-	cuts = slices.CompactFunc(cuts, time.Time.Equal)
-	return cuts[min(1, len(cuts)):], nil
-}
-
 // paths are those of the data files, in the order in which they are read.
 func (v *view) paths(ctx context.Context) (paths []string, err error) {
 	if v.t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	files, err := dataFiles(ctx, v.t, v.at()...)
+	files, err := datafile.Files(ctx, v.t, v.at()...)
 	for _, f := range files {
 		paths = append(paths, f.FilePath())
 	}
@@ -74,7 +52,7 @@ func (r *reader) part(ctx context.Context, v *view, o *ScanOptions) error {
 	none := func(n int) error {
 		return fmt.Errorf("option Part is %d, and the table has the parts 1 to %d", o.Part, n)
 	}
-	if v.order == nil {
+	if v.series == nil {
 		paths, err := v.paths(ctx)
 		n := int64(max(1, len(paths)))
 		switch {
@@ -91,7 +69,7 @@ func (r *reader) part(ctx context.Context, v *view, o *ScanOptions) error {
 		}
 		return nil
 	}
-	cuts, err := v.cuts(ctx)
+	cuts, err := v.series.Begins(ctx)
 	n := int64(len(cuts)) + 1
 	switch {
 	case err != nil:
@@ -99,14 +77,14 @@ func (r *reader) part(ctx context.Context, v *view, o *ScanOptions) error {
 	case o.Part > n || o.Part < 1:
 		return none(int(n))
 	}
-	between := &ScanOptions{TimeColumn: v.order.names(v.schema)[0]}
+	var from, to time.Time
 	if o.Part > 1 {
-		between.From = cuts[o.Part-2]
+		from = cuts[o.Part-2]
 	}
 	if o.Part < n {
-		between.To = cuts[o.Part-1]
+		to = cuts[o.Part-1]
 	}
-	only, err := timeRange(v.returned, between)
+	only, err := series.TimeRange(v.returned, v.series.Names[0], from, to)
 	if err == nil && only != nil {
 		r.filters = append(r.filters, only)
 	}

@@ -10,9 +10,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Put writes the rows of r to a table, and returns its newest version then.
@@ -33,13 +36,13 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		return 0, err
 	}
 	defer done()
-	src, err := gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return 0, err
 	}
-	defer src.release()
+	defer src.Release()
 	for range mostAttempts {
-		if m == Append && src.whole() && b.s.tail != nil {
+		if m == Append && src.Whole() && b.s.tail != nil {
 			v, exists, err := e.append(ctx, src, opts.ID)
 			if err == nil && !exists {
 				if opts.MustExist {
@@ -55,7 +58,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		}
 		var c *txnChange
 		err := b.s.update(ctx, func(t *Txn) (err error) {
-			c, err = t.put(e.tableName, src, src.schema, m, opts)
+			c, err = t.put(e.tableName, src, src.Schema, m, opts)
 			return err
 		})
 		if err == nil {
@@ -64,10 +67,10 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		if !errors.Is(err, errStale) {
 			return 0, err
 		}
-		if !src.whole() {
+		if !src.Whole() {
 			break
 		}
-		src.rewind()
+		src.Rewind()
 	}
 	return 0, fmt.Errorf("%w: %w", ErrConflict, errStale)
 }
@@ -96,7 +99,7 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 
 // append adds rows to the tail. It reports whether the table exists: if not,
 // nothing was done.
-func (e *entry) append(ctx context.Context, src *source, id string) (v Version, exists bool, err error) {
+func (e *entry) append(ctx context.Context, src *datafile.Source, id string) (v Version, exists bool, err error) {
 	for {
 		e.s.appending.RLock()
 		v, exists, full, err := e.tryAppend(ctx, src, id)
@@ -111,13 +114,13 @@ func (e *entry) append(ctx context.Context, src *source, id string) (v Version, 
 	}
 }
 
-func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Version, exists, full bool, err error) {
+func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) (v Version, exists, full bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil || e.state.kept == nil {
+	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return 0, false, false, err
 	}
-	if o := e.state.order; o != nil && o.rule == RefuseDuplicate {
+	if o := e.state.def.Order; o != nil && o.Rule == RefuseDuplicate {
 		return 0, true, false, errNeedsCommit
 	}
 	log := e.tail()
@@ -130,7 +133,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, changes, err := e.s.shared.caster(src.schema, e.state.kept, e.state.returned, e.state.evolution)
+	c, changes, err := e.state.def.Caster(src.Schema)
 	if err != nil {
 		return 0, true, false, err
 	}
@@ -143,7 +146,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		if err != nil {
 			return 0, true, false, err
 		}
-		if ck, err = rules.NewCheck(ctx, all, src.schema, e.state.kept, e.state.returned, rules.Options{Memory: e.s.opts.Memory / 8}); err != nil {
+		if ck, err = rules.NewCheck(ctx, all, src.Schema, e.state.def.Stored, e.state.def.Logical, rules.Options{Memory: e.s.opts.Memory / 8}); err != nil {
 			return 0, true, false, err
 		}
 		if ck.WholeTable() {
@@ -156,13 +159,13 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	if err != nil {
 		return 0, true, false, err
 	}
-	if err := e.state.order.checkAll(rows, e.state.ordering); err != nil {
+	if err := series.Check(e.state.def.Order, rows...); err != nil {
 		return 0, true, false, err
 	}
 	if len(rows) == 0 {
 		return e.state.version, true, false, nil
 	}
-	if err := log.Append(ctx, e.state.kept, rows, id, time.Now()); err != nil {
+	if err := log.Append(ctx, e.state.def.Stored, rows, id, time.Now()); err != nil {
 		return 0, true, false, err
 	}
 	if _, size, _, _ := log.Size(e.state.folded); size >= e.s.opts.FoldBytes {
@@ -197,7 +200,7 @@ func (e *entry) current(ctx context.Context) (*table.Table, error) {
 
 // prepare writes the files of a put to a table, which is nil where the put makes it.
 // Others says that its rows are not all in it yet, for others are put in the same Update.
-func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
+func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
 	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, basis: basis{io: e.s.cat.NewIO()}}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
@@ -211,6 +214,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		}
 	}
 	var meta table.Metadata
+	var err error
 	var base *int64
 	since := anything
 	switch {
@@ -223,7 +227,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 			return nil, err
 		}
 		step.over, since, base = &over{}, appends, &s.SnapshotID
-		if step.over.files, err = dataFiles(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
+		if step.over.files, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
 			return nil, err
 		}
 	case t == nil:
@@ -252,35 +256,25 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		}
 		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
 			step.shape = sh
-			if meta, err = reshaped(meta, sh); err != nil {
+			if meta, err = definition.Reshaped(meta, sh); err != nil {
 				return nil, err
 			}
 		}
 	}
-	kept, err := keptSchema(meta.CurrentSchema())
-	if err != nil {
-		return nil, err
-	}
-	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
-	if err != nil {
-		return nil, err
-	}
 	if t != nil && m == Replace && o.Over == nil {
-		if meta, err = withSettings(meta, o.Settings); err != nil {
+		if meta, err = definition.WithSettings(meta, o.Settings); err != nil {
 			return nil, err
 		}
 	}
-	if step.shape != nil {
-		returned = schema.Plain(columns)
+	d, err := definition.Of(meta)
+	if err != nil {
+		return nil, err
 	}
+	kept, returned := d.Stored, d.Logical
 	var c *schema.Caster
 	if m == Append && t != nil {
-		settings, err := settingsOf(meta.Properties())
-		if err != nil {
-			return nil, err
-		}
-		var changes []ColumnChange
-		if c, changes, err = putCaster(columns, kept, returned, settings.Evolution); err != nil {
+		var changes []definition.Change
+		if c, changes, err = d.Caster(columns); err != nil {
 			return nil, err
 		}
 		if len(changes) > 0 { // somebody else changed the table since it was looked at
@@ -309,11 +303,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		return nil, err
 	}
 	step.base = base
-	if step.order != nil {
-		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, rules, nil)
-	} else {
-		step.files, err = writeFiles(ctx, writer, step.io, src, c, rules)
-	}
+	step.files, err = write(ctx, writer, series.New(d, writer, e.s.opts.Memory), step.io, src, c, rules, nil)
 	step.after = meta
 	return step, err
 }

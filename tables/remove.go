@@ -10,7 +10,9 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -42,17 +44,6 @@ func (w *rewrite) where(cond *filter.Expr) (*going, error) {
 	}}, nil
 }
 
-// columnsOf returns the part of a schema with the columns named, in its order.
-func columnsOf(s *arrow.Schema, names []string) *arrow.Schema {
-	var fields []arrow.Field
-	for _, f := range s.Fields() {
-		if slices.Contains(names, f.Name) {
-			fields = append(fields, f)
-		}
-	}
-	return arrow.NewSchema(fields, nil)
-}
-
 // remove plans that rows go. Files without any stay as they are, and those whose
 // bounds say that all of their rows go are not read. The others are read one at a
 // time, a batch at a time.
@@ -60,15 +51,15 @@ func (w *rewrite) remove(ctx context.Context, g *going) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := fileTasks(ctx, w.t)
+	tasks, err := datafile.Tasks(ctx, w.t)
 	if err != nil {
 		return err
 	}
 	dropped := map[string]bool{}
 	var touched []table.FileScanTask
 	for _, task := range tasks {
-		some, others := g.may(boundsOf(w.t.Schema(), task.File))
-		if some && !others && !hasDeletes(task) {
+		some, others := g.may(datafile.BoundsOf(w.t.Schema(), task.File))
+		if some && !others && !datafile.HasDeletes(task) {
 			w.step.old = append(w.step.old, task.File)
 			w.done.Deleted += task.File.Count()
 			dropped[task.File.FilePath()] = true
@@ -100,7 +91,7 @@ func (w *rewrite) remove(ctx context.Context, g *going) error {
 // they came: so where a table may have such rows, later files that overlap with one
 // that is written anew are written with it.
 func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
-	if w.order == nil || w.order.merging() != sorted.All || w.order.rule == RefuseDuplicate {
+	if w.order == nil || w.order.Merging() != sorted.All || w.order.Rule == RefuseDuplicate {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}
@@ -110,31 +101,31 @@ func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dr
 	for _, task := range touched {
 		chosen[task.File.FilePath()] = true
 	}
-	files, err := w.order.files(ctx, w.t)
+	files, err := w.series(w.t).Files(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []*orderedFile
+	var all []*series.File
 	for _, f := range files { // in the order in which they came
-		path := f.file().FilePath()
-		if !dropped[path] && (chosen[path] || len(touching(all, []*orderedFile{f})) > 0) {
+		path := f.Data().FilePath()
+		if !dropped[path] && (chosen[path] || len(series.Touching(all, []*series.File{f})) > 0) {
 			all = append(all, f)
 		}
 	}
-	place := map[*orderedFile]int{}
+	place := map[*series.File]int{}
 	for i, f := range all {
 		place[f] = i
 	}
-	slices.SortStableFunc(all, func(a, b *orderedFile) int { return cmp.Compare(a.low(), b.low()) })
+	slices.SortStableFunc(all, func(a, b *series.File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(all); {
-		from, high := i, all[i].high()
-		for i++; i < len(all) && all[i].low() <= high; i++ {
-			high = max(high, all[i].high())
+		from, high := i, all[i].High()
+		for i++; i < len(all) && all[i].Low() <= high; i++ {
+			high = max(high, all[i].High())
 		}
-		slices.SortFunc(all[from:i], func(a, b *orderedFile) int { return cmp.Compare(place[a], place[b]) })
+		slices.SortFunc(all[from:i], func(a, b *series.File) int { return cmp.Compare(place[a], place[b]) })
 		var group []table.FileScanTask
 		for _, f := range all[from:i] {
-			group = append(group, f.task)
+			group = append(group, f.Task)
 		}
 		groups = append(groups, group)
 	}
@@ -144,12 +135,12 @@ func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dr
 // hasAny reports whether any row of a file goes. It reads the row groups that may
 // have one, up to the first.
 func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *going) (bool, error) {
-	scan, err := newScan(ctx, w.t, w.t.Schema(), g.columns, nil)
+	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), g.columns, nil)
 	if err != nil {
 		return false, err
 	}
 	scan.May = g.may
-	for b, err := range scan.Read(ctx, toRead(w.t, []table.FileScanTask{task})) {
+	for b, err := range scan.Read(ctx, datafile.ToRead(w.t, []table.FileScanTask{task})) {
 		if err != nil {
 			return false, err
 		}
@@ -184,37 +175,17 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *go
 	var files []iceberg.DataFile
 	var err error
 	if w.order == nil {
-		files, err = recordFiles(ctx, w.writer(), w.kept, staying(readRows(ctx, w.t, group)))
+		files, err = datafile.Write(ctx, w.writer(), w.kept, staying(datafile.ReadRows(ctx, w.t, group)))
 	} else {
-		all, err := w.order.project(w.t.Schema(), nil)
-		if err != nil {
-			return err
-		}
-		var sources []sorted.Source
+		from := w.series(w.t)
+		var all []*series.File
 		for _, task := range group {
-			src := w.e.s.source(ctx, w.order, w.t, &orderedFile{task, w.order.bounds(task.File)}, all)
-			src.Batches = staying(src.Batches)
-			sources = append(sources, src)
+			all = append(all, from.File(task))
 		}
-		files, err = w.order.write(ctx, w.writer(), w.kept, sorted.Merge(ctx, sorted.All, w.e.s.opts.Memory/4, sources...))
-		if err != nil {
-			return err
-		}
+		files, err = from.Rewrite(ctx, all, w.series(w.writer()), sorted.All, staying)
 	}
 	w.step.files = append(w.step.files, files...)
 	return err
-}
-
-// readRows reads files of a table, in the types that are kept.
-func readRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		scan, err := newScan(ctx, t, t.Schema(), nil, nil)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		scan.Read(ctx, toRead(t, files))(yield)
-	}
 }
 
 // rest returns the rows of a batch that stay, and counts those that go.
@@ -236,6 +207,11 @@ func (g *going) rest(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		goes[i] = !goes[i]
 	}
 	return take.Where(b, goes)
+}
+
+// series is a table as a Series; nil if its rows have no order.
+func (w *rewrite) series(t *table.Table) *series.Series {
+	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
 // writer is the table that files are written for.

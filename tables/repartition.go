@@ -2,15 +2,18 @@ package tables
 
 import (
 	"context"
+
+	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Partitioned says by which periods a table's files are cut.
 type Partitioned struct {
-	Partition   Partition // where it is chosen from the data: what was chosen
-	Why         string    // it was
-	Version     Version
-	FilesBefore int // that were replaced
-	FilesAfter  int // by so many
+	Partition   Partition `json:"partition"` // where it is chosen from the data: what was chosen
+	Why         string    `json:"why"`       // it was
+	Version     Version   `json:"version"`
+	FilesBefore int       `json:"files_before"` // that were replaced
+	FilesAfter  int       `json:"files_after"`  // by so many
 }
 
 // Partition sets by which periods of time a table's files are cut, and cuts those
@@ -47,15 +50,15 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		settings.Partition = by
 		steps = append(steps, settingsStep(func(s *Settings) { s.Partition = by }))
 	}
-	if err := settings.checkPartition(); err != nil {
-		return done, &ArgumentError{err}
+	if err := settings.CheckPartition(); err != nil {
+		return done, &ArgumentError{Err: err}
 	}
 	done = Partitioned{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
-	if settings.cuts() {
-		done.Partition, done.Why = (&cut{by: settings.Partition}).chosen()
+	if settings.Cuts() {
+		done.Partition, done.Why = (&series.Cut{By: settings.Partition}).Chosen()
 	}
-	if settings.cuts() && t.CurrentSnapshot() != nil {
-		meta, err := withSettings(t.Metadata(), &settings)
+	if settings.Cuts() && t.CurrentSnapshot() != nil {
+		meta, err := definition.WithSettings(t.Metadata(), &settings)
 		if err != nil {
 			return done, err
 		}
@@ -68,7 +71,7 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		if err := e.mergeInOrder(ctx, t, step); err != nil {
 			return done, err
 		}
-		done.Partition, done.Why = step.cut.chosen()
+		done.Partition, done.Why = step.cut.Chosen()
 		if done.FilesBefore, done.FilesAfter = step.files(); done.FilesBefore > 0 {
 			steps = append(steps, step)
 		}

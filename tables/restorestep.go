@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/content"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -204,7 +205,7 @@ func (r *restoreStep) manifests(a *attempt, now table.Metadata, had *table.Snaps
 		for i := 0; i < len(entries) && err == nil; i++ {
 			e, f := entries[i], entries[i].DataFile()
 			var b *iceberg.DataFileBuilder
-			if b, err = rebuild(*spec, f, r.copied.At(f.FilePath())); err == nil {
+			if b, err = datafile.Rebuild(*spec, f, r.copied.At(f.FilePath())); err == nil {
 				if first := f.FirstRowID(); first != nil {
 					b.FirstRowID(*first)
 				}

@@ -7,15 +7,16 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // Rewritten says what DeleteRows, ReplaceRange or Upsert did.
 type Rewritten struct {
-	Version Version // the table's newest then
-	Deleted int64   // rows that were there before
-	Written int64   // rows that were put
-	Files   int     // data files that had any of the rows, and were written anew or dropped
+	Version Version `json:"version"`           // the table's newest then
+	Deleted int64   `json:"deleted,omitempty"` // rows that were there before
+	Written int64   `json:"written,omitempty"` // rows that were put
+	Files   int     `json:"files,omitempty"`   // data files that had any of the rows, and were written anew or dropped
 }
 
 // mostRewrites is how often a rewrite begins again since another process changed
@@ -31,9 +32,10 @@ type rewrite struct {
 
 	// Of an attempt:
 	t              *table.Table
+	def            *definition.Definition
 	kept, returned *arrow.Schema
 	settings       Settings
-	order          *order // nil: none
+	order          *definition.Order // nil: none
 	step           *rewriteStep
 	done           Rewritten
 }
@@ -62,15 +64,10 @@ func (w *rewrite) attempt(ctx context.Context, plan func(context.Context, *rewri
 		return err
 	}
 	meta := w.t.Metadata()
-	if w.kept, err = keptSchema(meta.CurrentSchema()); err != nil {
+	if w.def, err = definition.Of(meta); err != nil {
 		return err
 	}
-	if w.returned, err = returnedSchema(meta.CurrentSchema(), meta.Properties()); err != nil {
-		return err
-	}
-	if w.settings, err = settingsOf(meta.Properties()); err != nil {
-		return err
-	}
+	w.kept, w.returned, w.settings = w.def.Stored, w.def.Logical, w.def.Settings
 	w.done, w.step = Rewritten{Version: versionOf(meta)}, &rewriteStep{}
 	if w.step.basis, err = basisOf(w.t, appends, w.io); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // TestRewriteBesideCommits has another process commit between the reading of files
@@ -165,7 +166,7 @@ func TestRewriteModel(t *testing.T) {
 			set(hours)
 		case 2:
 			before, from := max(0, n-int64(random.IntN(20))), random.IntN(500)
-			done = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, timeText(hour(from))))
+			done = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, series.TimeText(hour(from))))
 			lose(func(h int, was int64) bool { return was < before && h >= from })
 		case 3:
 			hours := slices.DeleteFunc(fresh(0, 500, 60), func(h int) bool { _, there := model[h]; return there })

@@ -102,7 +102,7 @@ func editRules(was string, e *RuleEdit, s Settings, columns *arrow.Schema) (stri
 		return "", fmt.Errorf("rule %q: %w", string(missing), ErrNotFound)
 	}
 	if err != nil {
-		return "", &ArgumentError{err}
+		return "", &ArgumentError{Err: err}
 	}
 	return text, nil
 }

@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Scan reads rows: those in files first, then those in the tail. It is one state
@@ -61,7 +61,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if o.Filter != nil {
 		r.filters = append(r.filters, o.Filter)
 	}
-	between, err := timeRange(v.returned, o)
+	between, err := series.TimeRange(v.returned, o.TimeColumn, o.From, o.To)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,43 +91,8 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err := r.plan(ctx, v); err != nil {
 		return nil, nil, err
 	}
-	if put, err = putSchema(v.schema, v.t.Properties()); err != nil {
-		return nil, nil, err
-	}
-	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), put, nil
+	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), v.def.Put, nil
 }
-
-// timeRange returns the condition for rows between From and To; nil if all are.
-func timeRange(s *arrow.Schema, o *ScanOptions) (*filter.Expr, error) {
-	if o.From.IsZero() && o.To.IsZero() {
-		return nil, nil
-	}
-	at := slices.IndexFunc(s.Fields(), func(f arrow.Field) bool {
-		isTime := slices.Contains([]arrow.Type{arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64}, f.Type.ID())
-		return isTime && (o.TimeColumn == "" || o.TimeColumn == f.Name)
-	})
-	if at < 0 {
-		return nil, schema.Errorf(o.TimeColumn, "the table has no timestamp or date column of this name for the time range")
-	}
-	var within []*filter.Expr
-	if !o.From.IsZero() {
-		e, err := filter.Compare(s.Field(at), ">=", timeText(o.From))
-		if err != nil {
-			return nil, err
-		}
-		within = append(within, e)
-	}
-	if !o.To.IsZero() {
-		e, err := filter.Compare(s.Field(at), "<", timeText(o.To))
-		if err != nil {
-			return nil, err
-		}
-		within = append(within, e)
-	}
-	return filter.And(within...), nil
-}
-
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") }
 
 // choose finds the columns to read, and those to hand on.
 func (r *reader) choose(v *view, wanted []string) error {
@@ -143,8 +108,8 @@ func (r *reader) choose(v *view, wanted []string) error {
 			need[name] = true
 		}
 	}
-	if v.order != nil {
-		for _, name := range v.order.names(v.schema) {
+	if v.series != nil {
+		for _, name := range v.series.Names {
 			need[name] = true
 		}
 	}
@@ -196,22 +161,22 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 			return err
 		}
 	}
-	if v.order != nil {
+	if v.series != nil {
 		r.merges = true
-		r.files, err = r.merged(ctx, v, where)
+		r.files, err = v.series.Scan(ctx, schema.Names(r.read), where, r.tail, v.replaces)
 		return err
 	}
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := fileTasks(ctx, v.t, v.at()...)
+	tasks, err := datafile.Tasks(ctx, v.t, v.at()...)
 	if err != nil {
 		return err
 	}
 	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
-		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !mayHold(where, v.schema, t)
+		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !datafile.MayHold(where, v.schema, t.File)
 	})
-	scan, err := newScan(ctx, v.t, v.schema, schema.Names(r.read), where)
+	scan, err := datafile.NewScan(ctx, v.t, v.schema, schema.Names(r.read), where)
 	if err != nil {
 		return err
 	}
@@ -225,17 +190,8 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 	if r.left >= 0 && where == nil { // few may be enough
 		scan.Workers, scan.Rows = 1, min(scan.Rows, r.left)
 	}
-	r.files = scan.Read(ctx, toRead(v.t, tasks))
+	r.files = scan.Read(ctx, datafile.ToRead(v.t, tasks))
 	return nil
-}
-
-// mayHold reports whether a file may have rows of a condition, which may be nil.
-func mayHold(where *filter.Condition, s *iceberg.Schema, task table.FileScanTask) bool {
-	if where == nil {
-		return true
-	}
-	hold, _ := where.May(boundsOf(s, task.File))
-	return hold
 }
 
 // batch makes of a batch that was read what the caller wants of it. Files of tables

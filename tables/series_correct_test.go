@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 func init() {
@@ -39,7 +40,7 @@ func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
 		return nil
 	}
 	from, above := m.rnd.Int64N(300), m.rnd.Int64N(m.next+1)
-	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", timeText(time.Unix(from, 0)), above, m.tables[name].key()))
+	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", series.TimeText(time.Unix(from, 0)), above, m.tables[name].key()))
 	if err != nil {
 		return err
 	}

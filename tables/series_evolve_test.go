@@ -13,6 +13,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 func init() {
@@ -88,12 +91,12 @@ func (m *seriesModel) delete(ctx context.Context, name string) error {
 		return nil
 	}
 	m.next++
-	m.tables[name] = &series{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
+	m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
 	return m.s.Bucket("b").Delete(ctx, name)
 }
 
 func (m *seriesModel) snapshot(ctx context.Context, name string) error {
-	there := map[string]*series{}
+	there := map[string]*modelSeries{}
 	for _, name := range m.names {
 		if m.exists(ctx, name) {
 			there[name] = m.tables[name].clone()
@@ -148,7 +151,7 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 			return nil
 		case was == nil:
 			m.next++
-			m.tables[name] = &series{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
+			m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
 		default:
 			s := was.clone()
 			if s.versions = now.versions; now.made != was.made || !m.exists(ctx, name) {
@@ -192,16 +195,16 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := orderOf(now.Metadata())
+	o, err := series.Of(now, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := dataFiles(t.Context(), now)
+	all, err := datafile.Files(t.Context(), now)
 	if err != nil || len(all) != files {
 		t.Errorf("%d files, want %d: %v", len(all), files, err)
 	}
 	for _, f := range all {
-		if !o.inOrder(f) {
+		if !o.InOrder(f) {
 			t.Errorf("%s is not in order", f.FilePath())
 		}
 	}
@@ -267,7 +270,7 @@ func TestEvolveSeries(t *testing.T) {
 	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
 	wantInOrder(t, b, "t", 2) // that of the tail's row is one by itself
 	if _, err := b.Migrate(ctx, "t", 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		return array.NewRecordBatch(columnsOf(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
+		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
 	}); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Error(err)
 	}

@@ -2,123 +2,52 @@ package tables
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/definition"
 )
 
 // Settings of a table. The zero value is that of a table without any.
-type Settings struct {
-	// Time is the column that the table's rows are ordered by: a timestamp or a
-	// date32. "" means none: rows are read as they came.
-	Time string `json:"time,omitempty"`
-	// Keys are the columns that tell rows of equal time apart. Without them each
-	// time is a key by itself.
-	Keys []string `json:"keys,omitempty"`
-	// OnDuplicate says what becomes of rows that are equal in Time and Keys.
-	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
-
-	Partition Partition `json:"partition,omitempty"`
-	Evolution Evolution `json:"evolution,omitempty"`
-}
+type Settings = definition.Settings
 
 // OnDuplicate says what becomes of rows that are equal in time and keys.
-type OnDuplicate string
+type OnDuplicate = definition.OnDuplicate
 
 // The rules for duplicates. "" is KeepAll.
 const (
-	KeepAll         OnDuplicate = "keep_all"   // all are kept, in the order in which they came
-	KeepFirst       OnDuplicate = "keep_first" // the one that came first is kept
-	KeepLast        OnDuplicate = "keep_last"  // the one that came last is kept, whatever else is in it
-	RefuseDuplicate OnDuplicate = "error"      // a put that has or makes duplicates is refused
+	KeepAll         = definition.KeepAll         // all are kept, in the order in which they came
+	KeepFirst       = definition.KeepFirst       // the one that came first is kept
+	KeepLast        = definition.KeepLast        // the one that came last is kept, whatever else is in it
+	RefuseDuplicate = definition.RefuseDuplicate // a put that has or makes duplicates is refused
 )
 
 // Partition says by which periods of time a table's files are cut.
-type Partition string
+type Partition = definition.Partition
+
+// The periods by which files are cut. "" is PartitionNone. Periods are those of UTC.
+const (
+	PartitionNone    = definition.PartitionNone
+	PartitionAuto    = definition.PartitionAuto // by months, quarters or years, as long as the rows' time is
+	PartitionDay     = definition.PartitionDay
+	PartitionMonth   = definition.PartitionMonth
+	PartitionQuarter = definition.PartitionQuarter
+	PartitionYear    = definition.PartitionYear
+)
 
 // Evolution says which changes of its columns a table takes.
-type Evolution string
+type Evolution = definition.Evolution
 
-// settingsProperty is the property of a table that its settings are kept in.
-const settingsProperty = "partd.settings"
-
-// settingsOf returns the settings that a table's properties have.
-func settingsOf(properties iceberg.Properties) (Settings, error) {
-	var s Settings
-	if text := properties[settingsProperty]; text != "" {
-		if err := json.Unmarshal([]byte(text), &s); err != nil {
-			return s, fmt.Errorf("property %s: %w", settingsProperty, err)
-		}
-	}
-	return s, nil
-}
-
-// property returns the settings as they are kept, after they were checked
-// against the columns of a table.
-func (s Settings) property(schema *arrow.Schema) (string, error) {
-	if err := s.check(schema); err != nil {
-		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
-	}
-	b, err := json.Marshal(s)
-	if string(b) == "{}" {
-		return "", err
-	}
-	return string(b), err
-}
-
-// check refuses settings that a table with these columns cannot have.
-func (s Settings) check(schema *arrow.Schema) error {
-	return errors.Join(s.Evolution.check(), s.checkPartition(), s.checkOrder(schema))
-}
-
-// checkOrder checks the columns that order the rows.
-func (s Settings) checkOrder(columns *arrow.Schema) error {
-	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
-	switch {
-	case !slices.Contains(rules, s.OnDuplicate):
-		return fmt.Errorf("there is no rule %q for duplicates: there are %q", s.OnDuplicate, rules[1:])
-	case s.Time == "" && s.OnDuplicate != "" && s.OnDuplicate != KeepAll:
-		return fmt.Errorf("the rule %s for duplicates needs a time column", s.OnDuplicate)
-	}
-	ordering := s.order()
-	for i, name := range ordering {
-		at := columns.FieldIndices(name)
-		if len(at) == 0 {
-			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(columns))
-		}
-		t := columns.Field(at[0]).Type
-		if s.Time != "" && i == 0 {
-			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
-				return schema.Errorf(name, "it has type %s: a time column is a timestamp or a date32", t)
-			}
-			continue
-		}
-		if slices.Index(ordering, name) != i {
-			return schema.Errorf(name, "it is named twice among the time and key columns")
-		}
-		if !sorted.HasOrder(t) {
-			return schema.Errorf(name, "it has type %s, which a key cannot have", t)
-		}
-	}
-	return nil
-}
-
-// order returns the names of the columns that a row's place and identity come from.
-func (s Settings) order() []string {
-	if s.Time == "" {
-		return s.Keys
-	}
-	return append([]string{s.Time}, s.Keys...)
-}
+// The kinds of evolution. With "", the default, no put changes the columns: those
+// that it lacks are null, narrower numbers are widened to the table's, anything else
+// is refused; Evolve may do all.
+const (
+	Strict     = definition.Strict     // puts have exactly the table's columns, in its types
+	AddOnly    = definition.AddOnly    // as Strict, but a put may bring new columns
+	Compatible = definition.Compatible // as AddOnly, and numbers are widened, in the put or in the table
+	Flexible   = definition.Flexible   // as Compatible, columns that a put lacks are null, and Evolve may rename and drop
+)
 
 // Settings returns the table's settings as they are now.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
@@ -126,7 +55,7 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	if err != nil {
 		return Settings{}, t.error("read the settings of", err)
 	}
-	s, err := settingsOf(v.t.Metadata().Properties())
+	s, err := definition.SettingsOf(v.t.Metadata())
 	if err != nil {
 		return s, t.error("read the settings of", err)
 	}
@@ -175,14 +104,14 @@ func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	edit(&s)
-	return withSettings(meta, &s)
+	return definition.WithSettings(meta, &s)
 }
 
 func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, ErrNotFound
 	}
-	was, err := orderOf(cur.Metadata())
+	before, err := definition.Of(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -190,55 +119,13 @@ func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table
 	if err != nil {
 		return nil, err
 	}
-	is, err := orderOf(meta)
-	if err != nil || is == nil || was != nil && was.sort == is.sort && (was.rule == is.rule || is.rule == "" || is.rule == KeepAll) {
+	after, err := definition.Of(meta)
+	if err != nil {
+		return nil, err
+	}
+	was, is := before.Order, after.Order
+	if is == nil || was != nil && was.Sort == is.Sort && (was.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
 		return meta, err
 	}
-	return a.s.reordered(ctx, is, a.table(meta))
-}
-
-// withSettings returns metadata with settings; with those it has, which must fit
-// its columns, if s is nil.
-func withSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
-	if s == nil {
-		has, err := settingsOf(meta.Properties())
-		if err != nil {
-			return nil, err
-		}
-		s = &has
-	}
-	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
-	if err != nil {
-		return nil, err
-	}
-	text, err := s.property(returned)
-	if err != nil {
-		return nil, err
-	}
-	ups, err := s.sortUpdates(meta)
-	if err != nil {
-		return nil, err
-	}
-	props := iceberg.Properties{settingsProperty: text}
-	if s.Time != "" { // of a table of many columns, too, whose files have bounds of the first ones alone
-		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
-	}
-	for k, v := range props {
-		if meta.Properties()[k] == v {
-			delete(props, k)
-		}
-	}
-	if len(props) > 0 {
-		ups = append(ups, table.NewSetPropertiesUpdate(props))
-	}
-	var gone []string // of columns that there are no more, which other programs refuse
-	for k := range meta.Properties() {
-		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !returned.HasField(name) {
-			gone = append(gone, k)
-		}
-	}
-	if len(gone) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
-	}
-	return table.UpdateTableMetadata(meta, ups, "")
+	return a.s.reordered(ctx, a.table(meta))
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -98,9 +100,9 @@ func (p *putStep) apply(ctx context.Context, a *attempt, cur *table.Table) (tabl
 		if err := p.holds(cur); err != nil {
 			return nil, err
 		}
-		return a.addOrdered(ctx, p.order, cur, p.files, nil, false)
+		return a.addOrdered(ctx, cur, p.files, nil, false)
 	}
-	old, err := dataFiles(ctx, cur)
+	old, err := datafile.Files(ctx, cur)
 	if err != nil {
 		return nil, err
 	}
@@ -120,11 +122,11 @@ func (p *putStep) emptied(a *attempt, cur *table.Table) (*table.Table, error) {
 		if p.shape.LastID != meta.LastColumnID() {
 			return nil, errStale
 		}
-		if meta, err = reshaped(meta, p.shape); err != nil {
+		if meta, err = definition.Reshaped(meta, p.shape); err != nil {
 			return nil, err
 		}
 	}
-	if meta, err = withSettings(meta, p.settings); err != nil {
+	if meta, err = definition.WithSettings(meta, p.settings); err != nil {
 		return nil, err
 	}
 	return a.table(meta), nil
@@ -138,7 +140,7 @@ func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 			return nil, err
 		}
 	}
-	files, err := withRowIDs(t, files)
+	files, err := datafile.WithRowIDs(t, files)
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +161,11 @@ func metadataOf(tx *table.Transaction) (table.Metadata, error) {
 // foldStep adds the rows of the tail's epochs up to one, whose files are written.
 type foldStep struct {
 	basis
-	files    []iceberg.DataFile
-	kept     *arrow.Schema
-	ordering []string // the names of the order's columns
-	epoch    int64
-	ids      map[string]time.Time
-	update   time.Time
+	files  []iceberg.DataFile
+	kept   *arrow.Schema
+	epoch  int64
+	ids    map[string]time.Time
+	update time.Time
 }
 
 func (f *foldStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
@@ -183,7 +184,7 @@ func (f *foldStep) apply(ctx context.Context, a *attempt, cur *table.Table) (tab
 	if f.update.After(a.info.Updated) {
 		a.info.Updated = f.update
 	}
-	return a.addOrdered(ctx, f.order, cur, f.files, a.s.epochProperty(f.epoch), true)
+	return a.addOrdered(ctx, cur, f.files, a.s.epochProperty(f.epoch), true)
 }
 
 // epochProperty says in a table's properties which epochs of the tail are in its files.

@@ -29,8 +29,6 @@ type Store struct {
 	tail   *tail.Store // nil: none
 	closes []func() error
 
-	shared shared
-
 	// appending is held by appends to the tail, and by who keeps them out.
 	appending sync.RWMutex
 

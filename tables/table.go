@@ -11,7 +11,9 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Table is a table, an old version of it, or what a snapshot has. Where no version was chosen, each
@@ -98,12 +100,13 @@ type view struct {
 	t        *table.Table
 	snapshot *table.Snapshot // of an old version, else nil
 	schema   *iceberg.Schema
+	def      *definition.Definition
 	returned *arrow.Schema
 	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
 	tailMark string              // the same for the same rows of the same table
 
-	order    *order // nil: the rows have none
-	replaces bool   // rows of the tail may take the place of some in files
+	series   *series.Series // nil: the rows have no order
+	replaces bool           // rows of the tail may take the place of some in files
 }
 
 // view returns the table's state, with rows if wanted.
@@ -114,7 +117,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 			return nil, err
 		}
 		v := &view{t: pinned, schema: pinned.Schema()}
-		return v, v.describe()
+		return v, v.describe(t.b.s.opts.Memory)
 	}
 	e, err := t.b.s.acquire(t.name)
 	if err != nil {
@@ -140,7 +143,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 			v.schema = v.t.Schemas()[*id]
 		}
 	}
-	if err := v.describe(); err != nil {
+	if err := v.describe(t.b.s.opts.Memory); err != nil {
 		return nil, err
 	}
 	if t.old == nil && withRows && e.log != nil {
@@ -154,15 +157,12 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 }
 
 // describe says how the rows are read.
-func (v *view) describe() (err error) {
-	if v.returned, err = returnedSchema(v.schema, v.t.Properties()); err != nil {
+func (v *view) describe(memory int64) (err error) {
+	if v.def, err = definition.At(v.t.Metadata(), v.schema); err != nil {
 		return err
 	}
-	v.order, err = orderOf(v.t.Metadata())
-	if v.order != nil && v.order.names(v.schema) == nil {
-		v.order = nil // an old version, when the table had other columns
-	}
-	return err
+	v.returned, v.series = v.def.Logical, series.New(v.def, v.t, memory, v.at()...)
+	return nil
 }
 
 // settled is view, with the tail's rows as they are read.
@@ -171,11 +171,29 @@ func (t *Table) settled(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.settleTail(ctx, v); err != nil {
+	if err := v.settleTail(ctx); err != nil {
 		release(v.rows)
 		return nil, err
 	}
 	return v, nil
+}
+
+// settleTail makes of the tail's rows one batch where they have an order; see
+// series.SettleTail.
+func (v *view) settleTail(ctx context.Context) error {
+	if v.series == nil || len(v.rows) == 0 {
+		return nil
+	}
+	one, err := conformAll(v.rows, v.def.Stored)
+	if err == nil {
+		one, v.replaces, err = v.series.SettleTail(ctx, one)
+	}
+	release(v.rows)
+	v.rows = nil
+	if err == nil {
+		v.rows = []arrow.RecordBatch{one}
+	}
+	return err
 }
 
 func (t *Table) error(op string, err error) error {
@@ -199,11 +217,7 @@ func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, t.error("read the schema of", err)
 	}
-	put, err := putSchema(v.schema, v.t.Metadata().Properties())
-	if err != nil {
-		return nil, t.error("read the schema of", err)
-	}
-	return put, nil
+	return v.def.Put, nil
 }
 
 // Info describes the table. Of an old version it has the figures of that

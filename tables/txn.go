@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -120,7 +122,7 @@ func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 	return err
 }
 
-func (t *Txn) put(n tableName, r batchSource, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
+func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
 	c, err := t.of(n)
 	if err != nil {
 		return nil, err
@@ -148,19 +150,15 @@ func (t *Txn) put(n tableName, r batchSource, schema *arrow.Schema, m PutMode, o
 // that rules for the whole table find all its rows in files.
 func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	meta := c.cur.Metadata()
-	settings, err := settingsOf(meta.Properties())
+	d, err := definition.Of(meta)
 	if err != nil {
 		return err
 	}
-	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
+	_, changes, err := d.Caster(schema)
 	if err != nil {
 		return err
 	}
-	changes, err := settings.Evolution.fits(schema, returned)
-	if err != nil {
-		return err
-	}
-	if err := t.evolve(c, changes); err != nil || len(c.steps) > 0 {
+	if err := t.evolve(c, changesOf(changes)); err != nil || len(c.steps) > 0 {
 		return err
 	}
 	rules, err := c.e.rules(t.ctx, meta.Properties()[rulesProperty])

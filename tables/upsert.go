@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -32,23 +33,23 @@ type UpsertOptions struct {
 // r has twice. Upsert reads r to its end and does not release it.
 func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (_ Rewritten, err error) {
 	defer failed(&err, "upsert into", b.name, name)
-	src, err := gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err
 	}
-	defer src.release()
+	defer src.Release()
 	var n newRows
 	var set *keySet
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		keys := w.settings.order()
+		keys := w.settings.Order()
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
 		if err := checkKeys(w.kept, keys); err != nil {
 			return err
 		}
-		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.order()) {
-			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.order())
+		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.Order()) {
+			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.Order())
 		}
 		w.step.since = nothing // another upsert may have put the same keys
 		if !n.stands(w) {
@@ -168,8 +169,8 @@ func appendKey(to []byte, columns []arrow.Array, row int) []byte {
 func (k *keySet) may(sc *iceberg.Schema, kept *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (some, others bool) {
 	return func(of func(string) filter.Bounds) (some, others bool) {
 		for _, f := range files {
-			put, overlap := boundsOf(sc, f), true
-			for _, c := range columnsOf(kept, k.columns).Fields() {
+			put, overlap := datafile.BoundsOf(sc, f), true
+			for _, c := range schema.Select(kept, k.columns).Fields() {
 				overlap = overlap && filter.Overlap(c.Type, put(c.Name), of(c.Name))
 			}
 			some = some || overlap

@@ -14,6 +14,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -197,12 +198,12 @@ func TestVerifyManifest(t *testing.T) {
 				t.Fatal(err)
 			}
 			io := s.cat.NewIO()
-			files, err := dataFiles(ctx, cur)
+			files, err := datafile.Files(ctx, cur)
 			if err != nil {
 				t.Fatal(err)
 			}
 			f := files[0]
-			b, err := rebuild(cur.Spec(), f, f.FilePath())
+			b, err := datafile.Rebuild(cur.Spec(), f, f.FilePath())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,7 +229,7 @@ func TestVerifyManifest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.cat.Commit(ctx, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+			if err := s.cat.Commit(ctx, nil, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 				t.Fatal(err)
 			}
 			// The version before has the right entry of the same file.

@@ -3,81 +3,72 @@ package tables
 import (
 	"cmp"
 	"context"
-	"iter"
-	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// properties of new tables.
-func newProperties(sc *arrow.Schema) iceberg.Properties {
-	version := "2"
-	if schema.Nanoseconds(sc) {
-		version = "3"
-	}
-	return iceberg.Properties{
-		"format-version":                          version,
-		table.ManifestMergeEnabledKey:             "true",
-		table.ParquetCompressionKey:               "zstd",
-		"write.parquet.row-group-size-bytes":      "33554432",
-		table.ParquetRowGroupLimitKey:             "131072", // who wants a few rows decodes a whole group
-		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(targetSize),
-		table.MetadataDeleteAfterCommitEnabledKey: "false",
-	}
-}
-
 // newTable returns the metadata of a new table.
 func (s *Store) newTable(sh *schema.Shape, o *Settings) (table.Metadata, error) {
-	props := newProperties(sh.Stored)
-	props[schema.Property(0)] = sh.Put
-	if s.hooks.fileBytes > 0 {
-		props[table.WriteTargetFileSizeBytesKey] = strconv.Itoa(s.hooks.fileBytes)
-		props["write.parquet.row-group-size-bytes"] = strconv.Itoa(s.hooks.fileBytes)
-	}
-	meta, err := table.NewMetadata(sh.Schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), props)
-	if err != nil {
-		return nil, err
-	}
-	return withSettings(meta, o)
+	return definition.New(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
-// reshaped returns metadata with another schema. Older versions keep theirs.
-func reshaped(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	// The order by columns that go is set anew with the settings.
-	ups := append(unsortedUpdates(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
-	if schema.Nanoseconds(sh.Stored) && meta.Version() < 3 {
-		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, ups...)
-	}
-	meta, err := table.UpdateTableMetadata(meta, ups, "")
-	if err != nil {
-		return nil, err
-	}
-	property := iceberg.Properties{schema.Property(meta.CurrentSchema().ID): sh.Put}
-	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
-}
-
-// writeFiles writes what r has as data files of a table, through io, once it was
-// checked. With an error nothing is left of them.
-func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+// write writes what r has as data files of a table, which is a Series where its rows have
+// an order, through io, once it was checked. With an error nothing is left of them.
+func write(ctx context.Context, t *table.Table, s *series.Series, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
 	defer rules.Close()
-	files, err := recordFiles(ctx, t, c.To, casting(ctx, r, c, rules, nil))
+	if s == nil {
+		files, err = datafile.Write(ctx, t, c.To, casting(ctx, r, c, rules, check))
+	} else {
+		files, err = s.WriteSorted(ctx, casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
+			if err := series.Check(s.Order, b); err != nil || check == nil {
+				return err
+			}
+			return check(b)
+		}))
+	}
 	if err != nil {
 		io.RemoveWritten()
 	}
 	return files, err
 }
 
+// writeTail is write for rows of the tail, which it takes over.
+func (s *Store) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+	defer func() {
+		if err != nil {
+			io.RemoveWritten()
+		}
+	}()
+	is, err := series.Of(t, s.opts.Memory)
+	if is == nil {
+		defer rows.Release()
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case is == nil:
+		return datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows))
+	}
+	if rows, err = is.SortRows(ctx, rows); err != nil {
+		return nil, err
+	}
+	defer rows.Release()
+	return is.Write(ctx, sorted.Only(rows))
+}
+
 // casting yields what r has in the types that a table stores, once it was checked: by
 // the rules of the table, and by a check of the caller's, each of which may be nil.
-func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) sorted.Batches {
+func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			if err := ctx.Err(); err != nil {
@@ -112,38 +103,4 @@ func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *rules.
 			yield(nil, err)
 		}
 	}
-}
-
-// recordFiles writes batches as data files of a table.
-func recordFiles(ctx context.Context, t *table.Table, kept *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
-	var failed error // set by the library's goroutine, which ends before its sequence does
-	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range rows {
-			failed = err
-			if !yield(b, err) || err != nil {
-				return
-			}
-		}
-	}
-	id, err := uuid.NewV7() // one that grows; see inNameOrder
-	if err != nil {
-		return nil, err
-	}
-	fs, err := t.FS(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for f, e := range table.WriteRecords(ctx, t, kept, batches, append(options, table.WithRecordBatchBufferSize(2), table.WithWriteUUID(id))...) {
-		if err = e; err != nil {
-			break
-		}
-		files = append(files, f)
-	}
-	if failed != nil { // the cause, which the library may have wrapped, or lost
-		err = failed
-	}
-	if io, ok := fs.(*icecat.FileIO); ok && err != nil && io.Failure() != nil {
-		err = io.Failure()
-	}
-	return files, err
 }

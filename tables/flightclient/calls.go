@@ -181,14 +181,12 @@ func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transfor
 
 // DeleteRows is Bucket.DeleteRows.
 func (c *Client) DeleteRows(ctx context.Context, bucket, name string, where *filter.Expr) (tables.Rewritten, error) {
-	done, err := operations.DeleteRows.Do(ctx, c.target(), &operations.Deletion{Bucket: bucket, Name: name, Where: where.String()})
-	return done.Rewritten(), err
+	return operations.DeleteRows.Do(ctx, c.target(), &operations.Deletion{Bucket: bucket, Name: name, Where: where.String()})
 }
 
 // Partition is Bucket.Partition.
 func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.Partition) (tables.Partitioned, error) {
-	done, err := operations.Partition.Do(ctx, c.target(), &operations.Periods{Bucket: bucket, Name: name, By: by})
-	return tables.Partitioned(done), err
+	return operations.Partition.Do(ctx, c.target(), &operations.Periods{Bucket: bucket, Name: name, By: by})
 }
 
 // Evolve changes a table's columns, as Bucket.Evolve.

@@ -126,8 +126,7 @@ func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to
 	if o != nil {
 		between.TimeColumn = o.TimeColumn
 	}
-	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
-	return done.Rewritten(), err
+	return c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
 }
 
 // Upsert is Bucket.Upsert.
@@ -136,12 +135,11 @@ func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.Record
 	if o != nil {
 		keys.Keys = o.Keys
 	}
-	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: keys}, r)
-	return done.Rewritten(), err
+	return c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: keys}, r)
 }
 
 // put sends a call and rows, and returns the answer.
-func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done wire.PutDone, _ error) {
+func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done tables.Rewritten, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
 		return done, err

@@ -19,6 +19,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
@@ -113,6 +115,7 @@ type Server struct {
 	handshakes    *Places
 	logins        ratelimit.Logins
 	memory        *budget
+	answers       answers
 	metrics       *metrics
 
 	running sync.WaitGroup // calls, those that were given up included
@@ -132,6 +135,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries, settledQuery)
 	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = newBudget(s.opts.Memory, s.opts.IdleTimeout/3)
+	s.answers.limit = s.opts.Memory / 4
 	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)
 	s.metrics = newMetrics(s)
@@ -147,7 +151,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StreamInterceptor(s.stream),
+		grpc.StreamInterceptor(s.stream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name)}),
 		grpc.StatsHandler(s.conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {

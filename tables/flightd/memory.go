@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"slices"
@@ -19,6 +20,7 @@ type budget struct {
 	mem.BufferPool
 	limit int64
 	used  atomic.Int64 // bytes of pieces and of messages that are being worked on
+	asked atomic.Int64 // of used, what requests take that are no rows, which have a quarter
 
 	pieces sync.Map // by their addresses
 
@@ -77,19 +79,15 @@ func (b *budget) add(n int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	hosts, victim := map[string]int64{}, -1
-	for _, w := range b.calls {
-		hosts[w.host] += w.held + w.expects
+	if v := newestOfMost(b.calls, func(w *watched) int64 { return w.held + w.expects }); v != nil {
+		b.end(v)
 	}
-	for i, w := range b.calls {
-		if victim < 0 || hosts[w.host] >= hosts[b.calls[victim].host] {
-			victim = i
-		}
-	}
-	if victim >= 0 {
-		b.calls[victim].cancel(errMemory)
-		b.calls = slices.Delete(b.calls, victim, victim+1)
-	}
+}
+
+// end gives a call up. It wants mu.
+func (b *budget) end(v *watched) {
+	v.cancel(errMemory)
+	b.calls = slices.DeleteFunc(b.calls, func(o *watched) bool { return o == v })
 }
 
 // expect notes how large the message is that arrives, whose pieces are counted as
@@ -108,7 +106,7 @@ func (b *budget) expect(w *watched, n int64) {
 func (b *budget) admit(w *watched) error {
 	b.hold(w, 0)
 	b.expect(w, 0)
-	for waited := 0; b.used.Load() > b.limit/2; waited++ {
+	for waited := 0; b.used.Load()-b.asked.Load() > b.limit/2; waited++ {
 		if waited%100 == 10 {
 			runtime.GC() // pieces that were lost may be all that there is
 		}
@@ -131,11 +129,26 @@ func (b *budget) hold(w *watched, n int64) {
 	b.add(n)
 }
 
+// ask counts a request that is no rows, until its call ends. They wait for slots as
+// long as they like, and so have a part of the memory that no put waits for.
+func (b *budget) ask(w *watched, n int64) {
+	b.mu.Lock()
+	w.asked = n
+	if b.asked.Add(n) > b.limit/4 {
+		if v := newestOfMost(b.calls, func(w *watched) int64 { return cmp.Or(w.asked, -1) }); v != nil && v.asked < b.asked.Load() {
+			b.end(v)
+		}
+	}
+	b.mu.Unlock()
+	b.hold(w, n)
+}
+
 // leave ends a call's part.
 func (b *budget) leave(w *watched) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used.Add(-w.held)
-	w.held = 0
+	b.asked.Add(-w.asked)
+	w.held, w.asked = 0, 0
 	b.calls = slices.DeleteFunc(b.calls, func(o *watched) bool { return o == w })
 }

@@ -86,7 +86,7 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(wire.Done(done))
+	body, err := json.Marshal(done)
 	if err != nil {
 		return err
 	}

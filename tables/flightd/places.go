@@ -20,6 +20,9 @@ type place struct {
 	end  func() // nil: it is not ended for others
 }
 
+// leastPlaces a host has, however many others have that are not ended.
+const leastPlaces = 8
+
 // NewPlaces returns limit places, of which one host has share at most.
 func NewPlaces(limit, share int) *Places { return &Places{limit: limit, share: share} }
 
@@ -67,7 +70,7 @@ func (p *Places) makeRoom(host string) bool {
 	}
 	i := slices.IndexFunc(p.taken, func(t *place) bool { return t.host == most && t.end != nil })
 	if i < 0 {
-		return false
+		return own < leastPlaces
 	}
 	t := p.taken[i]
 	p.remove(t)

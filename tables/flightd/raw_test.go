@@ -29,6 +29,7 @@ type rawClient struct {
 	net.Conn
 	framer *http2.Framer
 	next   uint32 // stream
+	gone   bool   // the server closed the connection
 }
 
 // dialFrom connects from a loopback address, which is a host of its own.

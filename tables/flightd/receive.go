@@ -116,7 +116,7 @@ func (w *watched) receive(m any, size int) error {
 	}
 	defer data.Free()
 	if _, rows := m.(*flight.FlightData); !rows && n >= costly {
-		w.s.memory.hold(w, decodedSize*int64(n))
+		w.s.memory.ask(w, decodedSize*int64(n))
 	}
 	if w.ctx.Err() != nil { // there is no memory for it
 		return context.Cause(w.ctx)

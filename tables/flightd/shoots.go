@@ -170,6 +170,11 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		return nil, err
 	}
 	if c.SQL != nil {
+		release, err := acquireQuery(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
 		q, err := s.store.Describe(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket})
 		if err != nil {
 			return nil, sqlFailure(err)

@@ -121,6 +121,9 @@ type watched struct {
 	cancel  context.CancelCauseFunc
 	joined  bool  // the budget
 	held    int64 // bytes of the message that is being worked on
+	asked   int64 // of held, where it is no rows
+	untaken int64 // bytes of answers; under the mu of answers, as the next
+	cut     bool  // the connection, for what was not taken
 	expects int64 // bytes of the message that is arriving
 }
 
@@ -163,7 +166,7 @@ func (w *watched) SendMsg(m any) error {
 		c.sending.Store(time.Now().UnixNano())
 		defer c.sending.Store(0)
 	}
-	err := w.ServerStream.SendMsg(m)
+	err := w.ServerStream.SendMsg(&answer{m, w})
 	if data, ok := m.(*flight.FlightData); ok && err == nil {
 		w.s.metrics.sent.Add(float64(len(data.DataBody)))
 	}

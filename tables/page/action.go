@@ -68,7 +68,7 @@ var actions = []action{
 	}, nothing, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
 	acts(operations.DeleteRows, func(a *actionJSON) (*operations.Deletion, error) {
 		return &operations.Deletion{Bucket: a.Bucket, Name: a.Table, Where: a.Where}, nil
-	}, func(done wire.PutDone) any {
+	}, func(done tables.Rewritten) any {
 		return map[string]int64{"version": int64(done.Version), "deleted": done.Deleted}
 	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
 	acts(operations.TakeSnapshot, snapshot, func(made operations.Snapshot) any {

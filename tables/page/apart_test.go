@@ -1,11 +1,18 @@
 package page
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/testutil/hostilefile"
@@ -45,4 +52,20 @@ func TestHostileFiles(t *testing.T) {
 	}
 	a, text := s.post("/api/put?table=t&format=csv", "x\n1\n")
 	s.wants(a, text, 200, `"rows":1`)
+}
+
+// Arrow's batches that are decompressed to far more are read in a process of their
+// own, too, and share its memory with all others.
+func TestHostileArrow(t *testing.T) {
+	s := serve(t, flightd.Options{Memory: 600 << 20})
+	const rows = 40 << 20
+	zeros := array.NewInt64Data(array.NewData(arrow.PrimitiveTypes.Int64, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 8*rows))}, nil, 0, 0))
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	var body bytes.Buffer
+	w := ipc.NewWriter(&body, ipc.WithSchema(schema), ipc.WithZstd())
+	if err := errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	a, text := s.post("/api/put?table=t&format=arrow", body.String())
+	s.wants(a, text, 400, "the body: ", "of memory")
 }

@@ -102,3 +102,34 @@ func TestGuessedSignIns(t *testing.T) {
 		}
 	}
 }
+
+// Two hosts whose clients have a token, and never send all of their requests, leave
+// places for a third.
+func TestUnfinishedRequests(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
+	read := s.as(flightd.Read)
+	for _, from := range []string{"127.0.0.2", "127.0.0.3"} {
+		for range maxRequests / 2 {
+			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer "+read.token+"\r\nContent-Length: 1000\r\n\r\n{")
+		}
+	}
+	time.Sleep(500 * time.Millisecond)
+	a, err := httpFrom("127.0.0.4").Do(read.request(t.Context(), http.MethodGet, "/api/tree", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = a.Body.Close(); a.StatusCode != http.StatusOK {
+		t.Errorf("beside them: %d", a.StatusCode)
+	}
+	if a, err = httpFrom("127.0.0.2").Do(read.request(t.Context(), http.MethodGet, "/api/tree", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _ = a.Body.Close(); a.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("one of them: %d", a.StatusCode)
+	}
+}

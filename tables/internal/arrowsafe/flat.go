@@ -24,23 +24,24 @@ func flat(a arrow.Array) (all int64, err error) {
 		return nil
 	}
 	switch a := a.(type) {
-	case *array.Dictionary:
-		for _, size := range sizesOf(a) {
-			all += size
+	case *array.Dictionary, array.ViewLike:
+		size, err := sizes(a)
+		if err != nil {
+			return 0, err
 		}
+		return size(0, a.Len()), nil
 	case *array.RunEndEncoded:
-		values := sizesOf(a.Values())
+		size, err := sizes(a.Values())
+		if err != nil {
+			return 0, err
+		}
 		from := 0
-		for i := range values {
-			end := runEnd(a.RunEndsArr(), i)
-			all += values[i] * int64(max(0, min(end, a.Len())-from))
-			from = min(end, a.Len())
+		for i := range a.Values().Len() {
+			end := min(runEnd(a.RunEndsArr(), i), a.Len())
+			all += (offsetSize + size(i, i+1)) * int64(max(0, end-from))
+			from = end
 		}
 		return all, nil
-	case array.ViewLike:
-		for _, size := range sizesOf(a) {
-			all += size
-		}
 	case array.ListLike:
 		if err := shared(a); err != nil {
 			return 0, err
@@ -94,46 +95,70 @@ func runEnd(ends arrow.Array, i int) int {
 	}
 }
 
-// sizesOf returns the bytes of each value.
-func sizesOf(a arrow.Array) []int64 {
-	sizes := make([]int64, a.Len())
+// sizes returns the bytes of so many values from one on. It holds next to nothing for
+// each: there may be far more values than bytes.
+func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {
 	case interface{ ValueLen(int) int }: // texts and bytes
-		for i := range sizes {
-			sizes[i] = int64(a.ValueLen(i))
-		}
+		return each(func(i int) int64 { return int64(a.ValueLen(i)) }), nil
 	case *array.Dictionary:
-		values := sizesOf(a.Dictionary())
-		for i := range sizes {
-			if a.IsValid(i) {
-				sizes[i] = values[a.GetValueIndex(i)]
+		values, err := sizes(a.Dictionary())
+		return each(func(i int) int64 {
+			if a.IsNull(i) {
+				return offsetSize
 			}
-		}
+			k := a.GetValueIndex(i)
+			return offsetSize + values(k, k+1)
+		}), err
 	case array.ExtensionArray:
-		return sizesOf(a.Storage())
+		return sizes(a.Storage())
 	case *array.Struct:
-		for i := range a.NumField() {
-			for j, size := range sizesOf(a.Field(i))[:len(sizes)] {
-				sizes[j] += size
+		fields := make([]func(from, to int) int64, a.NumField())
+		for i := range fields {
+			if fields[i], err = sizes(a.Field(i)); err != nil {
+				return nil, err
 			}
 		}
+		return func(from, to int) (all int64) {
+			for _, field := range fields {
+				all += field(from, to)
+			}
+			return all
+		}, nil
 	case array.ListLike:
-		until := []int64{0}
-		for _, size := range sizesOf(a.ListValues()) {
-			until = append(until, until[len(until)-1]+size)
-		}
-		for i := range sizes {
-			from, to := a.ValueOffsets(i)
-			sizes[i] = until[to] - until[from]
-		}
-	default: // of one width, or nested in a way that no table has
-		var each uint64 = wordless
-		if a.Len() > 0 {
-			each += a.Data().SizeInBytes() / uint64(a.Len())
-		}
-		for i := range sizes {
-			sizes[i] = int64(each)
-		}
+		values, err := sums(a.ListValues())
+		return each(func(i int) int64 { return values(a.ValueOffsets(i)) }), err
 	}
-	return sizes
+	// of one width, or nested in a way that no table has
+	width := int64(wordless)
+	if a.Len() > 0 {
+		width += int64(a.Data().SizeInBytes() / uint64(a.Len()))
+	}
+	return func(from, to int) int64 { return width * int64(to-from) }, nil
+}
+
+func each(size func(int) int64) func(from, to int) int64 {
+	return func(from, to int) (all int64) {
+		for i := from; i < to; i++ {
+			all += size(i)
+		}
+		return all
+	}
+}
+
+// sums is sizes for those who ask for many at once, and again and again.
+func sums(a arrow.Array) (func(from, to int64) int64, error) {
+	const most = 4 << 20 // values
+	values, err := sizes(a)
+	if dt := a.DataType(); arrow.IsPrimitive(dt.ID()) || dt.ID() == arrow.NULL || arrow.IsDecimal(dt.ID()) {
+		return func(from, to int64) int64 { return values(int(from), int(to)) }, err
+	}
+	if a.Len() > most {
+		return nil, fmt.Errorf("lists of %d values in a dictionary, in runs or in views are over the limit of %d: %w", a.Len(), most, partd.ErrTooLarge)
+	}
+	until := make([]int64, a.Len()+1)
+	for i := 0; err == nil && i < a.Len(); i++ {
+		until[i+1] = until[i] + values(i, i+1)
+	}
+	return func(from, to int64) int64 { return until[to] - until[from] }, err
 }

@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	maxWidth  = 16 << 20 // bytes of a value whose type says how many it has
-	maxDigits = 76       // of a decimal
-	wordless  = 8        // bytes that are charged for a value that has none in a message
-	version5  = 4        // the format's number for it: before, unions had bitmaps
+	maxWidth   = 16 << 20 // bytes of a value whose type says how many it has
+	maxDigits  = 76       // of a decimal
+	wordless   = 8        // bytes that are charged for a value that has none in a message
+	offsetSize = 4        // bytes of a value in its column beside those of its text
+	version5   = 4        // the format's number for it: before, unions had bitmaps
 
 	maxLength = 1 << 48 // rows, so that no product below overflows
 )

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -321,5 +322,35 @@ func TestLimitOfBatches(t *testing.T) {
 	}
 	if _, err := readAll(stream, 8<<20-1); !errors.Is(err, partd.ErrTooLarge) {
 		t.Error(err)
+	}
+}
+
+// What rows stand for is counted without memory for each row: millions of them may
+// be a few bytes of a message.
+func TestCountingTakesLittle(t *testing.T) {
+	const rows = 8 << 20
+	indices := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, rows))}, nil, 0, 0))
+	value := rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "d", Type: arrow.BinaryTypes.String}, {Name: "i", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"d": "twelve bytes", "i": 1}]`)
+	all := array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, indices, value.Column(0))
+	offsets := memory.NewBufferBytes(arrow.Int32Traits.CastToBytes([]int32{0, rows}))
+	list := array.NewListData(array.NewData(arrow.ListOf(arrow.PrimitiveTypes.Int8), 1, []*memory.Buffer{nil, offsets}, []arrow.ArrayData{indices.Data()}, 0, 0))
+	nested := array.NewListData(array.NewData(arrow.ListOf(all.DataType()), 1, []*memory.Buffer{nil, offsets}, []arrow.ArrayData{all.Data()}, 0, 0))
+	one := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 1))}, nil, 0, 0))
+	inDictionary := func(values arrow.Array) arrow.Array {
+		return array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: values.DataType()}, one, values)
+	}
+	for name, c := range map[string]struct {
+		column arrow.Array
+		least  int64 // bytes; 0: it is refused
+	}{"texts": {all, (4 + 12) * rows}, "a list": {inDictionary(list), rows}, "a list of texts": {inDictionary(nested), 0}} {
+		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "d", Type: c.column.DataType()}}, nil), []arrow.Array{c.column}, int64(c.column.Len()))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		beyond, err := Check(b, 1<<40)
+		runtime.ReadMemStats(&after)
+		took := after.TotalAlloc - before.TotalAlloc
+		if took > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.least == 0) || beyond < c.least {
+			t.Errorf("%s: %d rows took %d KiB to check: %d bytes, %v", name, b.NumRows(), took>>10, beyond, err)
+		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 // rewriteLine is what --json writes of a change of rows.
@@ -82,8 +81,8 @@ which it is false or null stay. Older versions keep the rows until they expire.
 			return nil, cliutil.Usagef("--where: %w", err)
 		}
 		return &operations.Deletion{Bucket: *p.bucket, Name: args[0], Where: cond.String()}, nil
-	}, func(in *operations.Deletion, done wire.PutDone) error {
-		return a.rewritten(p, *asJSON, in.Name, done.Rewritten())
+	}, func(in *operations.Deletion, done tables.Rewritten) error {
+		return a.rewritten(p, *asJSON, in.Name, done)
 	})
 }
 
@@ -162,7 +161,7 @@ says what it chose, and why. Without --by it cuts the files as they are set to b
 	cliutil.Complete(cmd, "by", "auto", "day", "month", "quarter", "year", "none")
 	return does(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
 		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*by)}, nil
-	}, func(in *operations.Periods, done operations.Partitioned) error {
+	}, func(in *operations.Periods, done tables.Partitioned) error {
 		if *asJSON {
 			return encoder(a.out).Encode(done)
 		}

@@ -78,7 +78,7 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 		return err
 	}
 	if (c.cert == "") != (c.key == "") {
-		return cliutil.Usagef("--tls-cert and --tls-key need each other: one is missing")
+		return cliutil.Usagef("--tls-cert and --tls-key go together: one is missing")
 	}
 	if err := c.address(cmd); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
 		return cliutil.Usagef("--max-message %s needs --memory %s or more", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
-		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be 1 or more")
+		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
 	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:
 		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, as in 30s")
 	}

@@ -1,4 +1,4 @@
-// Package datafile reads a table's Parquet files.
+// Package datafile reads and writes a table's Parquet files, and finds those of a state of it.
 //
 // A file's columns are found by Iceberg's field ids, which stay when a column is
 // renamed, moved or widened: what a file lacks is null or has its default, and what it

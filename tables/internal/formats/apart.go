@@ -36,7 +36,7 @@ const (
 	// A file may hold so many values beside so many for each of its bytes: a column
 	// of nulls, or of one value, takes next to none.
 	valuesPerByte  = 256
-	valuesPerByteP = 16 << 10 // of Parquet, which packs them
+	valuesPerByteP = 16 << 10 // of Parquet and Arrow, which pack them
 )
 
 var freeValues int64 = 1 << 24 // tests set it
@@ -67,11 +67,10 @@ type task struct {
 	Memory int64
 }
 
-// Read is [Input.Read] in a process of its own, and checks the batches. Arrow's
-// format, which is checked before it is decoded, is read here, as all are where
-// processes cannot be started.
+// Read is [Input.Read] in a process of its own, and checks the batches. It reads here
+// where processes cannot be started.
 func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
-	if in.Format == Arrow || !worker.Supported {
+	if !worker.Supported {
 		return in.Read(ctx)
 	}
 	info, err := in.File.Stat()
@@ -86,7 +85,7 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 	}
 	calm := p.KillWith(ctx)
 	r := &apart{in: in, ctx: ctx, p: p, memory: memory, left: freeValues + valuesPerByte*info.Size()}
-	if in.Format == Parquet {
+	if in.Format == Parquet || in.Format == Arrow {
 		r.left = freeValues + valuesPerByteP*info.Size()
 	}
 	end := func() {

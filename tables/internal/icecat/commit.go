@@ -53,14 +53,9 @@ type PutID struct {
 // they are made. Its error ends the commit.
 type TxHook func(ctx context.Context, tx *sql.Tx) error
 
-// Commit makes all the changes or, with an error, none, unless the error wraps
-// partd.ErrUnknownOutcome.
-func (c *Catalog) Commit(ctx context.Context, changes ...*Change) error {
-	return c.CommitWith(ctx, nil, changes...)
-}
-
-// CommitWith is Commit with more in the same transaction.
-func (c *Catalog) CommitWith(ctx context.Context, hooks []TxHook, changes ...*Change) error {
+// Commit makes all the changes, and what hooks do in the same transaction, or, with an
+// error, nothing, unless the error wraps partd.ErrUnknownOutcome.
+func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.writeMetadata(ch); err != nil {
 			return err

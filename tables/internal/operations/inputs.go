@@ -62,15 +62,6 @@ type Periods struct {
 	By     tables.Partition `json:"by,omitempty"`
 }
 
-// Partitioned is tables.Partitioned.
-type Partitioned struct {
-	Partition   tables.Partition `json:"partition"`
-	Why         string           `json:"why"`
-	Version     tables.Version   `json:"version"`
-	FilesBefore int              `json:"files_before"`
-	FilesAfter  int              `json:"files_after"`
-}
-
 // Metadata changes that of a table or, without a name, of a bucket.
 type Metadata struct {
 	Bucket string `json:"bucket,omitempty"`

@@ -97,19 +97,17 @@ var (
 // Rows, without any that are sent.
 var (
 	DeleteRows = one(Entry{Name: "delete_rows", Writes: true, Slots: PutSlot, Page: true, Command: "delete-rows"},
-		func(ctx context.Context, s *tables.Store, in *Deletion) (wire.PutDone, error) {
+		func(ctx context.Context, s *tables.Store, in *Deletion) (tables.Rewritten, error) {
 			where, err := filter.Parse(in.Where)
 			if err != nil {
-				return wire.PutDone{}, err
+				return tables.Rewritten{}, err
 			}
-			done, err := s.Bucket(in.Bucket).DeleteRows(ctx, in.Name, where)
-			return wire.Done(done), err
+			return s.Bucket(in.Bucket).DeleteRows(ctx, in.Name, where)
 		})
 
 	Partition = one(Entry{Name: "partition", Writes: true, Slots: PutSlot, Command: "partition"},
-		func(ctx context.Context, s *tables.Store, in *Periods) (Partitioned, error) {
-			done, err := s.Bucket(in.Bucket).Partition(ctx, in.Name, in.By)
-			return Partitioned(done), err
+		func(ctx context.Context, s *tables.Store, in *Periods) (tables.Partitioned, error) {
+			return s.Bucket(in.Bucket).Partition(ctx, in.Name, in.By)
 		})
 
 	Resample = transforms("resample", transform.Resample)

@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -93,6 +94,17 @@ func Names(s *arrow.Schema) []string {
 		all[i] = f.Name
 	}
 	return all
+}
+
+// Select returns the part of a schema with the columns named, in its order.
+func Select(s *arrow.Schema, names []string) *arrow.Schema {
+	var fields []arrow.Field
+	for _, f := range s.Fields() {
+		if slices.Contains(names, f.Name) {
+			fields = append(fields, f)
+		}
+	}
+	return arrow.NewSchema(fields, nil)
 }
 
 // Promotes reports whether a column that is stored may become one of another type: what

@@ -56,3 +56,11 @@ func (b *Bounds) With(o *Bounds) *Bounds {
 	}
 	return &Bounds{min(b.Lowest, o.Lowest), max(b.Highest, o.Highest)}
 }
+
+// Only yields one batch, which stays the caller's.
+func Only(batch arrow.RecordBatch) Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		batch.Retain()
+		yield(batch, nil)
+	}
+}

@@ -80,7 +80,7 @@ type Statement struct {
 	ID         string `json:"id,omitempty"`         // of one execution, by which it is cancelled
 }
 
-// Put is the command of a put.
+// Put is the command of a put, which tables.Rewritten answers.
 type Put struct {
 	Partd    string           `json:"partd"` // PutCall
 	Bucket   string           `json:"bucket,omitempty"`
@@ -104,29 +104,6 @@ type Range struct {
 // Keys are the columns that tell rows apart; none are those of the table's settings.
 type Keys struct {
 	Keys []string `json:"keys,omitempty"`
-}
-
-// PutDone answers it.
-type PutDone struct {
-	Version tables.Version `json:"version"`
-	Rewrite
-}
-
-// Rewrite is what became of rows that were there.
-type Rewrite struct {
-	Deleted int64 `json:"deleted,omitempty"`
-	Written int64 `json:"written,omitempty"`
-	Files   int   `json:"files,omitempty"`
-}
-
-// Rewritten returns the answer as package tables has it.
-func (d PutDone) Rewritten() tables.Rewritten {
-	return tables.Rewritten{Version: d.Version, Deleted: d.Deleted, Written: d.Written, Files: d.Files}
-}
-
-// Done returns the answer of a rewrite.
-func Done(r tables.Rewritten) PutDone {
-	return PutDone{r.Version, Rewrite{r.Deleted, r.Written, r.Files}}
 }
 
 // Is reports whether a ticket or command is a call of this package.

@@ -1,4 +1,4 @@
-package tables
+package datafile
 
 import (
 	"context"
@@ -14,12 +14,8 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
-
-	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
-
-var heap = memory.DefaultAllocator
 
 // deletes reads the delete files of other writers, as far as a scan needs them. Those of
 // positions may be about many data files, and are read once.
@@ -30,13 +26,13 @@ type deletes struct {
 	positions map[string]map[string]map[int64]bool // by the delete file, the data file and the row
 }
 
-func hasDeletes(task table.FileScanTask) bool {
+func HasDeletes(task table.FileScanTask) bool {
 	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
 }
 
 // of returns which rows of a file are deleted.
-func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*datafile.Drop, error) {
-	drop := &datafile.Drop{}
+func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error) {
+	drop := &Drop{}
 	var gone []func(int64) bool
 	fs, err := d.t.FS(ctx)
 	if err != nil {
@@ -127,7 +123,7 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (ma
 }
 
 // keysOf returns the columns by which a file deletes rows, and the values that it does.
-func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []datafile.Column, keys map[string]bool, err error) {
+func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
 		if err != nil {
@@ -145,7 +141,7 @@ func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []dat
 }
 
 // column returns a column of the table, which may have been dropped since.
-func (d *deletes) column(id int) (c datafile.Column, err error) {
+func (d *deletes) column(id int) (c Column, err error) {
 	schemas := d.t.Metadata().Schemas()
 	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
 		all, err := columnsByID(s)
@@ -161,13 +157,13 @@ func (d *deletes) column(id int) (c datafile.Column, err error) {
 	return c, fmt.Errorf("it deletes by field %d, and the table never had such a column", id)
 }
 
-func (d *deletes) each(ctx context.Context, f iceberg.DataFile, columns []datafile.Column, use func(arrow.RecordBatch)) error {
+func (d *deletes) each(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return err
 	}
-	scan := &datafile.Scan{Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Columns: columns, Rows: batchRows}
-	for b, err := range scan.Read(ctx, []datafile.File{{Path: f.FilePath()}}) {
+	scan := &Scan{Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Columns: columns, Rows: BatchRows}
+	for b, err := range scan.Read(ctx, []File{{Path: f.FilePath()}}) {
 		if err != nil {
 			return err
 		}
@@ -191,7 +187,7 @@ func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
 
 // valueOf returns an array of a default of Iceberg's.
 func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
-	b := array.NewBuilder(heap, t)
+	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
 	is := reflect.ValueOf(v)
 	switch b := b.(type) {

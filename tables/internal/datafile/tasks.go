@@ -1,4 +1,4 @@
-package tables
+package datafile
 
 import (
 	"cmp"
@@ -8,23 +8,25 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// fileTasks returns the files of a state of a table, whole, in the order of their rows.
-func fileTasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
+// Tasks returns the files of a state of a table, whole, in the order of their rows.
+func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	tasks, err := t.Scan(o...).PlanFiles(ctx)
-	return inOrder(tasks), err
+	return InOrder(tasks), err
 }
 
-// inOrder returns the files of tasks, whole, in the order of their rows.
-func inOrder(tasks []table.FileScanTask) []table.FileScanTask {
+// InOrder returns the files of tasks, whole, in the order of their rows.
+func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
 		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
 			return cmp.Compare(*a.DataSequenceNumber, *b.DataSequenceNumber)
@@ -38,9 +40,9 @@ func inOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	return tasks
 }
 
-// dataFiles returns the data files of a state of a table.
-func dataFiles(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []iceberg.DataFile, err error) {
-	tasks, err := fileTasks(ctx, t, o...)
+// Files returns the data files of a state of a table.
+func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []iceberg.DataFile, err error) {
+	tasks, err := Tasks(ctx, t, o...)
 	for _, task := range tasks {
 		files = append(files, task.File)
 	}
@@ -62,8 +64,8 @@ func inNameOrder(a, b string) int {
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
 }
 
-// boundsOf returns what a table's metadata says of the columns of a file.
-func boundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
+// BoundsOf returns what a table's metadata says of the columns of a file.
+func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
 	lower, upper, nulls := f.LowerBoundValues(), f.UpperBoundValues(), f.NullValueCounts()
 	return func(name string) filter.Bounds {
 		b := filter.Bounds{Rows: f.Count(), Nulls: -1}
@@ -79,20 +81,20 @@ func boundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// batchRows is how many rows are read at a time, of rows that are small. More are
+// BatchRows is how many rows are read at a time, of rows that are small. More are
 // slower: each buffer is a large allocation.
-const batchRows = 1 << 15
+const BatchRows = 1 << 15
 
-// newScan returns what reads columns of files of a table, nil for all, as they are kept
+// NewScan returns what reads columns of files of a table, nil for all, as they are kept
 // by a schema of it.
-func newScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*datafile.Scan, error) {
+func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
 	fs, err := t.FS(ctx)
 	if err != nil {
 		return nil, err
 	}
-	scan := &datafile.Scan{
+	scan := &Scan{
 		Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Names: map[int][]string{},
-		Rows: batchRows, Workers: 1, Where: where,
+		Rows: BatchRows, Workers: 1, Where: where,
 	}
 	alsoNamed(t.Metadata().NameMapping(), scan.Names)
 	all, err := columnsByID(s)
@@ -106,7 +108,7 @@ func newScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	}
 	if where != nil {
 		for _, name := range where.Columns {
-			at := slices.IndexFunc(all, func(c datafile.Column) bool { return c.Field.Name == name })
+			at := slices.IndexFunc(all, func(c Column) bool { return c.Field.Name == name })
 			scan.Looked = append(scan.Looked, all[at])
 		}
 	}
@@ -124,8 +126,8 @@ func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
 }
 
 // columnsByID returns a schema's columns, as they are kept.
-func columnsByID(s *iceberg.Schema) ([]datafile.Column, error) {
-	kept, err := keptSchema(s)
+func columnsByID(s *iceberg.Schema) ([]Column, error) {
+	kept, err := schema.StoredOf(s)
 	if err != nil {
 		return nil, err
 	}
@@ -133,27 +135,48 @@ func columnsByID(s *iceberg.Schema) ([]datafile.Column, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]datafile.Column, kept.NumFields())
+	all := make([]Column, kept.NumFields())
 	for i, f := range s.Fields() {
-		all[i] = datafile.Column{Field: kept.Field(i), IDs: ids.Field(i)}
+		all[i] = Column{Field: kept.Field(i), IDs: ids.Field(i)}
 		if f.InitialDefault != nil {
 			if all[i].Absent, err = valueOf(f.InitialDefault, kept.Field(i).Type); err != nil {
-				return nil, &SchemaError{Column: f.Name, Err: err}
+				return nil, &schema.Error{Column: f.Name, Err: err}
 			}
 		}
 	}
 	return all, nil
 }
 
-// toRead returns what is read of files, and of rows which, as delete files say.
-func toRead(t *table.Table, tasks []table.FileScanTask) []datafile.File {
+// ToRead returns what is read of files, and of rows which, as delete files say.
+func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deletes{t: t}
-	files := make([]datafile.File, len(tasks))
+	files := make([]File, len(tasks))
 	for i, task := range tasks {
-		files[i] = datafile.File{Path: task.File.FilePath()}
-		if hasDeletes(task) {
-			files[i].Drop = func(ctx context.Context) (*datafile.Drop, error) { return d.of(ctx, task) }
+		files[i] = File{Path: task.File.FilePath()}
+		if HasDeletes(task) {
+			files[i].Drop = func(ctx context.Context) (*Drop, error) { return d.of(ctx, task) }
 		}
 	}
 	return files
+}
+
+// ReadRows reads files of a table, in the types that are stored.
+func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		scan.Read(ctx, ToRead(t, files))(yield)
+	}
+}
+
+// MayHold reports whether a file of a table may have rows of a condition, which may be nil.
+func MayHold(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
+	if where == nil {
+		return true
+	}
+	hold, _ := where.May(BoundsOf(columns, f))
+	return hold
 }

@@ -1,14 +1,14 @@
-package tables
+package datafile
 
 import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 )
 
-// withRowIDs gives files that are to be added the row ids that the third version
+// WithRowIDs gives files that are to be added the row ids that the third version
 // of Iceberg asks for: those that follow the table's last. Iceberg's library
 // takes no files without, and older versions have none.
-func withRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
+func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	meta := t.Metadata()
 	if meta.Version() < 3 {
 		return files, nil
@@ -16,7 +16,7 @@ func withRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	numbered := make([]iceberg.DataFile, len(files))
 	next := meta.NextRowID()
 	for i, f := range files {
-		b, err := rebuild(meta.PartitionSpec(), f, f.FilePath())
+		b, err := Rebuild(meta.PartitionSpec(), f, f.FilePath())
 		if err != nil {
 			return nil, err
 		}
@@ -26,8 +26,8 @@ func withRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	return numbered, nil
 }
 
-// rebuild returns what makes a file's entry again, for it to be changed.
-func rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
+// Rebuild returns what makes a file's entry again, for it to be changed.
+func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
 	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package tables
+package datafile
 
 import (
 	"errors"
@@ -8,35 +8,35 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// batchSource is what is needed of an array.RecordReader.
-type batchSource interface {
+// Rows is what is needed of an array.RecordReader.
+type Rows interface {
 	Next() bool
 	RecordBatch() arrow.RecordBatch
 	Err() error
 }
 
-// source is the rows of a put: those read so far, and where there may be more.
-type source struct {
-	schema *arrow.Schema
-	read   []arrow.RecordBatch
-	rest   array.RecordReader // nil: that was all
-	at     int
-	cur    arrow.RecordBatch
+// Source is the rows of a put: those read so far, and where there may be more.
+type Source struct {
+	Schema  *arrow.Schema
+	Batches []arrow.RecordBatch // those read so far
+	rest    array.RecordReader  // nil: that was all
+	at      int
+	cur     arrow.RecordBatch
 }
 
-// gather reads up to about most bytes of r, so that little is known to be little,
+// Gather reads up to about most bytes of r, so that little is known to be little,
 // and can be read again.
-func gather(r array.RecordReader, most int64) (src *source, err error) {
-	src = &source{}
+func Gather(r array.RecordReader, most int64) (src *Source, err error) {
+	src = &Source{}
 	defer func() { // some readers know their schema once they have read
-		if src.schema = r.Schema(); src.schema == nil && err == nil {
+		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("there are no columns")
 		}
 	}()
 	for size := int64(0); ; {
 		if !r.Next() {
 			if err := r.Err(); err != nil {
-				src.release()
+				src.Release()
 				return src, err
 			}
 			return src, nil
@@ -46,24 +46,30 @@ func gather(r array.RecordReader, most int64) (src *source, err error) {
 			continue
 		}
 		batch.Retain()
-		src.read = append(src.read, batch)
-		if size += sizeOf(batch); size >= most {
+		src.Batches = append(src.Batches, batch)
+		if size += SizeOf(batch); size >= most {
 			src.rest = r
 			return src, nil
 		}
 	}
 }
 
-// whole reports whether all rows were read, so that the source can be rewound.
-func (s *source) whole() bool { return s.rest == nil }
+// Whole reports whether all rows were read, so that it can be rewound.
+func (s *Source) Whole() bool { return s.rest == nil }
 
-func (s *source) rewind() { s.at = 0 }
+// Rewind goes back to the first row.
+func (s *Source) Rewind() { s.at = 0 }
 
-func (s *source) release() { release(s.read) }
+// Release lets go of the rows that were read.
+func (s *Source) Release() {
+	for _, b := range s.Batches {
+		b.Release()
+	}
+}
 
-func (s *source) Next() bool {
-	if s.at < len(s.read) {
-		s.cur = s.read[s.at]
+func (s *Source) Next() bool {
+	if s.at < len(s.Batches) {
+		s.cur = s.Batches[s.at]
 		s.at++
 		return true
 	}
@@ -74,18 +80,18 @@ func (s *source) Next() bool {
 	return true
 }
 
-func (s *source) RecordBatch() arrow.RecordBatch { return s.cur }
+func (s *Source) RecordBatch() arrow.RecordBatch { return s.cur }
 
-func (s *source) Err() error {
+func (s *Source) Err() error {
 	if s.rest == nil {
 		return nil
 	}
 	return s.rest.Err()
 }
 
-// sizeOf returns about how many bytes a batch takes. A slice of a larger batch
+// SizeOf returns about how many bytes a batch takes. A slice of a larger batch
 // counts as what it holds.
-func sizeOf(batch arrow.RecordBatch) int64 {
+func SizeOf(batch arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range batch.Columns() {
 		n += buffers(c.Data())

@@ -1,0 +1,141 @@
+package flightd
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// ask sends a message, whole, and returns once the server has begun its answer.
+func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ...string) {
+	t.Helper()
+	body, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := c.begin(method, headers...)
+	if err == nil {
+		err = c.claim(stream, uint32(len(body)))
+	}
+	for err == nil && len(body) > 0 {
+		part := body[:min(len(body), 16<<10)]
+		body = body[len(part):]
+		err = c.framer.WriteData(stream, len(body) == 0, part)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	for err == nil {
+		var f http2.Frame
+		if f, err = c.framer.ReadFrame(); err == nil {
+			if h, ok := f.(*http2.MetaHeadersFrame); ok && h.StreamID == stream {
+				return
+			}
+		}
+	}
+	c.gone = true // the server has closed the connection
+}
+
+// Answers that nobody takes hold a bounded part of the memory.
+func TestUntakenAnswers(t *testing.T) {
+	const limit = 64 << 20
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: limit, MaxMessage: 8 << 20})
+	with, _ := withToken(t, strangersSecret, Admin)
+	honest := clientFrom(t, "127.0.0.3", address)
+	if err := putTest(with, honest, `{"name":"t"}`, 1, 10); err != nil {
+		t.Fatal(err)
+	}
+	_, token := withToken(t, strangersSecret, Read)
+	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
+	took := peak(func() {
+		for range 4 {
+			c := rawFrom(t, "127.0.0.2", address)
+			for i := 0; i < 60 && !c.gone; i++ {
+				c.ask(t, "GetFlightInfo", question, "authorization", "Bearer "+token)
+			}
+		}
+		servedSoon(with, t, "127.0.0.3", address)
+		if got := gets(t, with, honest, "t"); got != 10 {
+			t.Errorf("%d rows", got)
+		}
+	})
+	if took > 2*limit {
+		t.Errorf("240 answers of 0.9 MiB: %d MiB", took>>20)
+	}
+}
+
+// Requests that wait leave memory for others' puts.
+func TestWaitingRequestsAndPuts(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
+	with, token := withToken(t, strangersSecret, Admin)
+	honest := clientFrom(t, "127.0.0.3", address)
+	if err := putTest(with, honest, `{"name":"t"}`, 20, 200_000); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		rawFrom(t, "127.0.0.2", address).ask(t, "DoGet", &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}, "authorization", "Bearer "+token)
+	}
+	waiting := make(chan error, 8)
+	ticket := &flight.Ticket{Ticket: []byte(`{"name":"t","more":"` + strings.Repeat("x", 600<<10) + `"}`)}
+	for range cap(waiting) {
+		c := clientFrom(t, "127.0.0.2", address)
+		go func() {
+			st, err := c.DoGet(with, ticket)
+			if err == nil {
+				_, err = st.Recv()
+			}
+			waiting <- err
+		}()
+	}
+	until(t, "none waits", func() bool { _, n := s.queries.counts(); return n > 0 })
+	time.Sleep(200 * time.Millisecond)
+	soon, cancel := context.WithTimeout(with, 3*time.Second)
+	defer cancel()
+	if err := putTest(soon, honest, `{"name":"t","mode":"append"}`, 1, 10); err != nil {
+		t.Errorf("an honest put: %v", err)
+	}
+}
+
+// Who asks what a statement would return takes a slot, as who asks for its rows.
+func TestDescribingTakesASlot(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Queries: 1})
+	c := dialTest(t, address)
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // and reads nothing
+		t.Fatal(err)
+	}
+	until(t, "no get runs", func() bool { n, _ := s.queries.counts(); return n == 1 })
+	describe := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","sql":"SELECT 1"}`)}
+	soon, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := dialTest(t, address).GetFlightInfo(soon, describe); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("beside the only one: %v", err)
+	}
+}
+
+func gets(t *testing.T, ctx context.Context, c flight.Client, name string) (rows int64) { //nolint:revive // as other helpers of tests
+	t.Helper()
+	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := flight.NewRecordReader(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if r.Err() != nil {
+		t.Error(r.Err())
+	}
+	return rows
+}

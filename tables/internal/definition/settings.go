@@ -1,0 +1,121 @@
+package definition
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// ArgumentError says what is wrong with what an operation was given.
+type ArgumentError struct{ Err error }
+
+func (e *ArgumentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ArgumentError) Unwrap() error { return e.Err }
+
+// Settings of a table. The zero value is that of a table without any.
+type Settings struct {
+	// Time is the column that the table's rows are ordered by: a timestamp or a
+	// date32. "" means none: rows are read as they came.
+	Time string `json:"time,omitempty"`
+	// Keys are the columns that tell rows of equal time apart. Without them each
+	// time is a key by itself.
+	Keys []string `json:"keys,omitempty"`
+	// OnDuplicate says what becomes of rows that are equal in Time and Keys.
+	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
+
+	Partition Partition `json:"partition,omitempty"`
+	Evolution Evolution `json:"evolution,omitempty"`
+}
+
+// OnDuplicate says what becomes of rows that are equal in time and keys.
+type OnDuplicate string
+
+// The rules for duplicates. "" is KeepAll.
+const (
+	KeepAll         OnDuplicate = "keep_all"   // all are kept, in the order in which they came
+	KeepFirst       OnDuplicate = "keep_first" // the one that came first is kept
+	KeepLast        OnDuplicate = "keep_last"  // the one that came last is kept, whatever else is in it
+	RefuseDuplicate OnDuplicate = "error"      // a put that has or makes duplicates is refused
+)
+
+// Partition says by which periods of time a table's files are cut.
+type Partition string
+
+// SettingsProperty is the property of a table that its settings are kept in.
+const SettingsProperty = "partd.settings"
+
+// ParseSettings reads the property with the settings.
+func ParseSettings(text string) (s Settings, err error) {
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			return s, fmt.Errorf("property %s: %w", SettingsProperty, err)
+		}
+	}
+	return s, nil
+}
+
+// property returns the settings as they are kept, after they were checked
+// against the columns of a table.
+func (s Settings) property(schema *arrow.Schema) (string, error) {
+	if err := s.check(schema); err != nil {
+		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
+	}
+	b, err := json.Marshal(s)
+	if string(b) == "{}" {
+		return "", err
+	}
+	return string(b), err
+}
+
+// check refuses settings that a table with these columns cannot have.
+func (s Settings) check(schema *arrow.Schema) error {
+	return errors.Join(s.Evolution.Check(), s.CheckPartition(), s.checkOrder(schema))
+}
+
+// checkOrder checks the columns that order the rows.
+func (s Settings) checkOrder(columns *arrow.Schema) error {
+	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
+	switch {
+	case !slices.Contains(rules, s.OnDuplicate):
+		return fmt.Errorf("there is no rule %q for duplicates: there are %q", s.OnDuplicate, rules[1:])
+	case s.Time == "" && s.OnDuplicate != "" && s.OnDuplicate != KeepAll:
+		return fmt.Errorf("the rule %s for duplicates needs a time column", s.OnDuplicate)
+	}
+	ordering := s.Order()
+	for i, name := range ordering {
+		at := columns.FieldIndices(name)
+		if len(at) == 0 {
+			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(columns))
+		}
+		t := columns.Field(at[0]).Type
+		if s.Time != "" && i == 0 {
+			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
+				return schema.Errorf(name, "it has type %s: a time column is a timestamp or a date32", t)
+			}
+			continue
+		}
+		if slices.Index(ordering, name) != i {
+			return schema.Errorf(name, "it is named twice among the time and key columns")
+		}
+		if !sorted.HasOrder(t) {
+			return schema.Errorf(name, "it has type %s, which a key cannot have", t)
+		}
+	}
+	return nil
+}
+
+// Order returns the names of the columns that a row's place and identity come from.
+func (s Settings) Order() []string {
+	if s.Time == "" {
+		return s.Keys
+	}
+	return append([]string{s.Time}, s.Keys...)
+}

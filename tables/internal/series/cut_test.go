@@ -1,0 +1,46 @@
+package series
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/go-partd/partd/tables/internal/definition"
+)
+
+func TestPeriods(t *testing.T) {
+	day := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	for by, want := range map[definition.Partition]string{
+		definition.PartitionDay: "2024-03-01", definition.PartitionMonth: "2024-03-01", definition.PartitionQuarter: "2024-04-01", definition.PartitionYear: "2025-01-01",
+	} {
+		at := time.Date(2024, 2, 29, 23, 59, 59, 999, time.UTC)
+		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600), time.FixedZone("", -5*3600)} {
+			if got := by.Next(at.In(zone)).Format(time.DateOnly); got != want {
+				t.Errorf("after %s by %s comes %s, want %s", at, by, got, want)
+			}
+		}
+	}
+	if got := definition.PartitionQuarter.Next(time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)); !got.Equal(time.Unix(0, 0)) {
+		t.Error(got)
+	}
+	for _, of := range []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_s, arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ns} {
+		c := &Cut{By: definition.PartitionMonth, of: of}
+		for _, v := range []int64{-1 << 63, -1 << 31, -1, 0, 1, 1<<31 - 1, 1<<63 - 1} {
+			if of.ID() == arrow.DATE32 {
+				v = int64(int32(v))
+			}
+			if end := c.end(v); end <= v && v < 1<<63-1 {
+				t.Errorf("%s: the period of %d ends at %d", of, v, end)
+			}
+		}
+		if at := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !c.time(c.value(at)).Equal(at) {
+			t.Errorf("%s: %s becomes %s", of, at, c.time(c.value(at)))
+		}
+	}
+	for days, want := range map[int]definition.Partition{0: definition.PartitionMonth, 365: definition.PartitionMonth, 366: definition.PartitionQuarter, 3*365 + 1: definition.PartitionYear, 9999: definition.PartitionYear} {
+		if by, why := autoPartition(day, day.AddDate(0, 0, days)); by != want || !strings.Contains(why, "2024-01-01") {
+			t.Errorf("%d days: %s, since %s", days, by, why)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package series
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// File is a data file of a Series.
+type File struct {
+	Task   table.FileScanTask
+	Bounds *sorted.Bounds // of its times; nil if they are not known
+}
+
+// Data is the file's entry.
+func (f *File) Data() iceberg.DataFile { return f.Task.File }
+
+// Low and High are the bounds of a file's times, which may be any where they are not known.
+func (f *File) Low() int64 {
+	if f.Bounds == nil {
+		return math.MinInt64
+	}
+	return f.Bounds.Lowest
+}
+
+// High is the upper bound; see Low.
+func (f *File) High() int64 {
+	if f.Bounds == nil {
+		return math.MaxInt64
+	}
+	return f.Bounds.Highest
+}
+
+// Files returns the files of the state, in the order in which their rows came.
+func (s *Series) Files(ctx context.Context) (files []*File, err error) {
+	if s.table.CurrentSnapshot() == nil {
+		return nil, nil
+	}
+	tasks, err := datafile.Tasks(ctx, s.table, s.at...)
+	for _, task := range tasks {
+		files = append(files, s.File(task))
+	}
+	return files, err
+}
+
+// File returns a file of the table as one of the Series.
+func (s *Series) File(task table.FileScanTask) *File { return &File{task, s.Bounds(task.File)} }
+
+// Written is File for files that were just written.
+func (s *Series) Written(files []iceberg.DataFile) (all []*File) {
+	for _, f := range files {
+		all = append(all, s.File(table.FileScanTask{File: f}))
+	}
+	return all
+}
+
+// Overlapping returns the files whose times overlap with some.
+func (s *Series) Overlapping(ctx context.Context, with ...*sorted.Bounds) (files []*File, err error) {
+	all, err := s.Files(ctx)
+	for _, f := range all {
+		if slices.ContainsFunc(with, func(b *sorted.Bounds) bool { return b.Overlaps(f.Bounds) }) {
+			files = append(files, f)
+		}
+	}
+	return files, err
+}
+
+// Touching returns the files of some whose times overlap with those of others.
+func Touching(files, others []*File) (some []*File) {
+	for _, f := range files {
+		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {
+			some = append(some, f)
+		}
+	}
+	return some
+}
+
+// spanOf returns the bounds of all files, nil if they are not known.
+func spanOf(files []*File) *sorted.Bounds {
+	if len(files) == 0 {
+		return nil
+	}
+	all := files[0].Bounds
+	for _, f := range files[1:] {
+		all = all.With(f.Bounds)
+	}
+	return all
+}
+
+// Bounds returns those of a file's times, nil if they are not known.
+func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
+	low, okLow := bound(f.LowerBoundValues()[s.IDs[0]])
+	high, okHigh := bound(f.UpperBoundValues()[s.IDs[0]])
+	if nulls, known := f.NullValueCounts()[s.IDs[0]]; !okLow || !okHigh || !known || nulls > 0 {
+		return nil
+	}
+	return &sorted.Bounds{Lowest: low, Highest: high}
+}
+
+// bound reads a value of a date or a time as Iceberg's manifests have it.
+func bound(b []byte) (int64, bool) {
+	switch len(b) {
+	case 4:
+		return int64(int32(binary.LittleEndian.Uint32(b))), true
+	case 8:
+		return int64(binary.LittleEndian.Uint64(b)), true
+	}
+	return 0, false
+}
+
+// InOrder reports whether the rows of a file are in the order.
+func (s *Series) InOrder(f iceberg.DataFile) bool {
+	return f.SortOrderID() != nil && *f.SortOrderID() == s.Sort
+}
+
+// marked gives files the sort order whose rows they have.
+func (s *Series) marked(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
+	all := make([]iceberg.DataFile, len(files))
+	for i, f := range files {
+		b, err := datafile.Rebuild(s.table.Metadata().PartitionSpec(), f, f.FilePath())
+		if err != nil {
+			return nil, err
+		}
+		all[i] = b.SortOrderID(s.Sort).Build()
+	}
+	return all, nil
+}
