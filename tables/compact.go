@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
+
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
@@ -31,7 +34,7 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
 	}
-	settings, err := settingsOf(t.Metadata().Properties())
+	def, err := definition.Of(t.Metadata())
 	if err != nil {
 		return r, err
 	}
@@ -40,10 +43,10 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 		return r, err
 	}
 	defer func() { removeWritten(err, step.io) }()
-	if settings.Time != "" {
+	if def.Settings.Time != "" {
 		err = e.mergeInOrder(ctx, t, step)
 	} else {
-		err = e.concatenate(ctx, t, step)
+		err = e.concatenate(ctx, t, def.Stored, step)
 	}
 	if err != nil || len(step.groups) == 0 {
 		return r, err
@@ -58,15 +61,11 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 
 // concatenate plans the compaction of a table whose rows are in the order in which
 // they came.
-func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactStep) error {
+func (e *entry) concatenate(ctx context.Context, t *table.Table, stored *arrow.Schema, step *compactStep) error {
 	cfg := compaction.DefaultConfig()
 	cfg.TargetFileSizeBytes = targetSize
 	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
 	plan, err := compaction.Analyze(ctx, t, cfg)
-	if err != nil {
-		return err
-	}
-	kept, err := keptSchema(t.Schema())
 	if err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactSt
 		for _, task := range tasks {
 			done.OldDataFiles = append(done.OldDataFiles, task.File)
 		}
-		done.NewDataFiles, err = datafile.Write(ctx, writer, kept, datafile.ReadRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
+		done.NewDataFiles, err = datafile.Write(ctx, writer, stored, datafile.ReadRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
 		if err != nil {
 			return err
 		}

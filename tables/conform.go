@@ -6,10 +6,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -57,27 +55,4 @@ func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, e
 		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
 	}
 	return batch, nil
-}
-
-// keptSchema returns the types in which a table's columns are kept.
-func keptSchema(s *iceberg.Schema) (*arrow.Schema, error) { return schema.StoredOf(s) }
-
-// putSchema returns a table's columns in the types in which they were put.
-func putSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
-	put, _, err := definition.Types(s, properties[schema.Property(s.ID)])
-	return put, err
-}
-
-// returnedSchema returns the types in which readers get a table's columns.
-func returnedSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
-	put, err := putSchema(s, properties)
-	if err != nil {
-		return nil, err
-	}
-	return schema.Plain(put), nil
-}
-
-// settingsOf returns the settings that a table's properties have.
-func settingsOf(properties iceberg.Properties) (Settings, error) {
-	return definition.ParseSettings(properties[definition.SettingsProperty])
 }

@@ -55,7 +55,7 @@ type evolved struct {
 
 // evolve plans changes of a table's columns.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
-	settings, err := settingsOf(meta.Properties())
+	def, err := definition.Of(meta)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +64,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 		return nil, err
 	}
 	cur := meta.CurrentSchema()
-	returned, err := returnedSchema(cur, meta.Properties())
-	if err != nil {
-		return nil, err
-	}
-	put, err := putSchema(cur, meta.Properties())
-	if err != nil {
-		return nil, err
-	}
+	settings, returned, put := &def.Settings, def.Logical, def.Put
 	fields, columns, types := slices.Clone(cur.Fields()), put.Fields(), returned.Fields()
 	ev := &evolved{}
 	lastID := meta.LastColumnID()
@@ -151,7 +144,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 		return nil, err
 	}
 	ev.shape = &schema.Shape{Schema: iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), LastID: meta.LastColumnID()}
-	if ev.shape.Stored, err = keptSchema(ev.shape.Schema); err != nil {
+	if ev.shape.Stored, err = schema.StoredOf(ev.shape.Schema); err != nil {
 		return nil, err
 	}
 	ev.shape.Put, err = schema.Encode(arrow.NewSchema(columns, &metadata))
@@ -277,10 +270,9 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 // evolvedRows returns what makes rows of a table, as readers get them, those of it
 // after changes.
 func evolvedRows(t *table.Table, ev *evolved) (*schema.Caster, error) {
-	returned, err := returnedSchema(t.Schema(), t.Properties())
+	def, err := definition.Of(t.Metadata())
 	if err != nil {
 		return nil, err
 	}
-	kept, err := keptSchema(t.Schema())
-	return schema.NewColumnsCaster(returned, kept, ev.shape.Stored, ev.from), err
+	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from), nil
 }

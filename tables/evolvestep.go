@@ -113,7 +113,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 // evolvedTo returns metadata with another schema, and with settings that name its
 // columns as they are called there.
 func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	s, err := settingsOf(meta.Properties())
+	s, err := definition.SettingsOf(meta)
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +148,11 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 		return nil, err
 	}
 	defer release(rows)
-	kept, err := keptSchema(cur.Schema())
+	def, err := definition.Of(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
-	one, err := conformAll(rows, kept)
+	one, err := conformAll(rows, def.Stored)
 	if err != nil {
 		return nil, err
 	}
@@ -232,9 +232,10 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep) error {
 func (e *entry) stream(ctx context.Context, t *table.Table, but map[string]bool) (array.RecordReader, error) {
 	v := &view{t: t, schema: t.Schema()}
 	var err error
-	if v.returned, err = returnedSchema(v.schema, t.Properties()); err != nil {
+	if v.def, err = definition.Of(t.Metadata()); err != nil {
 		return nil, err
 	}
+	v.returned = v.def.Logical
 	r := &reader{s: e.s, table: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.tableName}, ctx: ctx, left: -1, but: but}
 	if err := r.choose(v, nil); err != nil {
 		return nil, err
@@ -304,11 +305,11 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	if version <= has {
 		return false, nil
 	}
-	returned, err := returnedSchema(c.cur.Schema(), c.cur.Properties())
+	def, err := definition.Of(c.cur.Metadata())
 	if err != nil {
 		return false, err
 	}
-	none := array.NewRecordBatch(returned, emptyColumns(returned), 0)
+	none := array.NewRecordBatch(def.Logical, emptyColumns(def.Logical), 0)
 	defer none.Release()
 	first, err := f(none)
 	if err != nil {
@@ -324,7 +325,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	if err != nil {
 		return false, err
 	}
-	fit = fit.After(returned, f)
+	fit = fit.After(def.Logical, f)
 	rules, err := c.e.checker(t.ctx, nil, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty])
 	if err != nil {
 		return false, err

@@ -119,12 +119,8 @@ func (m *Manifest) Close() { m.close() }
 
 // fitTail brings the tail's rows to the types of Kept.
 func (m *Manifest) fitTail() error {
-	kept, err := keptSchema(m.view.schema)
-	if err != nil {
-		return err
-	}
 	for i, b := range m.Tail {
-		fit, err := schema.CastStored(b, kept)
+		fit, err := schema.CastStored(b, m.view.def.Stored)
 		if err != nil {
 			return err
 		}

@@ -250,11 +250,11 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, 
 		if err != nil {
 			return nil, err
 		}
-		kept, err := keptSchema(meta.CurrentSchema())
+		def, err := definition.Of(meta)
 		if err != nil {
 			return nil, err
 		}
-		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
+		if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
 			step.shape = sh
 			if meta, err = definition.Reshaped(meta, sh); err != nil {
 				return nil, err

@@ -41,7 +41,7 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 	if err != nil {
 		return done, err
 	}
-	settings, err := settingsOf(t.Metadata().Properties())
+	settings, err := definition.SettingsOf(t.Metadata())
 	if err != nil {
 		return done, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 )
@@ -132,16 +133,12 @@ func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ ta
 	if cur == nil {
 		return nil, ErrNotFound
 	}
-	settings, err := settingsOf(cur.Properties())
-	if err != nil {
-		return nil, err
-	}
-	returned, err := returnedSchema(cur.Schema(), cur.Properties())
+	def, err := definition.Of(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	was := cur.Properties()[rulesProperty]
-	text, err := editRules(was, &r.edit, settings, returned)
+	text, err := editRules(was, &r.edit, def.Settings, def.Logical)
 	switch {
 	case err != nil:
 		return nil, err
@@ -194,9 +191,10 @@ func (e *entry) checker(ctx context.Context, old *table.Table, gone *going, put,
 func (e *entry) rowsBut(ctx context.Context, t *table.Table, gone *going, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	v := &view{t: t, schema: t.Schema()}
 	var err error
-	if v.returned, err = keptSchema(v.schema); err != nil {
+	if v.def, err = definition.Of(t.Metadata()); err != nil {
 		return err
 	}
+	v.returned = v.def.Stored
 	r := &reader{s: e.s, table: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.tableName}, ctx: ctx, left: -1}
 	if where != nil {
 		r.filters = append(r.filters, where)

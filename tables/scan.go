@@ -151,9 +151,7 @@ func (v *view) at() []table.ScanOption {
 
 // plan finds the files to read.
 func (r *reader) plan(ctx context.Context, v *view) (err error) {
-	if r.kept, err = keptSchema(v.schema); err != nil {
-		return err
-	}
+	r.kept = v.def.Stored
 	var where *filter.Condition
 	if len(r.filters) > 0 {
 		r.filter = filter.And(r.filters...)

@@ -99,7 +99,7 @@ type settingsStep func(*Settings)
 
 // applied returns metadata with the settings changed.
 func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
-	s, err := settingsOf(meta.Properties())
+	s, err := definition.SettingsOf(meta)
 	if err != nil {
 		return nil, err
 	}

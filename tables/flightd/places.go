@@ -70,7 +70,7 @@ func (p *Places) makeRoom(host string) bool {
 	}
 	i := slices.IndexFunc(p.taken, func(t *place) bool { return t.host == most && t.end != nil })
 	if i < 0 {
-		return own < leastPlaces
+		return own < min(leastPlaces, p.share)
 	}
 	t := p.taken[i]
 	p.remove(t)

@@ -22,12 +22,14 @@ func init() { worker.Handle(sqlWorker, work) }
 // some more, plans, values on their way.
 func besideMemory(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
+// mayGrow is how much more than with its first database a process may have that gets
+// another statement.
+const mayGrow = 32 << 20
+
 // work runs statements one after the other, each in the steps of [Process]: it
 // opens a database, returns the names of tables in the statement, and describes or
 // runs it. It ends where it has grown, or has gone behind others.
 func work(c *worker.Conn) error {
-	const mayGrow = 32 << 20
-	worker.Grown(mayGrow)
 	for {
 		if err := workOne(c); err != nil || worker.Grown(mayGrow) || worker.Behind() {
 			return err
@@ -43,6 +45,7 @@ func workOne(c *worker.Conn) error {
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
 		defer d.Close()
+		worker.Grown(mayGrow) // from here on, at the first database
 		err = worker.Limit(o.Options.Memory + besideMemory(&o.Options))
 	}
 	if err := errors.Join(err, c.Reply(true, err)); err != nil {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -27,17 +28,20 @@ func Limit(more int64) error {
 	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: most, Max: most})
 }
 
-var began = sync.OnceValues(func() (uint64, error) { return status("VmData") })
-
-// Grown reports whether the process has so many bytes more than at its first call:
-// what a library frees it may keep.
+// Grown reports whether the process has so many bytes more than at its first call, in
+// memory or of what Limit bounds: what a library frees it may keep.
 func Grown(by int64) bool {
-	first, err := resident()
-	now, err2 := status("VmRSS")
-	return err != nil || err2 != nil || now > first+uint64(by)
+	data, err := began()
+	first, err2 := resident()
+	now, err3 := status("VmRSS")
+	bounded, err4 := status("VmData")
+	return errors.Join(err, err2, err3, err4) != nil || now > first+uint64(by) || bounded > data+uint64(by)
 }
 
-var resident = sync.OnceValues(func() (uint64, error) { return status("VmRSS") })
+var (
+	began    = sync.OnceValues(func() (uint64, error) { return status("VmData") })
+	resident = sync.OnceValues(func() (uint64, error) { return status("VmRSS") })
+)
 
 // status is a number of bytes that the system has of this process.
 func status(name string) (n uint64, err error) {
