@@ -257,3 +257,6 @@ func (a At) chosen() (c at) {
 
 // AtTime chooses the version that was current at a time.
 func AtTime(t time.Time) At { return func(a *at) { a.time = t } }
+
+// Time returns the time that AtTime chose, the zero one for others.
+func (a At) Time() time.Time { return a.chosen().time }

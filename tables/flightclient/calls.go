@@ -72,14 +72,10 @@ func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) it
 	return operations.Tables.Each(ctx, c.target(), &operations.List{Bucket: bucket, Filter: *f})
 }
 
-// Describe returns what is known of a table as it is, or at a version or snapshot,
-// and its columns.
+// Describe returns what is known of a table as it is, or at a version, a snapshot
+// or a time, and its columns.
 func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error) {
-	state, err := wire.StateOf(at)
-	if err != nil {
-		return tables.TableInfo{}, nil, err
-	}
-	d, err := operations.Describe.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name, State: state})
+	d, err := operations.Describe.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)})
 	if err != nil {
 		return tables.TableInfo{}, nil, err
 	}

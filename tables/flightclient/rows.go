@@ -21,15 +21,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// Scan reads the rows of a table as it is, or at a version or snapshot. Columns, filter and
+// Scan reads the rows of a table as it is, or at a version, a snapshot or a time. Columns, filter and
 // limit are applied by the server. The caller releases the reader, which ends the
 // scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
-	state, err := wire.StateOf(at)
-	if err != nil {
-		return nil, err
-	}
-	call := wire.Scan{Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: state}}
+	call := wire.Scan{Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)}}
 	if o != nil {
 		call.Part, call.Dictionaries = o.Part, o.Dictionaries
 		call.Columns, call.Limit, call.Last, call.From, call.To, call.TimeColumn = o.Columns, o.Limit, o.Last, o.From, o.To, o.TimeColumn
@@ -49,18 +45,14 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 }
 
 // Query runs a SELECT, as Store.Query. Of the options, the server takes Bucket,
-// Parameters, and a version or snapshot.
+// Parameters, and a version, a snapshot or a time.
 func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	call := wire.Statement{SQL: sql}
 	if o != nil {
 		if o.Memory != 0 {
 			return nil, fmt.Errorf("%w: a query at a server takes no Memory", errors.ErrUnsupported)
 		}
-		var err error
-		if call.State, err = wire.StateOf(o.At); err != nil {
-			return nil, err
-		}
-		call.Bucket = o.Bucket
+		call.State, call.Bucket = wire.StateOf(o.At), o.Bucket
 		if p := o.Parameters; p != nil {
 			var b bytes.Buffer
 			w := ipc.NewWriter(&b, ipc.WithSchema(p.Schema()))

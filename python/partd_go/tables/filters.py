@@ -6,6 +6,7 @@ import datetime
 import enum
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 Filters = list[Any]
@@ -25,10 +26,10 @@ def text(filters: Filters, index: list[str] | None = None) -> str:
         raise ValueError("filters are empty: write [(column, operator, value), ...]")
     if isinstance(filters[0], (list, set)):
         return " or ".join(f"({text(list(part), index)})" for part in filters)
-    return " and ".join(_condition(part, index or []) for part in filters)
+    return " and ".join(condition(part, index or []) for part in filters)
 
 
-def _condition(part: Any, index: list[str]) -> str:
+def condition(part: Any, index: Sequence[str] = ()) -> str:
     try:
         column, operator, value = part
         sign = _OPERATORS[operator]

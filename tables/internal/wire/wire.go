@@ -6,7 +6,6 @@ package wire
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -33,16 +32,11 @@ type Table struct {
 type State struct {
 	Version  *tables.Version `json:"version,omitempty"`
 	Snapshot string          `json:"snapshot,omitempty"`
+	Time     time.Time       `json:"time,omitzero"`
 }
 
-// StateOf returns the state that was chosen, which is no time.
-func StateOf(at tables.At) (State, error) {
-	s := State{at.Version(), at.Snapshot()}
-	if at != nil && s == (State{}) {
-		return s, fmt.Errorf("%w: a server takes a version or a snapshot, and no time", errors.ErrUnsupported)
-	}
-	return s, nil
-}
+// StateOf returns the state that was chosen.
+func StateOf(at tables.At) State { return State{at.Version(), at.Snapshot(), at.Time()} }
 
 // At is what StateOf was given.
 func (s State) At() tables.At {
@@ -51,6 +45,8 @@ func (s State) At() tables.At {
 		return tables.AtSnapshot(s.Snapshot)
 	case s.Version != nil:
 		return tables.AtVersion(*s.Version)
+	case !s.Time.IsZero():
+		return tables.AtTime(s.Time)
 	}
 	return nil
 }

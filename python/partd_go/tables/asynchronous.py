@@ -1,0 +1,98 @@
+"""The client for asyncio: its calls, each in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+import pyarrow as pa
+
+from ..frames import As
+from .client import Tables, connect
+from .results import Query, Read
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    from typing_extensions import Unpack
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_THREADS = 8  # calls at a time; others wait
+
+
+def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concatenate[AsyncTables, P], Coroutine[Any, Any, R]]:
+    @functools.wraps(method)
+    async def call(self: AsyncTables, /, *args: P.args, **options: P.kwargs) -> R:
+        return await self._run(functools.partial(method, self.tables, *args, **options))
+
+    return call
+
+
+class AsyncTables:
+    """Tables, whose calls are awaited. One that is cancelled goes on to its end, of which nobody hears."""
+
+    def __init__(self, tables: Tables):
+        self.tables = tables
+        self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "partd-tables")
+
+    async def _run(self, call: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def __aenter__(self) -> AsyncTables:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self.tables.close)
+
+    put, put_many = _in_thread(Tables.put), _in_thread(Tables.put_many)
+    list, describe, versions = _in_thread(Tables.list), _in_thread(Tables.describe), _in_thread(Tables.versions)
+    delete, buckets, delete_bucket = _in_thread(Tables.delete), _in_thread(Tables.buckets), _in_thread(Tables.delete_bucket)
+    resample, combine, action = _in_thread(Tables.resample), _in_thread(Tables.combine), _in_thread(Tables.action)
+
+    @overload
+    async def get(self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
+
+    @overload
+    async def get(self, name: str, bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]) -> polars.DataFrame: ...
+
+    @overload
+    async def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
+
+    async def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
+        options: Any = {"as_": as_, **read}
+        return await self._run(lambda: self.tables.get(name, bucket, **options))
+
+    @overload
+    async def sql(
+        self, statement: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **query: Unpack[Query]
+    ) -> pandas.DataFrame: ...
+
+    @overload
+    async def sql(self, statement: str, bucket: str = "", *, as_: Literal["polars"], **query: Unpack[Query]) -> polars.DataFrame: ...
+
+    @overload
+    async def sql(self, statement: str, bucket: str = "", *, as_: Literal["arrow"], **query: Unpack[Query]) -> pa.Table: ...
+
+    async def sql(self, statement: str, bucket: str = "", *, as_: As = "pandas", **query: Unpack[Query]) -> Any:
+        options: Any = {"as_": as_, **query}
+        return await self._run(lambda: self.tables.sql(statement, bucket, **options))
+
+    async def scan(self, name: str, bucket: str = "", **read: Unpack[Read]) -> AsyncIterator[pa.RecordBatch]:
+        """The batches of Tables.scan(): async for batch in tables.scan("trades")."""
+        batches = await self._run(lambda: iter(self.tables.scan(name, bucket, **read)))
+        while (batch := await self._run(lambda: next(batches, None))) is not None:
+            yield batch
+
+
+async def connect_async(url_or_dir: str | os.PathLike[str], *args: Any, **options: Any) -> AsyncTables:
+    """connect() for asyncio: async with await connect_async("trades") as tables."""
+    return AsyncTables(await asyncio.to_thread(connect, url_or_dir, *args, **options))

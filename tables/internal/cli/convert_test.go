@@ -1,0 +1,27 @@
+package cli
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/cliutil"
+)
+
+// convert gives columns of texts the types of their values, or those that it is told.
+func TestConvert(t *testing.T) {
+	file, like := write(t, "a.csv", "code,n\n007,1\n008,2\n"), filepath.Join(t.TempDir(), "like.arrow")
+	if got := done(t, "", "convert", file, "--format", "jsonl"); got != "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n" {
+		t.Error(got)
+	}
+	done(t, "", "convert", file, "-o", like)
+	if got := done(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", like, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
+		t.Error(got)
+	}
+	if got := done(t, "", "convert", like); got != "code,n\n007,1\n008,2\n" {
+		t.Error(got)
+	}
+	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "give --from") {
+		t.Error(code, stderr)
+	}
+}
