@@ -63,6 +63,7 @@ func (a *Apart) giveBack(n int64) {
 type task struct {
 	Name   string
 	Format Format
+	Sep    string
 	Known  []byte
 	Memory int64
 }
@@ -93,14 +94,14 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 		p.Close()
 		a.giveBack(memory)
 	}
-	if err = p.Send(task{in.Name, in.Format, worker.Schema(in.Known), memory}); err == nil {
+	if err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory}); err == nil {
 		r.batches, err = p.ReceiveBatches(memory)
 	}
 	if err != nil {
 		end()
 		return nil, r.explained(err)
 	}
-	return arrowsafe.Reader(r.batches.Schema, r.all, func() {
+	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(r.next), func() {
 		r.batches.Release()
 		end()
 	}), nil
@@ -114,15 +115,6 @@ type apart struct {
 	batches *worker.Batches
 	memory  int64
 	left    int64 // values that may follow
-}
-
-func (a *apart) all(yield func(arrow.RecordBatch, error) bool) {
-	for {
-		b, err := a.next()
-		if b == nil && err == nil || !yield(b, err) || err != nil {
-			return
-		}
-	}
 }
 
 func (a *apart) next() (arrow.RecordBatch, error) {
@@ -170,7 +162,7 @@ func decode(c *worker.Conn) error {
 	}
 	var r array.RecordReader
 	if err == nil {
-		r, err = (&Input{Name: t.Name, Format: t.Format, Known: known, File: worker.File()}).Read(context.Background())
+		r, err = (&Input{Name: t.Name, Format: t.Format, Sep: t.Sep, Known: known, File: worker.File()}).Read(context.Background())
 	}
 	if err != nil {
 		return c.Reply(nil, err)
