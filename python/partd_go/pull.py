@@ -15,14 +15,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import Error, NoServer, UnknownOutcome, failure
+from .errors import Error, NoServer, UnknownOutcome, failure, not_started
+from .frames import from_arrow, to_arrow
 from .server import Process
+from .shown import Looks, Shown, size
 from .tables.errors import NotFound
 from .tables.server import program
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
 
@@ -49,7 +54,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 )
 
 
-class PullFrame(Process):
+class PullFrame(Process, Shown):
     """A node, until close(): a directory of frames, and its share in those of others. Threads may share it."""
 
     def __init__(
@@ -69,8 +74,8 @@ class PullFrame(Process):
             self.url = self._start(self.directory, command, self._make("partd-", None), _VARIABLES)
         except BaseException as error:
             self._kill()
-            if isinstance(error, OSError) and not isinstance(error, NoServer):
-                raise failure(NoServer, "serve", self.directory, str(error), "mend what it says") from error
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise not_started(self.directory, error) from error
             raise
 
     def __enter__(self) -> PullFrame:
@@ -88,15 +93,15 @@ class PullFrame(Process):
             raise ValueError(f"save {name!r}: a column has the index's name {index!r}: rename one")
         if not all(isinstance(column, str) for column in (index, *df.columns)):
             raise ValueError(f"save {name!r}: a name of a column or of the index is no text, and would come back as one: rename it")
-        columns = pa.Table.from_pandas(df, preserve_index=False)
-        rows = columns.add_column(0, index, pa.array(df.index)).replace_schema_metadata()
+        rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node keeps no dictionaries
+        rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         with tempfile.TemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
                 writer.write_table(rows)
             file.seek(0)
             self._run("save", name, ["--format=arrow"], ["-"], stdin=file).close()
 
-    def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> Any:
+    def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
         """The rows from a time to another, both included, in the order of time; what is missing here is
         fetched before. Times without a zone are in UTC."""
         import pandas as pd
@@ -109,18 +114,28 @@ class PullFrame(Process):
         with self._run("get", name, flags) as file:
             rows = pa.ipc.open_stream(file).read_all()
         index = next(field.name for field in rows.schema if pa.types.is_timestamp(field.type))
-        frame = rows.to_pandas().set_index(index)
+        frame = from_arrow(rows, "pandas").set_index(index)
         frame.index.name = None if index == _UNNAMED else index
         return frame
 
-    def _run(self, command: str, name: str, flags: list[str], more: list[str] | None = None, stdin: Any = subprocess.DEVNULL) -> Any:
+    def _looks(self) -> Looks:
+        place = f"PullFrame in {self.directory}"
+        try:
+            with self._run("list", None, []) as file:
+                lines = [re.fullmatch(r"(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)", line) for line in file.read().decode().splitlines()[1:]]
+        except Error as error:
+            return f"{place}: {error}", (), ()
+        rows = [(name, version, count, size(int(n)), holders) for name, version, count, n, _, holders in (line.groups() for line in lines if line)]
+        return f"{place}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
+
+    def _run(self, command: str, name: str | None, flags: list[str], more: list[str] | None = None, stdin: Any = subprocess.DEVNULL) -> Any:
         """Runs a command of `partd-tables pull` on the directory, and returns the file that it wrote to."""
         if self._process is None or self._process.stdin is None or self._process.stdin.closed:
             raise failure(NoServer, command, self.directory, "the node was closed", "open it again")
         out = tempfile.TemporaryFile()
         try:
             ran = subprocess.run(
-                [self._program, "pull", command, *self._flags, *flags, "--", name, *(more or [])],
+                [self._program, "pull", command, *self._flags, *flags, *(["--", name] if name is not None else []), *(more or [])],
                 stdin=stdin, stdout=out, stderr=subprocess.PIPE,
                 env={key: value for key, value in os.environ.items() if not key.startswith(_VARIABLES)},
             )  # fmt: skip
@@ -128,7 +143,7 @@ class PullFrame(Process):
                 said = ran.stderr.decode(errors="replace").strip()
                 cause = _CAUSE.sub("", said, count=1)
                 kind = next((kind for text, kind in _KINDS if text in cause), Error)
-                raise failure(kind, f"{command} {name!r}", self.directory, cause)
+                raise failure(kind, f"{command} {name!r}" if name is not None else command, self.directory, cause)
             out.seek(0)
         except BaseException:
             out.close()

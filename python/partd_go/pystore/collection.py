@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import SchemaMismatch
+from ..frames import index_of, to_arrow
 from ..tables import Exists, NotFound, Tables, Violation
 from ..tables.filters import Filters
-from ..tables.frames import index_of
 from . import undo, utils
 from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
 from .frames import encoded, fitted, prepared
@@ -142,7 +142,7 @@ class Collection:
     def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, **options: Any) -> None:
         try:
             rows = data if isinstance(data, pa.Table) else encoded(data)
-            self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, **options)
+            self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, missing="ignore", **options)
         except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SchemaError(f"Item '{item}': {error}") from error
 
@@ -196,7 +196,7 @@ class Collection:
                 + (f"  Extra columns in new data: {extra}\n" if extra else "")
             )
         if found.item not in self._schema_evolutions:
-            self._tables.action("partd.evolve", bucket=self.collection, name=found.item, mode="flexible")
+            self._tables._ask("partd.evolve", bucket=self.collection, name=found.item, mode="flexible")
         return True
 
     def _between(self, found: Item, data: Any) -> Any:
@@ -259,20 +259,20 @@ class Collection:
     def create_snapshot(self, snapshot: str | None = None) -> bool:
         """Gives the state of all items a name, of letters, digits, "." and "_"; the time, without one."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
-        self._tables.action("partd.snapshot", bucket=self.collection, name=name)
+        self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True
 
     def list_snapshots(self) -> set[str]:
-        return {known["name"] for known in self._tables.action("partd.snapshots", bucket=self.collection)[0] or ()}
+        return {known["name"] for known in self._tables._ask("partd.snapshots", bucket=self.collection)[0] or ()}
 
     def delete_snapshot(self, snapshot: str) -> bool:
         if snapshot in self.list_snapshots():
-            self._tables.action("partd.delete-snapshots", bucket=self.collection, name=snapshot)
+            self._tables._ask("partd.delete-snapshots", bucket=self.collection, name=snapshot)
         return True
 
     def delete_snapshots(self) -> bool:
         with self._changing():  # a transaction under way needs its own
-            self._tables.action("partd.delete-snapshots", bucket=self.collection, all=True)
+            self._tables._ask("partd.delete-snapshots", bucket=self.collection, all=True)
         return True
 
     def set_validator(self, validator: DataValidator | None) -> None:
@@ -287,7 +287,7 @@ class Collection:
 
         evolution = SchemaEvolution(strategy or EvolutionStrategy.COMPATIBLE)
         evolution._collection, evolution._item = self, item
-        self._tables.action("partd.evolve", bucket=self.collection, name=item, mode=evolution.strategy.value)
+        self._tables._ask("partd.evolve", bucket=self.collection, name=item, mode=evolution.strategy.value)
         self._schema_evolutions[item] = evolution
         return evolution
 
@@ -303,5 +303,5 @@ class Collection:
 
 def index_names(data: Any) -> list[str]:
     """The columns that the index of the data is kept in."""
-    frame = data.iloc[:0].to_frame() if isinstance(data, pd.Series) else data.iloc[:0]
-    return index_of(pa.Schema.from_pandas(frame))
+    columns = data.iloc[:0].to_frame().columns if isinstance(data, pd.Series) else data.columns
+    return index_of(to_arrow(pd.DataFrame(index=data.index[:0], columns=columns)).schema)

@@ -45,9 +45,9 @@ def rebalance_partitions(
     """Cuts the files of an item by months, quarters or years, if it has an index of times, at the server.
     All are cut at 128 MB, too."""
     tables = collection._tables
-    (settings,) = tables.action("partd.settings", bucket=collection.collection, name=item)
+    (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)
     by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""
     if by:
-        tables.action("partd.partition", bucket=collection.collection, name=item, by=by)
+        tables._ask("partd.partition", bucket=collection.collection, name=item, by=by)
     else:
-        tables.action("partd.compact", Bucket=collection.collection, Tables=[item])
+        tables._ask("partd.compact", Bucket=collection.collection, Tables=[item])

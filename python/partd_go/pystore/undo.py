@@ -18,15 +18,15 @@ _KEY = "pystore.transaction"
 def begin(collection: Collection, snapshot: str, items: Iterable[str]) -> None:
     """Notes what a transaction is about to change, and takes the snapshot of how it was."""
     of, tables = collection.collection, collection._tables
-    tables.action("partd.change-metadata", bucket=of, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
-    tables.action("partd.snapshot", bucket=of, name=snapshot)
+    tables._ask("partd.change-metadata", bucket=of, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
+    tables._ask("partd.snapshot", bucket=of, name=snapshot)
 
 
 def end(collection: Collection, snapshot: str) -> None:
     """Forgets it. Once its snapshot has gone, nothing is taken back."""
     of, tables = collection.collection, collection._tables
-    tables.action("partd.delete-snapshots", bucket=of, name=snapshot)
-    tables.action("partd.change-metadata", bucket=of, remove=[_KEY])
+    tables._ask("partd.delete-snapshots", bucket=of, name=snapshot)
+    tables._ask("partd.change-metadata", bucket=of, remove=[_KEY])
 
 
 def begun(collection: Collection) -> bool:
@@ -35,7 +35,7 @@ def begun(collection: Collection) -> bool:
 
 
 def _noted(collection: Collection) -> Any:
-    return (collection._tables.action("partd.bucket-metadata", bucket=collection.collection)[0] or {}).get(_KEY)
+    return (collection._tables._ask("partd.bucket-metadata", bucket=collection.collection)[0] or {}).get(_KEY)
 
 
 def undo(collection: Collection) -> None:
@@ -48,7 +48,7 @@ def undo(collection: Collection) -> None:
     if snapshot in collection.list_snapshots():
         before = set(tables.list(of, snapshot=snapshot))
         if restored := sorted(before & items):
-            tables.action("partd.restore", bucket=of, name=snapshot, tables=restored)
+            tables._ask("partd.restore", bucket=of, name=snapshot, tables=restored)
         if made := sorted((collection.list_items() & items) - before):
             tables.delete(*made, bucket=of)
     end(collection, snapshot)

@@ -12,7 +12,7 @@ from typing import Any
 from .. import tables
 from ..errors import NoServer
 from ..tables import Tables
-from ..tables.client import only_here
+from ..tables.connection import only_here
 
 _path: str | None = None
 _PARTITION_SIZE = 99e6

@@ -7,8 +7,14 @@ with partd_go.tables.connect("trades") as tables:
 It needs pyarrow, and for a directory the wheel partd-go-tables, which has the server.
 """
 
+from .asynchronous import AsyncTables, connect_async
 from .client import Tables, connect
-from .errors import Exists, NotFound, Violation
+from .errors import Exists, MissingColumns, NotFound, Violation
+from .results import Described, Version
 from .server import Server, serve
+from .table import Table
 
-__all__ = ["Exists", "NotFound", "Server", "Tables", "Violation", "connect", "serve"]
+__all__ = [
+    "AsyncTables", "Described", "Exists", "MissingColumns", "NotFound", "Server", "Table", "Tables", "Version", "Violation",
+    "connect", "connect_async", "serve",
+]  # fmt: skip

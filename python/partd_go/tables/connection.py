@@ -124,7 +124,7 @@ _connected: weakref.WeakSet[Connection] = weakref.WeakSet()
 _known: weakref.WeakValueDictionary[Any, Connection] = weakref.WeakValueDictionary()
 
 
-def _reconnected(kind: type[Connection], again: Any) -> Connection:
+def _reconnected(kind: Any, again: Any) -> Connection:
     """The connection of this process that is such a one, or a new one."""
     known = _known.get(again)
     if known is None or not known._ended.alive:
@@ -136,14 +136,15 @@ def _reconnected(kind: type[Connection], again: Any) -> Connection:
 
 
 @functools.lru_cache(_REOPENED)
-def _opened(kind: type[Connection], again: Any) -> Connection:
+def _opened(kind: Any, again: Any) -> Connection:
     url, token, tls_ca, timeout, progress, started = again
     server = None
     if started is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # it ended with who started it
         directory, flags, start_timeout = started
         server = Server(directory, flags=flags, start_timeout=start_timeout)
         url = server.url
-    return kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)
+    made: Connection = kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)
+    return made
 
 
 def _leave_to_parent() -> None:

@@ -58,15 +58,18 @@ def _converted(name: str, form: str, like: pa.Schema | None) -> pa.RecordBatchRe
         env = {key: value for key, value in os.environ.items() if not key.startswith(VARIABLES)}
         process = subprocess.Popen([*command, "--", os.path.abspath(name)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, env=env)
         assert process.stdout
+        out = process.stdout
 
         def failed(error: Exception | None) -> Exception:
-            process.kill() if process.poll() is None and error is None else process.wait()
+            out.close()  # whereupon it ends
+            process.wait()
             said.seek(0)
             what = said.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ")
+            said.close()
             return failure(Violation, "put", name, what or str(error))
 
         try:
-            stream = pa.ipc.open_stream(process.stdout)
+            stream = pa.ipc.open_stream(out)
         except pa.ArrowException as error:
             raise failed(error) from error
 
@@ -80,7 +83,7 @@ def _converted(name: str, form: str, like: pa.Schema | None) -> pa.RecordBatchRe
         finally:
             process.kill()
             process.wait()
-            process.stdout.close()
+            out.close()
             said.close()
 
     return pa.RecordBatchReader.from_batches(stream.schema, batches())

@@ -12,7 +12,7 @@ import pyarrow.fs as fs
 
 from ..errors import Refused
 from . import pushdown
-from .frames import from_arrow
+from ..frames import from_arrow
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -80,11 +80,23 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
         """Scans some columns, or expressions by their names, of the rows for which a filter holds."""
         tree, named = (None, set()) if filter is None else pushdown.of_arrow(filter)
         needed = [named, *(pushdown.of_arrow(one)[1] for one in columns.values())] if isinstance(columns, dict) else [named, columns]
-        known = None if any(names is None for names in needed) else {name for names in needed for name in names}
-        return dataset.Scanner.from_batches(self._source.read(known, tree), columns=columns, filter=filter, **options)
+        known = {name for names in needed for name in names or ()} if None not in needed else None
+        rows = self._source.read(known, tree)
+        return dataset.Scanner.from_batches(map(_aligned, rows), schema=rows.schema, columns=columns, filter=filter, **options)
+
+    def count_rows(self, filter: Any = None, **options: Any) -> int:
+        return int(self.scanner([], filter, **options).count_rows())
 
     def filter(self, expression: Any) -> Any:
         raise NotImplementedError(f"a table's dataset is not filtered by itself: {_ALONE}, with a filter")
+
+
+def _aligned(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A copy as pyarrow's engine wants it: Flight puts buffers anywhere, of which it warns at each."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return pa.ipc.open_stream(sink.getvalue()).read_next_batch()
 
 
 class Part:
@@ -97,7 +109,9 @@ class Part:
         return self.tables.get(self.name, self.bucket, columns=columns, part=part, **self.options)
 
 
-def scan_dask(tables: Tables, name: str, bucket: str, options: dict[str, Any], state: dict[str, Any]) -> dask.dataframe.DataFrame:
+def scan_dask(
+    tables: Tables, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
+) -> dask.dataframe.DataFrame:
     """A DataFrame of dask, with a partition for each part. Parts are of one version: rows that are in none yet are folded
     into one, or else all are one partition."""
     import dask.dataframe
@@ -109,7 +123,7 @@ def scan_dask(tables: Tables, name: str, bucket: str, options: dict[str, Any], s
         found = tables.describe(name, bucket)
         if found["Version"] and tables.describe(name, bucket, version=found["Version"])["Rows"] == found["Rows"]:
             state = {"version": found["Version"]}
-    read = Part(tables, name, bucket, {**options, **state})
-    empty = tables.get(name, bucket, limit=1, **options, **state).iloc[:0]
+    read = Part(tables, name, bucket, {"where": where, **state})
+    empty = tables.get(name, bucket, limit=1, columns=columns, **state).iloc[:0]
     parts = range(1, found["parts"] + 1) if state else [0]
     return dask.dataframe.from_map(read, parts, columns=list(getattr(empty, "columns", [])) or None, meta=empty, label=f"partd-{name}")

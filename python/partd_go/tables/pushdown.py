@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -209,7 +208,7 @@ def _of_polars(tree: dict[str, Any]) -> Tree:
     return None
 
 
-def _values(tree: Any) -> Iterable[Any]:
+def _values(tree: Any) -> list[Any]:
     """The values of a literal; of one that is a list its values."""
     import polars
 

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..errors import NoServer, failure
-from ..server import Process, find
+from ..errors import Error, NoServer, failure, not_started
+from ..server import START, Process, find
 
-_VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
+VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
 
 
 def program() -> str:
@@ -24,11 +24,16 @@ def program() -> str:
 class Server(Process):
     """A `partd-tables serve`, until shutdown()."""
 
-    def __init__(self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = ()):
+    def __init__(
+        self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
+        start_timeout: float = START,
+    ):  # fmt: skip
         super().__init__()
         self._program = program()
         self._secret = ""
-        self._directory = directory = os.path.abspath(directory)
+        place = os.fspath(directory)
+        self.directory = directory = place if "://" in place else os.path.abspath(place)
+        self.again = directory, flags, start_timeout
         try:
             private = self._sockets()
             if secret is not None:
@@ -38,11 +43,11 @@ class Server(Process):
                 flags = ("--secret-file", self._secret, *flags)
             listen = listen or f"grpc+unix://{private}/socket"
             command = [self._program, "serve", "--dir", directory, "--listen", listen, *flags]
-            self.url = self._start(directory, command, private, _VARIABLES)
+            self.url = self._start(directory, command, private, VARIABLES, start_timeout)
         except BaseException as error:
             self._kill()
-            if isinstance(error, OSError) and not isinstance(error, NoServer):
-                raise failure(NoServer, "serve", str(directory), str(error), "mend what it says") from error
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise not_started(str(directory), error) from error
             raise
 
     def __enter__(self) -> Server:
@@ -60,20 +65,28 @@ class Server(Process):
         try:
             self.close()
         except NoServer:
-            if os.path.exists(self._directory):  # otherwise there is nothing left to be written
+            if "://" in self.directory or os.path.exists(self.directory):  # otherwise there is nothing left to be written
                 raise
 
 
 def serve(
     dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
+    memory: int | str | None = None, read_only: bool = False, start_timeout: float = START,
 ) -> Server:  # fmt: skip
     """Serves a directory of tables to others: with serve(dir) as server, at server.url.
 
     port 0 picks a free one. cert and key are files in PEM, for TLS; with a secret each call takes a
-    token(). flags are more of `partd-tables serve`, as ("--insecure",).
+    token(). flags are more of `partd-tables serve`, as ("--insecure",); memory, read_only and start_timeout
+    are as connect() has them.
     """
     scheme = "grpc+tls" if cert else "grpc"
     name = f"[{host}]" if ":" in host else host
     tls: list[Any] = [part for flag, file in (("--tls-cert", cert), ("--tls-key", key)) if file for part in (flag, os.fspath(file))]
-    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=(*tls, *flags))
+    flags = (*tls, *own_flags(memory, read_only), *flags)
+    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout)
+
+
+def own_flags(memory: int | str | None, read_only: bool) -> tuple[str, ...]:
+    """The flags of `partd-tables serve` for what connect() and serve() take."""
+    return (*(() if memory is None else ("--memory", str(memory))), *(("--read-only",) if read_only else ()))

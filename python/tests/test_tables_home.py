@@ -1,0 +1,245 @@
+"""Parameters, files, versions, many tables at a time, handles that are pickled, bars, asyncio and buckets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import decimal
+import os
+import pickle
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+import partd_go
+import partd_go.tables
+from partd_go.tables import NotFound, Violation
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    with partd_go.tables.connect(tmp_path_factory.mktemp("tables")) as tables:
+        yield tables
+
+
+@pytest.fixture
+def tables(opened):
+    yield opened
+    if names := opened.list():
+        opened.delete(*names)
+
+
+def test_parameters(tables):
+    values = {"t": "it's", "n": 2**53 + 1, "f": 0.5, "b": True, "d": datetime.date(2024, 1, 2), "w": datetime.datetime(2024, 1, 2, 3),
+              "x": b"\0", "m": decimal.Decimal("1.50"), "z": None}  # fmt: skip
+    tables.put("q", pa.table({name: pa.array([value]) for name, value in values.items() if value is not None}))
+    for name, value in values.items():
+        if value is not None:
+            assert len(tables.sql(f"SELECT 1 AS one FROM q WHERE {name} = ?", params=[value])) == 1, name
+            assert len(tables.sql(f"SELECT 1 AS one FROM q WHERE {name} = $v", params={"v": value})) == 1, name
+    assert tables.sql("SELECT $2 AS b, $1 AS a", as_="arrow", params=[1, "2"]).to_pylist() == [{"b": "2", "a": 1}]
+    assert tables.sql("SELECT ? IS NULL AS a", as_="arrow", params=[None]).to_pylist() == [{"a": True}]
+    assert len(tables.sql("SELECT * FROM q WHERE t = ?", params=["' OR 1=1 --"])) == 0
+    for params in (None, [], [1, 2]):
+        with pytest.raises(Violation, match="parameters"):
+            tables.sql("SELECT ?", params=params)
+
+
+def test_versions(tables):
+    assert tables.put("q", pa.table({"a": [1]})) == 1
+    time.sleep(0.02)
+    between = datetime.datetime.now(datetime.timezone.utc)
+    time.sleep(0.02)
+    tables.put("q", pa.table({"a": [2, 3]}), "replace")
+    first, last = (tables.versions("q")[at] for at in (0, -1))
+    assert (first.version, first.rows, first.current, last.rows, last.current) == (1, 1, False, 2, True)
+    assert first.time <= between <= last.time
+    naive = between.replace(tzinfo=None)
+    for at in (between, naive, naive.isoformat(), f"{naive.isoformat()}Z", pd.Timestamp(between).tz_convert("Asia/Tokyo")):
+        assert tables.get("q", at=at, as_="arrow")["a"].to_pylist() == [1]
+    assert tables.sql("SELECT sum(a) AS s FROM q", at=between).s[0] == 1 and tables.describe("q", at=between)["Rows"] == 1
+    assert list(tables.get("q", version=1).a) == [1] and len(tables.table("q", version=1)) == 1
+    with pytest.raises(NotFound, match="as old as"):
+        tables.get("q", at="2001-01-01")
+    with pytest.raises(ValueError, match="exclude"):
+        tables.get("q", at=between, version=1)
+    with pytest.raises(NotFound):
+        tables.versions("none")
+
+
+def test_many(tables):
+    frames = {f"t{n}": pd.DataFrame({"a": [n, n + 1]}) for n in range(20)}
+    assert tables.put_many(frames) == dict.fromkeys(frames, 1)
+    got = tables.get_many(frames, where="a > 3")
+    assert list(got) == list(frames) and [len(frame) for frame in got.values()] == [0, 0, 0, 1, *[2] * 16]
+    assert tables.get_many(["t1"], as_="arrow")["t1"].num_rows == 2
+    with pytest.raises(NotFound):
+        tables.get_many(["t1", "none"])
+    with pytest.raises(partd_go.tables.Exists):
+        tables.put_many({"new": frames["t1"], **frames})
+    tables.put_many(frames, "append")
+    assert len(tables.get("t7")) == 4
+
+
+def test_files(tables, tmp_path):
+    """A file's rows are put with the types that its values, or the columns of the table, have."""
+    frame = pd.DataFrame({"code": ["007", "008"], "n": [1, 2], "when": pd.to_datetime(["2024-01-01 00:00", "2024-01-02 03:04"])})
+    frame.set_index("when").to_parquet(tmp_path / "a.parquet")
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.Schema.from_pandas(frame)) as writer:
+        writer.write_table(pa.Table.from_pandas(frame))
+    (tmp_path / "a.csv").write_text("code,n,when\n007,1,2024-01-01 00:00:00\n008,2,2024-01-02 03:04:00\n")
+    (tmp_path / "a.jsonl").write_text('{"code":"007","n":1,"when":"2024-01-01 00:00:00"}\n{"code":"008","n":2,"when":"2024-01-02 03:04:00"}\n')
+    for name in ("a.parquet", "a.arrow", "a.csv", "a.jsonl"):
+        tables.put(name, tmp_path / name, metadata={"from": name})
+        got = tables.get(name)
+        assert got.reset_index()[["code", "n"]].to_dict("list") == {"code": ["007", "008"], "n": [1, 2]}, name
+        assert got.reset_index().when.to_list() == frame.when.to_list() and tables.describe(name)["Metadata"]["from"] == name
+    (tmp_path / "more.csv").write_text("code,n\n9,3\n")
+    tables.put("a.csv", str(tmp_path / "more.csv"), "append", missing="ignore")
+    assert list(tables.get("a.csv").code) == ["007", "008", "9"]
+    tables.put("a.csv", tmp_path / "a.csv", upsert=["code"])
+    assert len(tables.get("a.csv")) == 3
+    with pytest.raises(FileNotFoundError):
+        tables.put("none", tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="its name does not say"):
+        tables.put("none", tmp_path / "a.txt")
+    (tmp_path / "bad.csv").write_text("a,b\n" + "1,2\n" * 100_000 + "1,2,3\n")
+    (tmp_path / "bad.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    for bad, said in (("bad.csv", "100002"), ("bad.parquet", "bad.parquet")):
+        with pytest.raises(Violation, match=said):
+            tables.put("none", tmp_path / bad)
+    assert "none" not in tables.list()
+
+
+def test_large_file(tables, tmp_path):
+    """A file is sent as it is read, and one that breaks in the midst leaves nothing."""
+    rows = pa.table({"a": np.random.default_rng(0).random(300_000)})
+    parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=50_000)
+    tables.put("a", tmp_path / "a.parquet")
+    assert tables.get("a", as_="arrow")["a"].equals(rows["a"]) or tables.get("a", as_="arrow")["a"].to_pylist() == rows["a"].to_pylist()
+    broken = bytearray((tmp_path / "a.parquet").read_bytes())
+    broken[len(broken) // 2 : len(broken) // 2 + 100_000] = bytes(100_000)
+    (tmp_path / "b.parquet").write_bytes(broken)
+    with pytest.raises((partd_go.Error, OSError, pa.ArrowException)):
+        tables.put("b", tmp_path / "b.parquet")
+    assert "b" not in tables.list()
+
+
+READ = "import pickle, sys; tables = pickle.load(sys.stdin.buffer); print(len(tables.get('q')), tables.url)"
+
+
+def read(pickled):
+    return subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True).stdout.decode().split()
+
+
+def test_pickled(tmp_path):
+    """A handle connects again: here it is the same, elsewhere to the same server, or to one of its own once that has ended."""
+    with partd_go.tables.connect(tmp_path / "t") as tables:
+        tables.put("q", pa.table({"a": [1, 2]}))
+        pickled = pickle.dumps(tables)
+        assert pickle.loads(pickled) is tables and pickle.loads(pickle.dumps(tables["q"])).tables is tables
+        assert read(pickled) == ["2", tables.url]
+        url = tables.url
+    rows, other = read(pickled)
+    assert rows == "2" and other != url
+    secret = "a secret of thirty-two bytes or so"
+    with partd_go.tables.serve(tmp_path / "t", port=0, secret=secret, flags=("--insecure",)) as server:
+        with partd_go.tables.connect(server.url, server.token()) as tables:
+            pickled = pickle.dumps(tables)
+        assert read(pickled) == ["2", server.url]
+        again = pickle.loads(pickled)
+        assert again is not tables and len(again.get("q")) == 2 and pickle.loads(pickled) is again
+        again.close()
+        with pickle.loads(pickled) as third:
+            assert third is not again and len(third.get("q")) == 2
+
+
+def test_bars(tmp_path, monkeypatch, capsys):
+    """Where tqdm is, a long put and a scan show how many rows have gone by; nothing is shown where nobody looks."""
+    tqdm = pytest.importorskip("tqdm")
+    from partd_go.tables import progress
+
+    monkeypatch.setattr(progress, "_SOON", 0)
+    frame = pd.DataFrame({"a": range(100_000)})
+    with partd_go.tables.connect(tmp_path / "t", progress=True) as tables:
+        tables.put("q", frame)
+        assert "put 'q'" in (said := capsys.readouterr().err) and "100k" in said
+        assert len(tables.get("q")) == 100_000
+        assert "get 'q'" in (said := capsys.readouterr().err) and "/100k" in said
+        tables.get("q", where="a > 7")
+        assert "get 'q'" in capsys.readouterr().err
+        with monkeypatch.context() as without:
+            without.setattr(progress.importlib.util, "find_spec", lambda name: None)
+            assert len(tables.get("q")) == 100_000 and not capsys.readouterr().err
+    assert tqdm
+    with partd_go.tables.connect(tmp_path / "t") as tables:
+        tables.get("q")
+        assert not capsys.readouterr().err
+
+
+def test_async(tmp_path):
+    async def main():
+        async with await partd_go.tables.connect_async(tmp_path) as tables:
+            frames = {f"t{n}": pd.DataFrame({"a": range(n, n + 5)}) for n in range(20)}
+            await asyncio.gather(*(tables.put(name, frame) for name, frame in frames.items()))
+            got = await asyncio.gather(*(tables.get(name, where="a > 10") for name in frames))
+            assert [len(frame) for frame in got] == [max(0, min(5, n - 6)) for n in range(20)]
+            assert (await tables.sql("SELECT sum(a) AS s FROM t3 WHERE a > ?", params=[4])).s[0] == 5 + 6 + 7
+            assert [batch.num_rows async for batch in tables.scan("t3")] == [5]
+            assert await tables.list(pattern="t1?") == [f"t1{n}" for n in range(10)]
+            assert (await tables.get("t3", as_="polars")).height == 5 and (await tables.describe("t3"))["Rows"] == 5
+            with pytest.raises(NotFound):
+                await tables.get("none")
+            loop, ticks = asyncio.create_task(tables.sql("SELECT count(*) FROM range(30000000) a WHERE a.range % 7 = 1")), 0
+            while not loop.done():
+                await asyncio.sleep(0.001)
+                ticks += 1
+            assert ticks > 1 and len(await loop) == 1
+        with pytest.raises(RuntimeError):
+            await tables.list()
+
+    asyncio.run(main())
+
+
+def test_bucket(tmp_path, monkeypatch):
+    """Tables in a bucket, which a program of a gateway to S3 has here, with a catalog in a directory."""
+    gateway = os.environ.get("PARTD_VERSITYGW")
+    if not gateway:
+        pytest.skip("needs PARTD_VERSITYGW, the program versitygw")
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "s3" / "lake").mkdir(parents=True)
+    keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-key", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    served = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        where = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
+        for _ in range(2):
+            with partd_go.tables.connect(where, catalog=tmp_path / "catalog") as tables:
+                tables.put("q", pa.table({"a": [1, 2]}), "replace")
+                assert list(tables.get("q").a) == [1, 2] and repr(tables).startswith("<Tables at s3://lake/house")
+        assert any((tmp_path / "s3" / "lake" / "house").rglob("*.parquet"))
+        with pytest.raises(partd_go.NoServer, match="catalog"):
+            partd_go.tables.connect(where)
+    finally:
+        served.kill()
+        served.wait()
+    with pytest.raises(ValueError, match="catalog"):
+        partd_go.tables.connect("grpc://localhost:1", catalog="c")
