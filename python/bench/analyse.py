@@ -1,0 +1,175 @@
+"""A CSV of trades: put, aggregated by SQL, resampled, joined; by partd_go.tables, DuckDB and polars.
+
+    python python/bench/analyse.py --megabytes 500 --rounds 5
+
+Each has its turn at each step in a process of its own, and writes the median of the rounds, in seconds, and the most memory
+that the process and its children had at once, in MB. Whoever keeps files writes them to a new directory. The results are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.csv
+
+SYMBOLS = 500
+SUM = "SELECT sym, count(*) AS n, sum(size) AS size, max(price) AS price FROM {} GROUP BY sym ORDER BY sym"
+BIN = "SELECT time_bucket(INTERVAL '1 hour', ts) AS ts, max(price) AS price, min(price) AS low FROM {} GROUP BY 1 ORDER BY 1"
+JOIN = "SELECT sector, count(*) AS n, sum(size) AS size FROM {} JOIN {} USING (sym) GROUP BY sector ORDER BY sector"
+STEPS = ("put", "aggregate", "resample", "join")
+
+
+def make(path: Path, megabytes: int) -> None:
+    """A CSV of about so many megabytes, and beside it one of what its symbols are."""
+    rng, rows, first = np.random.default_rng(0), 200_000, True
+    names = np.array([f"S{n:03}" for n in range(SYMBOLS)])
+    at = np.datetime64("2024-01-01T00:00:00", "ms")
+    with open(path, "wb") as file:
+        while file.tell() < megabytes * 10**6:
+            times = at + np.arange(rows) * np.timedelta64(250, "ms")
+            columns = {"ts": times, "sym": names[rng.integers(0, SYMBOLS, rows)], "price": rng.integers(1, 10**6, rows) / 100,
+                       "size": rng.integers(1, 1000, rows), "venue": names[rng.integers(0, 9, rows)]}  # fmt: skip
+            pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(include_header=first))
+            at, first = times[-1] + np.timedelta64(250, "ms"), False
+    pa.csv.write_csv(pa.table({"sym": names, "sector": [f"sector {n % 11}" for n in range(SYMBOLS)]}), path.with_name("sectors.csv"))
+
+
+def ours(csv: Path, directory: Path, step: str):
+    import partd_go.tables
+
+    with partd_go.tables.connect(directory) as tables:
+        yield
+        if step == "put":
+            tables.put("sectors", csv.with_name("sectors.csv"))
+            tables.put("trades", csv, settings={"time": "ts"})
+            yield tables.describe("trades")["Rows"]
+        elif step == "resample":
+            tables.resample("trades", "hours", "1h", "ts", ["max", "min"], columns=["price"], mode="replace")
+            yield len(tables.get("hours", as_="arrow"))
+        else:
+            text = SUM.format("trades") if step == "aggregate" else JOIN.format("trades", "sectors")
+            yield tables.sql(text, as_="arrow")["n"].to_pylist()
+
+
+def duckdb(csv: Path, directory: Path, step: str):
+    import duckdb
+
+    with duckdb.connect(str(directory / "trades.db")) as con:
+        yield
+        if step == "put":
+            for name, file in (("trades", csv), ("sectors", csv.with_name("sectors.csv"))):
+                con.execute(f"CREATE TABLE {name} AS FROM read_csv('{file}')")
+            yield con.execute("SELECT count(*) FROM trades").fetchall()[0][0]
+        elif step == "resample":
+            con.execute(f"CREATE OR REPLACE TABLE hours AS {BIN.format('trades')}")
+            yield len(con.sql("FROM hours").to_arrow_table())
+        else:
+            text = SUM.format("trades") if step == "aggregate" else JOIN.format("trades", "sectors")
+            yield con.sql(text).to_arrow_table()["n"].to_pylist()
+
+
+def polars(csv: Path, directory: Path, step: str):
+    import polars as pl
+
+    trades, sectors = directory / "trades.parquet", directory / "sectors.parquet"
+    yield
+    lazy = pl.scan_parquet(trades)
+    if step == "put":
+        pl.scan_csv(csv, try_parse_dates=True).sink_parquet(trades)
+        pl.scan_csv(csv.with_name("sectors.csv")).sink_parquet(sectors)
+        yield pl.scan_parquet(trades).select(pl.len()).collect().item()
+    elif step == "resample":
+        hours = lazy.group_by(pl.col("ts").dt.truncate("1h")).agg(price=pl.max("price"), low=pl.min("price")).sort("ts")
+        hours.sink_parquet(directory / "hours.parquet")
+        yield pl.scan_parquet(directory / "hours.parquet").collect().height
+    elif step == "aggregate":
+        found = lazy.group_by("sym").agg(n=pl.len(), size=pl.sum("size"), price=pl.max("price")).sort("sym")
+        yield found.collect()["n"].to_list()
+    else:
+        joined = lazy.join(pl.scan_parquet(sectors), on="sym").group_by("sector").agg(n=pl.len(), size=pl.sum("size")).sort("sector")
+        yield joined.collect()["n"].to_list()
+
+
+WHO = {"partd_go": ours, "duckdb": duckdb, "polars": polars}
+
+
+def measure(who: str, csv: Path, directory: Path, step: str) -> None:
+    """Does one step, and writes how long it took, the most memory, and its result."""
+    me, most, done = psutil.Process(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.02):
+            total = 0
+            for process in (me, *me.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue  # it ended
+            most = max(most, total)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work = WHO[who](csv, directory, step)
+        next(work)
+        began = time.perf_counter()
+        result = next(work)
+        seconds = time.perf_counter() - began
+        work.close()
+    finally:
+        done.set()
+        watcher.join()
+    print(json.dumps({"seconds": seconds, "bytes": most, "result": result}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--directory", help="where the CSV and the tables are; a new one for temporary files if absent")
+    parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        who, csv, directory, step = options.step
+        measure(who, Path(csv), Path(directory), step)
+        return
+    found: dict[tuple[str, str], list[dict]] = {}
+    with tempfile.TemporaryDirectory(dir=options.directory) as base:
+        csv = Path(base, "trades.csv")
+        make(csv, options.megabytes)
+        print(f"{os.path.getsize(csv) / 1e6:.0f} MB of CSV, medians of {options.rounds}; {os.cpu_count()} cores", flush=True)
+        for at in range(options.rounds):
+            places = {who: Path(base, f"{who}{at}") for who in WHO}
+            for step in STEPS:
+                for who, place in places.items():
+                    place.mkdir(exist_ok=True)
+                    command = [sys.executable, __file__, "--step", who, str(csv), str(place), step]
+                    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                    found.setdefault((step, who), []).append(json.loads(done.splitlines()[-1]))
+                results = [found[step, who][-1]["result"] for who in WHO]
+                assert all(result == results[0] for result in results), (step, results)
+            for place in places.values():
+                subprocess.run(["rm", "-rf", str(place)], check=True)
+    for step in STEPS:
+        cells = []
+        for who in WHO:
+            seconds, memory = (statistics.median(one[key] for one in found[step, who]) for key in ("seconds", "bytes"))
+            cells.append(f"{who} {seconds:7.2f} s {memory / 1e6:6.0f} MB")
+        print(f"{step:10}" + "   ".join(cells))
+
+
+if __name__ == "__main__":
+    main()
