@@ -43,7 +43,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	defer src.Release()
 	for range mostAttempts {
 		if m == Append && src.Whole() && b.s.tail != nil {
-			v, exists, err := e.append(ctx, src, opts.ID)
+			v, exists, err := e.append(ctx, src, &opts)
 			if err == nil && !exists {
 				if opts.MustExist {
 					return 0, ErrNotFound
@@ -97,12 +97,27 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
+// lacks notes the columns of a table that an append lacks, or refuses it.
+func (o *PutOptions) lacks(c *schema.Caster) error {
+	if !o.Whole && o.Lacks == nil {
+		return nil
+	}
+	missing := c.Missing()
+	if o.Whole && len(missing) > 0 {
+		return schema.Errorf(missing[0], "the rows lack it, and the table has it: put all of its columns")
+	}
+	if o.Lacks != nil {
+		*o.Lacks = missing
+	}
+	return nil
+}
+
 // append adds rows to the tail. It reports whether the table exists: if not,
 // nothing was done.
-func (e *entry) append(ctx context.Context, src *datafile.Source, id string) (v Version, exists bool, err error) {
+func (e *entry) append(ctx context.Context, src *datafile.Source, o *PutOptions) (v Version, exists bool, err error) {
 	for {
 		e.s.appending.RLock()
-		v, exists, full, err := e.tryAppend(ctx, src, id)
+		v, exists, full, err := e.tryAppend(ctx, src, o)
 		e.s.appending.RUnlock()
 		if !full || err != nil {
 			return v, exists, err
@@ -114,13 +129,13 @@ func (e *entry) append(ctx context.Context, src *datafile.Source, id string) (v 
 	}
 }
 
-func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) (v Version, exists, full bool, err error) {
+func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, o *PutOptions) (v Version, exists, full bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return 0, false, false, err
 	}
-	if o := e.state.def.Order; o != nil && o.Rule == RefuseDuplicate {
+	if order := e.state.def.Order; order != nil && order.Rule == RefuseDuplicate {
 		return 0, true, false, errNeedsCommit
 	}
 	log := e.tail()
@@ -128,8 +143,8 @@ func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	if size >= 4*e.s.opts.FoldBytes {
 		return 0, true, true, nil
 	}
-	if id != "" {
-		if applied, err := e.applied(ctx, e.state.uuid, id); applied || err != nil {
+	if o.ID != "" {
+		if applied, err := e.applied(ctx, e.state.uuid, o.ID); applied || err != nil {
 			return e.state.version, true, false, err
 		}
 	}
@@ -139,6 +154,9 @@ func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	}
 	if len(changes) > 0 {
 		return 0, true, false, errNeedsCommit
+	}
+	if err := o.lacks(c); err != nil {
+		return 0, true, false, err
 	}
 	var ck *rules.Check
 	if e.state.rules != "" || e.bucketRules != "" {
@@ -165,7 +183,7 @@ func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	if len(rows) == 0 {
 		return e.state.version, true, false, nil
 	}
-	if err := log.Append(ctx, e.state.def.Stored, rows, id, time.Now()); err != nil {
+	if err := log.Append(ctx, e.state.def.Stored, rows, o.ID, time.Now()); err != nil {
 		return 0, true, false, err
 	}
 	if _, size, _, _ := log.Size(e.state.folded); size >= e.s.opts.FoldBytes {
@@ -279,6 +297,9 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, 
 		}
 		if len(changes) > 0 { // somebody else changed the table since it was looked at
 			return nil, errStale
+		}
+		if err := o.lacks(c); err != nil {
+			return nil, err
 		}
 	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
