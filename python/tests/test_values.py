@@ -23,7 +23,7 @@ from dtypes import BIG, HARD, OSLO, VALUES
 import partd_go
 import partd_go.tables
 
-pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed")
+pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed", "ignore:assert_index_equal will check")
 TYPES = {**VALUES, **HARD}
 PAGE = Path(__file__).parent.parent / "docs" / "values.md"
 TIMES = pd.date_range("2024-01-01", periods=6, freq="D", name="when")
