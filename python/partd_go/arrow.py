@@ -58,7 +58,7 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
 
 
 def _of_kind(table: pa.Table, kind: str) -> Any:
-    return from_arrow(table, "arrow" if kind == "pyarrow" else kind)
+    return from_arrow(table, "polars" if kind == "polars" else "pandas" if kind == "pandas" else "arrow")
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:

@@ -91,7 +91,7 @@ def _objects(values: Any, nested: bool) -> tuple[Array, Note]:
     return array, note
 
 
-_MADE = {"tuple": tuple, "pandas": (pd.Timestamp, pd.Timedelta)}
+_MADE: dict[str, Any] = {"tuple": tuple, "pandas": (pd.Timestamp, pd.Timedelta)}
 _FLAT = {bool, bytes, int, float, str, datetime.date, decimal.Decimal}  # of which two that are equal are the same
 
 

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -35,6 +37,26 @@ type Settings struct {
 	Evolution Evolution `json:"evolution,omitempty"`
 }
 
+// settingNames are the keys that settings have in JSON.
+var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution"}
+
+// plain is Settings as they are kept, perhaps by another version of this module.
+type plain Settings
+
+// UnmarshalJSON refuses a key that settings do not have: somebody meant one of them.
+func (s *Settings) UnmarshalJSON(b []byte) error {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(b, &given); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(settingNames, key) {
+			return &ArgumentError{fmt.Errorf("settings: there is no setting %q%s: there are %q", key, nearest.Hint(key, settingNames), settingNames)}
+		}
+	}
+	return json.Unmarshal(b, (*plain)(s))
+}
+
 // OnDuplicate says what becomes of rows that are equal in time and keys.
 type OnDuplicate string
 
@@ -55,7 +77,7 @@ const SettingsProperty = "partd.settings"
 // ParseSettings reads the property with the settings.
 func ParseSettings(text string) (s Settings, err error) {
 	if text != "" {
-		if err := json.Unmarshal([]byte(text), &s); err != nil {
+		if err := json.Unmarshal([]byte(text), (*plain)(&s)); err != nil {
 			return s, fmt.Errorf("property %s: %w", SettingsProperty, err)
 		}
 	}
