@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import gobuild  # before hatchling's own backend
+from hatchling.build import *  # noqa: F403 - this is the backend, too
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from packaging.tags import platform_tags
 
 PROGRAMS = ("./cmd/partd", "./cmd/partd-server")
 
@@ -24,28 +24,21 @@ class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
             build_data["force_include"].update(sources(source))
         elif version != "editable":
             out = Path(self.directory, "bin")
-            go("build", "-trimpath", "-ldflags=-s -w", "-o", f"{out}{os.sep}", *PROGRAMS, cwd=source)
+            gobuild.build("partd-go", out, *PROGRAMS, cwd=source, cgo=False)
             build_data["force_include"].update({str(path): f"partd_go/_bin/{path.name}" for path in out.iterdir()})
             build_data["pure_python"] = False
-            build_data["tag"] = f"py3-none-{wheel_platform()}"
+            build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1")  # programs without C
 
     def clean(self, versions: list[str]) -> None:
         for path in Path(self.directory, "bin").glob("partd*"):
             path.unlink()
 
 
-def wheel_platform() -> str:
-    """Programs without C run on every Linux of the processor, others where they were built."""
-    if sys.platform == "linux":
-        return f"manylinux_2_17_{platform.machine()}.musllinux_1_1_{platform.machine()}"
-    return next(platform_tags())
-
-
 def sources(root: Path) -> dict[str, str]:
     """The files that the programs are built of, for every system, with their places in the sdist."""
     found = {str(root / name): f"go/{name}" for name in ("go.mod", "go.sum")}
     for system in ("linux", "darwin", "windows"):
-        listed = go("list", "-deps", "-json=Dir,Module,GoFiles,EmbedFiles,SFiles", *PROGRAMS, cwd=root, GOOS=system)
+        listed = gobuild.go("list", "-deps", "-json=Dir,Module,GoFiles,EmbedFiles,SFiles", *PROGRAMS, cwd=root, GOOS=system)
         decoder, at = json.JSONDecoder(), 0
         while at < len(listed.rstrip()):
             package, at = decoder.raw_decode(listed, at)
@@ -57,12 +50,3 @@ def sources(root: Path) -> dict[str, str]:
                     path = Path(package["Dir"], name)
                     found[str(path)] = f"go/{path.relative_to(root).as_posix()}"
     return found
-
-
-def go(*args: str, cwd: Path, **environment: str) -> str:
-    env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **environment}
-    try:
-        run = subprocess.run(["go", *args], cwd=cwd, env=env, check=True, stdout=subprocess.PIPE, text=True)
-    except FileNotFoundError:
-        raise SystemExit("partd-go is built from source here, and Go was not found: install it from https://go.dev/dl")
-    return run.stdout

@@ -97,6 +97,9 @@ func (e *entry) commitSteps(ctx context.Context, steps ...step) (*table.Table, e
 // commitWithRetry commits changes, and what hooks do in the same transaction, again
 // and again while others come before. It wants the entries' commit.
 func (s *Store) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*change) error {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
 	for n := 1; ; n++ {
 		err := s.tryCommit(ctx, hooks, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {

@@ -27,6 +27,10 @@ var (
 	// directory's tail.
 	ErrInUse = errors.New("in use")
 
+	// ErrReadOnly is wrapped by the error of what would change a Store with
+	// Options.ReadOnly.
+	ErrReadOnly = errors.New("the tables are open for reading only")
+
 	// ErrClosed is wrapped by every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
 

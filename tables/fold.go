@@ -24,7 +24,7 @@ func (e *entry) fold(ctx context.Context) (int64, error) {
 // foldLocked is fold for who has commit. Where somebody else changes the table's
 // schema meanwhile, the rows are written again.
 func (e *entry) foldLocked(ctx context.Context) (rows int64, err error) {
-	if e.s.tail == nil {
+	if e.s.tail == nil || e.s.opts.ReadOnly {
 		return 0, nil
 	}
 	err = retryStale(mostAttempts, func() error {

@@ -86,16 +86,23 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if err != nil {
 		return nil, err
 	}
+	if cat.Database == "" && (s.opts.ReadOnly || !writable(at)) {
+		if err := s.borrow(&cat); err != nil {
+			return nil, err
+		}
+	}
 	if s.cat, err = icecat.Open(ctx, at, cat); err != nil {
 		return nil, err
 	}
 	s.closes = append(s.closes, s.cat.Close)
-	if !s.opts.NoTail {
+	if !s.opts.NoTail || s.opts.ReadOnly && s.opts.TailDir != "" {
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
 	}
-	s.worker.Go(s.background)
+	if !s.opts.ReadOnly {
+		s.worker.Go(s.background)
+	}
 	return s, nil
 }
 

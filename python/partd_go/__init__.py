@@ -14,6 +14,7 @@ from .errors import (
     Corrupt,
     Error,
     Lost,
+    Misuse,
     NoServer,
     NoSpace,
     Refused,

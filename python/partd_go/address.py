@@ -9,7 +9,7 @@ import ssl
 import urllib.parse
 from dataclasses import dataclass, field
 
-from .errors import Refused, failure
+from .errors import Misuse, Refused, failure
 
 USAGE = "write tcp://HOST:PORT, tls://HOST:PORT, both with /NAMESPACE where there is one, or ipc:///PATH"
 _NETWORK = re.compile(r"(tcp|tls)://(?:\[([^]/@?#]+)\]|([^]\[:/@?#]+)):(\d+)(?:/([^/?#]*))?")
@@ -35,14 +35,14 @@ class Settings:
         """Takes the URL apart, and checks what else is given with it."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
-            raise ValueError(f"the namespace is {address.namespace!r} in {self.url}, and {self.namespace!r} beside it")
+            raise Misuse(f"the namespace is {address.namespace!r} in {self.url}, and {self.namespace!r} beside it")
         namespace = address.namespace or self.namespace
         if namespace and not _NAMESPACE.fullmatch(namespace):
-            raise ValueError(f"namespace {namespace!r}: it has 1 to 64 letters, digits, '-', '_' and '.'")
+            raise Misuse(f"namespace {namespace!r}: it has 1 to 64 letters, digits, '-', '_' and '.'")
         if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
-            raise ValueError(f"{self.url} with options for TLS: write tls://HOST:PORT")
+            raise Misuse(f"{self.url} with options for TLS: write tls://HOST:PORT")
         if self.tls_key and not self.tls_cert:
-            raise ValueError("a tls_key without its tls_cert: give both")
+            raise Misuse("a tls_key without its tls_cert: give both")
         return Address(address.secure, address.host, address.port, address.path, namespace)
 
 
@@ -59,13 +59,13 @@ def _parse(url: str) -> Address:
     if url.startswith("ipc://"):
         path = urllib.parse.unquote(url[len("ipc://") :])
         if not path or "\0" in path:
-            raise ValueError(f"address {url!r}: write ipc:///PATH")
+            raise Misuse(f"address {url!r}: write ipc:///PATH")
         return Address(path=path)
     match = _NETWORK.fullmatch(url)
     if not match or int(match[4]) > 0xFFFF or match[5] == "":
         # Somebody may have written a secret into it.
         shown = re.sub(r"//[^/]*@|[?#].*", "//…", url)
-        raise ValueError(f"address {shown!r}: {USAGE}")
+        raise Misuse(f"address {shown!r}: {USAGE}")
     return Address(match[1] == "tls", match[2] or match[3], int(match[4]), "", match[5] or "")
 
 

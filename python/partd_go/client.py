@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from . import pages, wire
 from .address import Settings
 from .channel import Channel
-from .errors import Closed, TimedOut, failure
+from .errors import Closed, Misuse, TimedOut, failure
 from .link import Link
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Client:
         retry_for: float = 60.0,
     ) -> None:
         if timeout is not None and timeout <= 0 or connect_timeout <= 0 or retry_for < 0:
-            raise ValueError("a timeout of the client is not above 0")
+            raise Misuse("a timeout of the client is not above 0")
         files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
         self._begin(
             Settings(
@@ -229,7 +229,7 @@ class Client:
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
         """What scan_part yields, with values in pieces: for those larger than memory."""
         if not (0 <= part < parts <= 65536):
-            raise ValueError(f"part {part} of {parts}: parts are numbered from 0, and there are 1 to 65,536")
+            raise Misuse(f"part {part} of {parts}: parts are numbered from 0, and there are 1 to 65,536")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
 
     def _pages(self, op: int, body: bytes, parse: Callable[[bytes], list[T]]) -> Iterator[T]:

@@ -61,12 +61,18 @@ class NoServer(Error):
     """The server could not be started."""
 
 
-class SchemaMismatch(Error, TypeError):
+class Misuse(Error, ValueError, TypeError):
+    """An argument, a statement, rows or settings are not as they have to be. Nothing was changed."""
+
+
+class SchemaMismatch(Misuse):
     """Tables under one key have a column of types that do not go together."""
 
 
 UNSUPPORTED, TOO_LARGE, UNKNOWN, CORRUPT = 1, 2, 3, 7
 NO_SPACE, EXPIRED, GAP, REUSED, QUOTA, BUSY, LOST = 6, 8, 9, 10, 15, 18, 19
+
+SPACE = "make room on the server's disk, or drop what is no longer needed"
 
 # For each code the class of its error and what to do; the first that was answered counts.
 _MEANINGS: dict[int, tuple[type[Error], str]] = {
@@ -89,6 +95,30 @@ def failure(kind: type[Error], op: str, url: str, what: str, do: str = "") -> Er
     error = kind(f"{op} at {url}: {what}" + (f": {do}" if do else ""))
     error.op, error.url = op, url
     return error
+
+
+_CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
+    (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
+    (("in use by another",), NoServer, "close it there, or connect to the server that has it"),
+    (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user may write, or open tables with read_only=True"),
+    (("no such file",), NoServer, "see whether the path is right"),
+    (("flag", "--"), NoServer, "see the flags by the program's --help"),
+)  # fmt: skip
+
+
+def not_started(where: str, said: object) -> Error:
+    """Makes an error of why a server did not start."""
+    text = str(said)
+    kind, do = next(
+        ((kind, do) for signs, kind, do in _CAUSES if any(sign in text.lower() for sign in signs)),
+        (NoServer, "start the program by itself, to see all that it says"),
+    )
+    return failure(kind, "serve", where, f"the server did not start: {text}", do)
+
+
+def full(text: str) -> bool:
+    """Reports whether an error's text says that a disk is full."""
+    return any(sign in text.lower() for sign in _CAUSES[0][0])
 
 
 def answered(body: bytes, op: str, url: str) -> Error:

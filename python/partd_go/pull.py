@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .errors import Error, NoServer, UnknownOutcome, failure
+from .errors import Error, NoServer, UnknownOutcome, failure, not_started
 from .server import Process
 from .tables.errors import NotFound
 from .tables.server import program
@@ -69,8 +69,8 @@ class PullFrame(Process):
             self.url = self._start(self.directory, command, self._make("partd-", None), _VARIABLES)
         except BaseException as error:
             self._kill()
-            if isinstance(error, OSError) and not isinstance(error, NoServer):
-                raise failure(NoServer, "serve", self.directory, str(error), "mend what it says") from error
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise not_started(self.directory, error) from error
             raise
 
     def __enter__(self) -> PullFrame:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import weakref
 from pathlib import Path
 
-from .errors import NoServer, failure
+from .errors import Error, NoServer, failure, not_started
 
 _BIN = Path(__file__).parent / "_bin"
 _MAX_SOCKET = 90  # bytes of a Unix socket's path, of which systems take 104 or 108
 _END = 60.0  # seconds that a server has to write everything and end
+START = 60.0  # seconds that one has to be ready, which takes long where it was killed in the midst of much
 
 # A shell outlives the server, however that and this process end, and removes its
 # directories: those before "--", behind which stands the server's command.
@@ -74,8 +77,10 @@ class Process:
         made = self._make("partd-", None)
         return made if len(os.fsencode(made)) <= _MAX_SOCKET else self._make("partd-", "/tmp")
 
-    def _start(self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...]) -> str:
-        """Starts a command that says "ready URL", without variables of its own, and returns the URL."""
+    def _start(
+        self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START
+    ) -> str:
+        """Starts a command that says "ready URL" in time, without variables of its own, and returns the URL."""
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _RUN, "sh", *self._directories, "--", *command, "--exit-on-stdin-close"],
@@ -83,14 +88,28 @@ class Process:
                 env={name: value for name, value in os.environ.items() if not name.startswith(variables)},
             )  # fmt: skip
             _servers.add(self)
-            assert self._process.stdout
-            line = self._process.stdout.readline()
-            if not line.startswith(b"ready "):
+            line, ended = self._first_line(time.monotonic() + timeout)
+            if ended and not line.startswith(b"ready "):
                 self._process.wait()
                 log.seek(0)
-                said = log.read(64 << 10).decode(errors="replace").strip()
-                raise failure(NoServer, "serve", what, f"the server did not start: {said}", "mend what it says")
+                raise not_started(what, log.read(64 << 10).decode(errors="replace").strip())
+            if not ended:
+                do = "see whether the disk or the machine is busy, or give it longer by start_timeout"
+                raise failure(NoServer, "serve", what, f"the server was not ready within {timeout:g} seconds", do)
         return os.fsdecode(line[len(b"ready ") :].rstrip())
+
+    def _first_line(self, latest: float) -> tuple[bytes, bool]:
+        """The first line that the server writes, and whether it came, or the server's end did, in time."""
+        assert self._process and self._process.stdout
+        out, line = self._process.stdout.fileno(), b""
+        while not line.endswith(b"\n"):
+            if not select.select([out], [], [], max(0, latest - time.monotonic()))[0]:
+                return line, False
+            got = os.read(out, 4096)
+            if not got:
+                break
+            line += got
+        return line, True
 
     def _make(self, prefix: str, parent: str | os.PathLike[str] | None) -> str:
         self._directories.append(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -149,8 +168,8 @@ class Server(Process):
             self._start(store, [program, "--store", store, "--listen", self.url, *flags], sockets, "PARTD_SERVER_")
         except BaseException as error:
             self._kill()
-            if isinstance(error, OSError) and not isinstance(error, NoServer):
-                raise failure(NoServer, "serve", store or "a new directory", str(error), "mend what it says") from error
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise not_started(store or "a new directory", error) from error
             raise
 
     def __enter__(self) -> str:

@@ -7,6 +7,8 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Union
 
+from .errors import Misuse
+
 Buffer = Union[bytes, bytearray, memoryview]
 
 MAGIC = b"\0PD1"
@@ -66,7 +68,7 @@ def keys(wanted: Iterable[Key]) -> bytes:
 
 def _check_keys(encoded: list[bytes]) -> None:
     if encoded and max(map(len, encoded)) > MAX_KEY:
-        raise ValueError(f"a key of {max(map(len, encoded))} bytes: shorten it to {MAX_KEY} at the most")
+        raise Misuse(f"a key of {max(map(len, encoded))} bytes: shorten it to {MAX_KEY} at the most")
 
 
 def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
@@ -84,7 +86,7 @@ def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
     if longest < BY_REFERENCE:
         return [b"".join([count, *parts])]
     if longest >= LARGE:
-        raise ValueError(f"a value of {longest} bytes: append it in pieces of less than 4 GiB")
+        raise Misuse(f"a value of {longest} bytes: append it in pieces of less than 4 GiB")
     pieces: list[Buffer] = []
     small: list[Buffer] = [count]
     for part in parts:
@@ -101,7 +103,7 @@ def _flat(value: Buffer) -> Buffer:
     try:
         view = memoryview(value)
     except TypeError:
-        raise TypeError(f"a value of type {type(value).__name__}: values are bytes, encode it first") from None
+        raise Misuse(f"a value of type {type(value).__name__}: values are bytes, encode it first") from None
     return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 
 

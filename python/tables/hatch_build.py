@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+try:
+    import gobuild  # before hatchling's own backend
+except ImportError:
+    raise SystemExit("partd-go-tables is built in a clone of the repository: pip wheel --no-deps ./python/tables")
+from hatchling.build import *  # noqa: F403 - this is the backend, too
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from packaging.tags import platform_tags
 
 
 class GoProgram(BuildHookInterface):  # type: ignore[type-arg]
@@ -19,21 +23,11 @@ class GoProgram(BuildHookInterface):  # type: ignore[type-arg]
             raise SystemExit("partd-go-tables is built in a clone of the repository: pip wheel --no-deps ./python/tables")
         if version == "editable":
             return
-        program = Path(self.directory, "bin", "partd-tables")
-        env = {**os.environ, "CGO_ENABLED": "1", "GOWORK": "off"}
-        command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/partd-tables"]
-        try:
-            subprocess.run(command, cwd=Path(self.root).parent.parent / "tables", env=env, check=True)
-        except FileNotFoundError:
-            raise SystemExit("partd-go-tables is built from source here, and Go was not found: install it from https://go.dev/dl")
-        build_data["force_include"][str(program)] = "partd_go_tables/_bin/partd-tables"
+        out = Path(self.directory, "bin")
+        gobuild.build("partd-go-tables", out, "./cmd/partd-tables", cwd=HERE.parent.parent / "tables", cgo=True)
+        build_data["force_include"][str(out / "partd-tables")] = "partd_go_tables/_bin/partd-tables"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{wheel_platform()}"
+        build_data["tag"] = gobuild.tag("2_36")  # the C and C++ libraries of Debian 12
 
     def clean(self, versions: list[str]) -> None:
         Path(self.directory, "bin", "partd-tables").unlink(missing_ok=True)
-
-
-def wheel_platform() -> str:
-    """Where the program runs: with a C and C++ library as new as those of Debian 12, or where it was built."""
-    return f"manylinux_2_36_{platform.machine()}" if sys.platform == "linux" else next(platform_tags())

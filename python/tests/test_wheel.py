@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -54,3 +55,65 @@ def test_source_distribution(tmp_path):
     go_env = {**env, "GOWORK": "off", "CGO_ENABLED": "0"}
     for system in ("linux", "darwin", "windows"):
         subprocess.run(["go", "vet", "./cmd/partd-server"], check=True, cwd=root / "go", env={**go_env, "GOOS": system})
+
+
+FAKE_GO = """#!/bin/sh
+echo "$1 ${GOARCH:-own} ${CC:-cc} $CGO_ENABLED" >>"$0.log"
+[ "$1" = build ] || exit 1
+shift
+while [ "$1" != -o ]; do shift; done
+for program in partd partd-server partd-tables; do case "$*" in *cmd/$program*) echo >"$2$program"; esac; done
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path, monkeypatch):
+    """Go and the compilers, which only note how they are called."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    for name in ("go", "x86_64-linux-gnu-g++", "aarch64-linux-gnu-g++"):
+        (bin / name).write_text(FAKE_GO)
+        (bin / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # as pip spells that there is none
+    monkeypatch.setenv("PYTHON", sys.executable)
+    copy = tmp_path / "clone"
+    shutil.copytree(ROOT, copy / "python", ignore=shutil.ignore_patterns("dist", "build", "__pycache__", ".*cache", "tests"))
+    (copy / "tables").mkdir()
+    shutil.copytree(ROOT.parent / "packaging", copy / "packaging")
+    return copy, bin / "go.log"
+
+
+def pip(*args, cwd):
+    subprocess.run([sys.executable, "-m", "pip", *args], check=True, cwd=cwd, capture_output=True)
+
+
+@pytest.mark.parametrize("package", ["./python", "./python/tables"])
+def test_built_once(fakes, tmp_path, package):
+    """Pip asks for the metadata without a build."""
+    clone, log = fakes
+    pip("install", "--no-deps", "--target", str(tmp_path / "to"), package, cwd=clone)
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["build"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="they are made on Linux")
+def test_wheels_of_both_processors(fakes, tmp_path):
+    clone, log = fakes
+    subprocess.run([clone / "packaging" / "wheels", tmp_path / "out"], check=True, capture_output=True)
+    assert sorted(re.sub(r"-\d[\d.]*-", "-", path.name) for path in (tmp_path / "out").iterdir()) == [
+        f"{name}-py3-none-{tags}.whl"
+        for name, kind in (("partd_go", "manylinux_2_17_{0}.musllinux_1_1_{0}"), ("partd_go_tables", "manylinux_2_36_{0}"))
+        for tags in (kind.format("aarch64"), kind.format("x86_64"))
+    ]
+    assert log.read_text().splitlines() == [
+        f"build {arch} {triple}-gcc {cgo}" for arch, triple in (("amd64", "x86_64-linux-gnu"), ("arm64", "aarch64-linux-gnu")) for cgo in (0, 1)
+    ]
+
+
+def test_says_what_it_builds(fakes, tmp_path):
+    """Without a terminal it is on the standard output, which pip -v shows."""
+    clone, _ = fakes
+    code = "import sys; sys.path.insert(0, '.'); from hatch_build import build_wheel; build_wheel(sys.argv[1])"
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=clone / "python" / "tables", check=True,
+                         capture_output=True, text=True, start_new_session=True)  # fmt: skip
+    assert re.search(r"building partd-tables by Go\n.*built in \d+ seconds, \d+ MB", ran.stdout)

@@ -8,7 +8,10 @@ import re
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from ..errors import Busy, ConnectionFailed, Error, Refused, SchemaMismatch, TimedOut, UnknownOutcome, failure
+from ..errors import (
+    SPACE, Busy, ConnectionFailed, Error, Misuse, NoSpace, Refused, SchemaMismatch, TimedOut, TooLarge, UnknownOutcome,
+    failure, full,
+)  # fmt: skip
 
 
 class NotFound(Error, LookupError):
@@ -19,9 +22,7 @@ class Exists(Error):
     """The table, or the snapshot, exists already."""
 
 
-class Violation(Error, ValueError):
-    """The rows, the statement or the settings are not as they have to be. Nothing was changed."""
-
+Violation = Misuse  # its name of before
 
 _UNAVAILABLE = "see whether the server runs, and the address"
 _OTHERS: tuple[tuple[type[Exception], type[Error], str], ...] = (
@@ -30,7 +31,7 @@ _OTHERS: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (flight.FlightUnauthorizedError, Refused, "give an admin's token"),
     (flight.FlightTimedOutError, TimedOut, "try again later"),
     (flight.FlightCancelledError, TimedOut, "try again later"),
-    (pa.ArrowKeyError, NotFound, ""),
+    (pa.ArrowKeyError, NotFound, "see list() and buckets() for what there is"),
     (pa.ArrowCapacityError, Busy, "try again later, or send less"),
     (pa.ArrowTypeError, SchemaMismatch, ""),
     (pa.ArrowInvalid, Violation, ""),
@@ -39,10 +40,22 @@ _KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
 _NOISE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 
 
-def told(error: Exception, op: str, url: str, changes: bool = False) -> Error:
+_AGAIN = "see whether it was applied, or do it again with the same id"
+
+
+def told(error: Exception, op: str, url: str, changes: bool = False, timeout: float | None = None) -> Error:
     """Makes an error of one of Flight's, as the server or the connection has told it."""
     match = _NOISE.match(str(error))
     what = match[1] if match else str(error)
+    if full(what):
+        return failure(NoSpace, op, url, what, SPACE)
+    if "for reading only" in what and "token" not in what:
+        return failure(Refused, op, url, what, "open them without read_only, where this user may write")
+    if "connect(memory=" in what:
+        return failure(TooLarge, op, url, what)
+    if isinstance(error, flight.FlightTimedOutError) and timeout is not None and "deadline exceeded" in what.lower():
+        what = f"no answer within {timeout:g} seconds"
+        return failure(UnknownOutcome, op, url, what, _AGAIN) if changes else failure(TimedOut, op, url, what, "give it a longer timeout")
     try:
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
@@ -54,6 +67,6 @@ def told(error: Exception, op: str, url: str, changes: bool = False) -> Error:
     for known, kind, do in _OTHERS:
         if isinstance(error, known):
             if kind is ConnectionFailed and changes and "failed to connect" not in str(error):
-                return failure(UnknownOutcome, op, url, what, "see whether it was applied, or do it again with the same id")
+                return failure(UnknownOutcome, op, url, what, _AGAIN)
             return failure(kind, op, url, what, do)
     return failure(Violation if detail else Error, op, url, what)

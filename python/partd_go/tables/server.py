@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..errors import NoServer, failure
-from ..server import Process, find
+from ..errors import Error, NoServer, failure, not_started
+from ..server import START, Process, find
 
 _VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
 
@@ -24,7 +24,10 @@ def program() -> str:
 class Server(Process):
     """A `partd-tables serve`, until shutdown()."""
 
-    def __init__(self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = ()):
+    def __init__(
+        self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
+        start_timeout: float = START,
+    ):  # fmt: skip
         super().__init__()
         self._program = program()
         self._secret = ""
@@ -38,11 +41,11 @@ class Server(Process):
                 flags = ("--secret-file", self._secret, *flags)
             listen = listen or f"grpc+unix://{private}/socket"
             command = [self._program, "serve", "--dir", directory, "--listen", listen, *flags]
-            self.url = self._start(directory, command, private, _VARIABLES)
+            self.url = self._start(directory, command, private, _VARIABLES, start_timeout)
         except BaseException as error:
             self._kill()
-            if isinstance(error, OSError) and not isinstance(error, NoServer):
-                raise failure(NoServer, "serve", str(directory), str(error), "mend what it says") from error
+            if isinstance(error, OSError) and not isinstance(error, Error):
+                raise not_started(str(directory), error) from error
             raise
 
     def __enter__(self) -> Server:
@@ -67,13 +70,21 @@ class Server(Process):
 def serve(
     dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
+    memory: int | str | None = None, read_only: bool = False, start_timeout: float = START,
 ) -> Server:  # fmt: skip
     """Serves a directory of tables to others: with serve(dir) as server, at server.url.
 
     port 0 picks a free one. cert and key are files in PEM, for TLS; with a secret each call takes a
-    token(). flags are more of `partd-tables serve`, as ("--insecure",).
+    token(). flags are more of `partd-tables serve`, as ("--insecure",); memory, read_only and start_timeout
+    are as connect() has them.
     """
     scheme = "grpc+tls" if cert else "grpc"
     name = f"[{host}]" if ":" in host else host
     tls: list[Any] = [part for flag, file in (("--tls-cert", cert), ("--tls-key", key)) if file for part in (flag, os.fspath(file))]
-    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=(*tls, *flags))
+    flags = (*tls, *own_flags(memory, read_only), *flags)
+    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout)
+
+
+def own_flags(memory: int | str | None, read_only: bool) -> tuple[str, ...]:
+    """The flags of `partd-tables serve` for what connect() and serve() take."""
+    return (*(() if memory is None else ("--memory", str(memory))), *(("--read-only",) if read_only else ()))

@@ -1,0 +1,142 @@
+"""Calls of tables end in time, and at Ctrl-C; a server that does not come up is not waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import threading
+import time
+
+import pytest
+
+pd = pytest.importorskip("pandas")
+pa = pytest.importorskip("pyarrow")
+
+import partd_go
+from partd_go.server import find
+from partd_go.tables import connect, server
+
+ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    try:
+        server.program()
+    except partd_go.NoServer as error:
+        pytest.skip(str(error))
+    with connect(tmp_path_factory.mktemp("calls"), flags=("--max-queries", "1", "--drain-timeout", "1s")) as tables:
+        tables.put("t", pd.DataFrame({"n": range(10)}))
+        yield tables
+
+
+CALLS = {
+    "sql": lambda tables, **more: tables.sql(ENDLESS, **more),
+    "scan": lambda tables, **more: next(iter(tables.scan("t", **more))),
+    "get": lambda tables, **more: tables.get("t", **more),
+    "put": lambda tables, **more: tables.put("put", pd.DataFrame({"n": range(1_000_000)}), "append", **more),
+    "list": lambda tables, **more: tables.list(**more),
+    "describe": lambda tables, **more: tables.describe("t", **more),
+    "buckets": lambda tables, **more: tables.buckets(**more),
+    "delete": lambda tables, **more: tables.delete("none", **more),
+    "delete_bucket": lambda tables, **more: tables.delete_bucket("none", **more),
+    "combine": lambda tables, **more: tables.combine(["t", "t"], "both", mode="replace", **more),
+    "resample": lambda tables, **more: tables.resample("t", "resampled", sql="SELECT n FROM t", mode="replace", **more),
+    "action": lambda tables, **more: tables.action("partd.buckets", **more),
+}
+CHANGES = {"put", "delete", "delete_bucket", "combine", "resample"}
+
+
+def _server(group):
+    """The process of the server, which a shell has started."""
+    return subprocess.run(["pgrep", "-g", str(group), "-x", "partd-tables"], capture_output=True, text=True).stdout.split()[0]
+
+
+@contextlib.contextmanager
+def stopped(tables):
+    """The server answers nothing."""
+    group = os.getpgid(tables._server._process.pid)
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        while "T" not in subprocess.run(["ps", "-o", "stat=", "-p", _server(group)], capture_output=True, text=True).stdout:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def interrupted(after=0.5, within=1.5):
+    """Ctrl-C, once the block has begun, ends it."""
+    timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
+    began = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    timer.join()
+    assert after <= time.monotonic() - began < after + within
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_interrupt(tables, call):
+    with stopped(tables), interrupted():
+        CALLS[call](tables)
+    assert tables.buckets(timeout=10) == []
+
+
+def test_interrupt_ends_the_query(tables):
+    """One query runs at a time, so another one would have to wait."""
+    with interrupted():
+        tables.sql(ENDLESS)
+    began = time.monotonic()
+    assert tables.sql("SELECT sum(n) AS n FROM t", as_="arrow", timeout=20).column("n").to_pylist() == [45]
+    assert time.monotonic() - began < 5
+
+
+def test_left_scan_ends(tables):
+    """A reader that is closed in the midst lets the next one come."""
+    tables.put("many", pd.DataFrame({"n": range(3_000_000)}), "replace")
+    rows = iter(tables.scan("many"))
+    next(rows)
+    rows.close()
+    assert len(tables.get("t", timeout=20)) == 10
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_timeout(tables, call):
+    began = time.monotonic()
+    with stopped(tables), pytest.raises(partd_go.UnknownOutcome if call in CHANGES else partd_go.TimedOut, match="0.5 seconds"):
+        CALLS[call](tables, timeout=0.5)
+    assert time.monotonic() - began < 2
+
+
+def test_timeout_of_all(tables, tmp_path):
+    with connect(tmp_path, timeout=0.5) as hasty:
+        with pytest.raises(partd_go.TimedOut, match="give it a longer timeout"):
+            hasty.sql(ENDLESS)
+        assert hasty.sql("SELECT 7 AS n", timeout=20)["n"].tolist() == [7]
+
+
+def test_slow_start(tmp_path, monkeypatch):
+    slow = tmp_path / "partd-tables"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(slow.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(server, "program", lambda: str(slow))
+    began = time.monotonic()
+    with pytest.raises(partd_go.NoServer, match="was not ready within 0.5 seconds.*start_timeout"):
+        connect(tmp_path / "d", start_timeout=0.5)
+    with interrupted():
+        connect(tmp_path / "d")
+    assert time.monotonic() - began < 10
+
+
+def test_start_of_partd_server(tmp_path, monkeypatch):
+    try:
+        find("partd-server")
+    except partd_go.NoServer as error:
+        pytest.skip(str(error))
+    with pytest.raises(partd_go.NoServer, match="--help"):
+        partd_go.serve(flags=("--no-such-flag",))

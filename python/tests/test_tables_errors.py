@@ -1,0 +1,163 @@
+"""Errors of tables have a class, the thing and the remedy, and no words of what they are made of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pd = pytest.importorskip("pandas")
+pa = pytest.importorskip("pyarrow")
+flight = pytest.importorskip("pyarrow.flight")
+
+import partd_go
+from partd_go.errors import not_started
+from partd_go.tables import Violation, connect, server
+from partd_go.tables.errors import told
+
+JARGON = ("rpc error", "code =", "visitor", "gRPC", "grpc", "goroutine", "mend what it says", "nil", "SET memory_limit")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    try:
+        server.program()
+    except partd_go.NoServer as error:
+        pytest.skip(str(error))
+    with connect(tmp_path_factory.mktemp("errors")) as tables:
+        tables.put("t", pd.DataFrame({"n": [1, 2], "x": ["a", "b"]}))
+        yield tables
+
+
+MISUSES = {
+    "mode": lambda tables: tables.put("t", pd.DataFrame({"n": [1]}), "add"),
+    "value": lambda tables: tables.put("t", object()),
+    "filter": lambda tables: tables.get("t", where=[("n", "~", 1)]),
+    "filter's text": lambda tables: tables.get("t", where="n >"),
+    "filter's column": lambda tables: tables.get("t", where="m > 1"),
+    "columns": lambda tables: tables.get("t", columns=["m"]),
+    "as_": lambda tables: tables.get("t", as_="csv"),
+    "types": lambda tables: tables.put("t", pd.DataFrame({"n": ["text"]}), "append"),
+    "statement": lambda tables: tables.sql("SELEC 1"),
+    "statement's column": lambda tables: tables.sql("SELECT m FROM t"),
+    "name": lambda tables: tables.put("", pd.DataFrame({"n": [1]})),
+    "spans": lambda tables: tables.put("i", pa.table({"i": pa.array([pa.MonthDayNano([1, 2, 3])])})),
+    "rule": lambda tables: tables.resample("t", "r", "5parsec", "n"),
+    "flags": lambda tables: connect("grpc://localhost:1", memory="1GiB"),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_misuse(tables, misuse):
+    with pytest.raises(partd_go.Misuse) as caught:
+        MISUSES[misuse](tables)
+    text = str(caught.value)
+    assert isinstance(caught.value, partd_go.Error) and not any(word in text for word in JARGON), text
+
+
+def test_misuse_is_one_class():
+    assert Violation is partd_go.Misuse and issubclass(partd_go.SchemaMismatch, partd_go.Misuse)
+    assert issubclass(partd_go.Misuse, ValueError) and issubclass(partd_go.Misuse, TypeError)
+
+
+def test_memory(tables, tmp_path):
+    """A statement spills before it fails, and then the error says what helps."""
+    with connect(tmp_path, memory="64MiB") as small:
+        rows = small.sql(
+            "SELECT count(*) AS n FROM (SELECT a.range AS k, count(*) FROM range(3000000) a JOIN range(3000000) b ON a.range = b.range GROUP BY k)"
+        )
+        assert rows["n"].tolist() == [3_000_000]
+        with pytest.raises(partd_go.TooLarge, match=r"connect\(memory=") as caught:
+            small.sql("SELECT list(a.range) AS all FROM range(20000000) a")
+        assert not any(word in str(caught.value) for word in JARGON)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+@pytest.mark.parametrize("asked", [False, True])
+def test_read_only(tables, tmp_path, asked):
+    """A directory that cannot be written is read, those rows included that are in the tail alone."""
+    place = tmp_path / "d"
+    with connect(place) as tables:
+        tables.put("t", pd.DataFrame({"n": range(10)}))
+        tables.put("t", pd.DataFrame({"n": [10]}), "append")
+        os.killpg(os.getpgid(tables._server._process.pid), 9)
+    code = f"""
+import os, partd_go, pandas
+from partd_go.tables import connect
+with connect({str(place)!r}, read_only={asked}) as tables:
+    assert tables.get("t")["n"].tolist() == list(range(11))
+    assert tables.sql("SELECT sum(n) AS n FROM t")["n"].tolist() == [55]
+    for change in (lambda: tables.put("t", pandas.DataFrame({{"n": [1]}}), "append"), lambda: tables.delete("t"),
+                   lambda: tables.action("partd.snapshot", bucket="", name="s"), lambda: tables.action("partd.fold")):
+        try:
+            change()
+        except partd_go.Refused as error:
+            assert "read_only" in str(error) and "token" not in str(error), error
+        else:
+            raise AssertionError("changed")
+"""
+    if not asked:
+        for parent, directories, files in os.walk(place):
+            for name in files:
+                os.chmod(os.path.join(parent, name), 0o444)
+            os.chmod(parent, 0o555)
+    before = sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*"))
+    # Without these root, too, may do only what the modes say.
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    subprocess.run([*drop, sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*")) == before
+    for parent, _, _ in os.walk(place):
+        os.chmod(parent, 0o755)
+
+
+def test_full_disk(tables, tmp_path):
+    """Wherever the disk is full."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+    try:
+        with connect(place) as tables:
+            with pytest.raises(partd_go.NoSpace, match="make room") as caught:
+                for n in range(8):
+                    tables.put(f"t{n}", pa.table({"b": [os.urandom(2 << 20)]}))
+            assert isinstance(caught.value, OSError)
+            with pytest.raises(partd_go.NoSpace):
+                tables.resample("t0", "copy", sql="SELECT b, b AS c, b AS d, b AS e FROM t0", mode="replace")
+        (place / "fill").write_bytes(b"")
+        with open(place / "fill", "ab", buffering=0) as fill:
+            with pytest.raises(OSError):
+                while True:
+                    fill.write(bytes(1 << 12))
+        with pytest.raises(partd_go.NoSpace):
+            connect(place / "new")
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_told():
+    for text, kind in {
+        "IOError: writing: no space left on device": partd_go.NoSpace,
+        "the database or disk is full": partd_go.NoSpace,
+        "no table t": partd_go.Error,
+    }.items():
+        assert type(told(flight.FlightServerError(text), "put", "u")) in (kind, partd_go.Error), text
+        assert isinstance(told(flight.FlightServerError(text), "put", "u"), kind)
+
+
+def test_not_started():
+    for said, kind, do in (
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), partd_go.NoSpace, "make room"),
+        ("error: the tail: in use by another process", partd_go.NoServer, "connect to the server that has it"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d"), partd_go.NoServer, "may write"),
+        ("unknown flag: --x", partd_go.NoServer, "--help"),
+        ("it broke", partd_go.NoServer, "by itself"),
+    ):
+        error = not_started("/d", said)
+        assert type(error) is kind and do in str(error) and str(said) in str(error)
+
+
