@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,6 +40,8 @@ type actionJSON struct {
 	DropNulls    []string `json:"drop_nulls"`
 	DropAnyNull  bool     `json:"drop_any_null"`
 	KeepFirstOf  []string `json:"keep_first_of"`
+
+	tables.MetadataChange
 }
 
 // action is an operation as the page asks for it, and as a command line does.
@@ -71,6 +75,9 @@ var actions = []action{
 	}, func(done tables.Rewritten) any {
 		return map[string]int64{"version": int64(done.Version), "deleted": done.Deleted}
 	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
+	acts(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
+		return &operations.Metadata{Bucket: a.Bucket, Name: a.Table, MetadataChange: a.MetadataChange}, nil
+	}, nothing, func(c *command, a *actionJSON) { c.metadata(a) }),
 	acts(operations.TakeSnapshot, snapshot, func(made operations.Snapshot) any {
 		return map[string]string{"name": made.Name}
 	}, func(c *command, a *actionJSON) { c.names(a.Name) }),
@@ -158,10 +165,7 @@ func (h *handler) action(q *request) error {
 		return invalid("there is no action %.40q", a.Action)
 	}
 	the := actions[i]
-	dry, right := q.URL.Query().Get("dry") != "", flightd.Admin
-	if dry {
-		right = flightd.Read
-	}
+	dry, right := q.dry()
 	if a.Mode == "" {
 		a.Mode = map[bool]string{true: "append", false: "error"}[the.Entry == operations.Resample.Entry]
 	}
@@ -174,11 +178,7 @@ func (h *handler) action(q *request) error {
 	c := &command{h: h}
 	the.command(c.add(strings.Fields(the.Command)...).place(a), a)
 	if dry {
-		text, err := c.String()
-		if err != nil {
-			return err
-		}
-		return q.reply(map[string]string{"command": text})
+		return q.command(c)
 	}
 	release, err := acquire[the.Slots](q.ctx)
 	if err != nil {
@@ -191,6 +191,23 @@ func (h *handler) action(q *request) error {
 	}
 	text, _ := c.String() // "" where no command line can say it
 	return q.reply(map[string]any{"result": result, "command": text})
+}
+
+// dry reports whether the command alone is wanted, and which right that takes.
+func (q *request) dry() (bool, flightd.Rights) {
+	if q.URL.Query().Get("dry") != "" {
+		return true, flightd.Read
+	}
+	return false, flightd.Admin
+}
+
+// command answers with a command line.
+func (q *request) command(c *command) error {
+	text, err := c.String()
+	if err != nil {
+		return err
+	}
+	return q.reply(map[string]string{"command": text})
 }
 
 // command is a command line of partd-tables.
@@ -244,6 +261,28 @@ func (c *command) to(a *actionJSON) *command {
 		c.add("--target-bucket", *a.TargetBucket)
 	}
 	return c
+}
+
+// metadata adds what is set and removed, of a table or of the bucket itself.
+func (c *command) metadata(a *actionJSON) {
+	if a.Table == "" {
+		c.add("--of-bucket")
+	}
+	if a.Replace {
+		c.add("--replace")
+	}
+	for _, key := range a.Remove {
+		c.flag("remove", key)
+	}
+	all := []string{a.Table}
+	for _, key := range slices.Sorted(maps.Keys(a.Set)) {
+		value, err := json.Marshal(a.Set[key])
+		if c.err = errors.Join(c.err, err); strings.Contains(key, "=") {
+			c.err = errors.Join(c.err, invalid("no command line can set the key %q", key))
+		}
+		all = append(all, key+"="+string(value))
+	}
+	c.names(all...)
 }
 
 // names adds those that are not "".

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,11 +116,28 @@ func (q *request) reply(v any) error {
 	return nil
 }
 
-// parse reads a body of JSON.
+func tooMany(what string) error {
+	return &problem{Status: http.StatusTooManyRequests, Text: "too many " + what + " are under way; try again later"}
+}
+
+// parse reads a body of JSON. A large one has its place until the request ends.
 func (q *request) parse(v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(q.w, q.Body, maxBody))
+	body := http.MaxBytesReader(q.w, q.Body, maxBody)
+	begin, err := io.ReadAll(io.LimitReader(body, largeBody))
+	if err != nil {
+		return err
+	}
+	if len(begin) == largeBody {
+		leave, ok := q.large.Take(q.RemoteAddr, nil)
+		if !ok {
+			return tooMany("large requests")
+		}
+		rest := q.leave
+		q.leave = func() { leave(); rest() }
+	}
+	d := json.NewDecoder(io.MultiReader(bytes.NewReader(begin), body))
 	d.DisallowUnknownFields()
-	err := d.Decode(v)
+	err = d.Decode(v)
 	if err == nil {
 		if _, more := d.Token(); more != io.EOF { //nolint:errorlint // a decoder's own
 			err = errors.New("there is more than one value")

@@ -20,9 +20,11 @@ import (
 
 const (
 	maxBody     = 1 << 20  // bytes of JSON
+	largeBody   = 64 << 10 // from which size on a body of JSON has a place of its own: it is decoded to a multiple
 	maxOpenBody = 16 << 10 // without a token
 
 	maxRequests = 256  // at a time, of a host half; without a token as many beside, of a host an eighth
+	maxLarge    = 16   // large bodies at a time, of a host a quarter
 	maxFailures = 1000 // that are remembered
 )
 
@@ -44,6 +46,7 @@ type handler struct {
 	url      string
 	requests *flightd.Places
 	open     *flightd.Places // requests without a token, which take no place of the others
+	large    *flightd.Places // requests with a large body of JSON
 	apart    *formats.Apart
 	counts   counts
 
@@ -52,7 +55,7 @@ type handler struct {
 }
 
 func newHandler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
-	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: flightd.NewPlaces(maxRequests, maxRequests/2), open: flightd.NewPlaces(maxRequests, maxRequests/8)}
+	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: flightd.NewPlaces(maxRequests, maxRequests/2), open: flightd.NewPlaces(maxRequests, maxRequests/8), large: flightd.NewPlaces(maxLarge, maxLarge/4)}
 	h.apart = formats.NewApart(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
@@ -162,6 +165,8 @@ type request struct {
 	began  bool // of the answer's body
 	id     string
 	done   func() // ends what id cancels
+	large  *flightd.Places
+	leave  func() // gives its places back
 }
 
 // cancellable makes the rest of the request one that its id cancels.
@@ -172,7 +177,7 @@ func (q *request) cancellable(h *handler, id string) {
 
 // serve does what an address is for.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
-	q := &request{Request: r, w: w, rc: http.NewResponseController(w), idle: h.opts.IdleTimeout}
+	q := &request{Request: r, w: w, rc: http.NewResponseController(w), idle: h.opts.IdleTimeout, large: h.large}
 	r.Body = &body{r.Body, q}
 	var err error
 	if q.caller, err = h.identify(r); err != nil && !e.open {
@@ -181,7 +186,6 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 	ctx, end := h.server.Begin(r.Context(), &q.caller, r.RemoteAddr, e.name)
 	q.ctx, q.done = ctx, func() {}
-	var leave func()
 	var ok bool
 	if e.open {
 		q.idle = min(q.idle, headerTime)
@@ -190,18 +194,18 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		q.ctx, cancel = context.WithTimeout(ctx, headerTime)
 		stop := context.AfterFunc(q.ctx, func() { _ = q.rc.SetReadDeadline(time.Now()) })
 		q.done = func() { stop(); cancel() }
-		leave, ok = h.open.Take(r.RemoteAddr, cancel)
+		q.leave, ok = h.open.Take(r.RemoteAddr, cancel)
 	} else {
-		leave, ok = h.requests.Take(r.RemoteAddr, nil)
+		q.leave, ok = h.requests.Take(r.RemoteAddr, nil)
 	}
 	if !ok {
-		err := &problem{Status: http.StatusTooManyRequests, Text: "too many requests are under way; try again later"}
+		err := tooMany("requests")
 		q.done()
 		end(err)
 		h.fail(w, err)
 		return
 	}
-	defer leave()
+	defer func() { q.leave() }()
 	err = e.do(q)
 	if cause := context.Cause(q.ctx); err != nil && cause != nil && !errors.As(err, new(*problem)) {
 		err = flightd.Status(cause)

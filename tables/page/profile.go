@@ -8,7 +8,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-const bins = 20
+const (
+	bins      = 20
+	mostExact = 10_000 // distinct values that are counted one by one
+)
 
 type binJSON struct {
 	From  float64 `json:"from"`
@@ -62,6 +65,7 @@ func (h *handler) profile(q *request) error {
 		Rows      int64     `json:"rows"`
 		Nulls     int64     `json:"nulls"`
 		Distinct  int64     `json:"distinct"`
+		Exact     bool      `json:"exact"` // Distinct is no estimate
 		Min       *string   `json:"min"`
 		Max       *string   `json:"max"`
 		Histogram []binJSON `json:"histogram"`
@@ -82,6 +86,15 @@ func (h *handler) profile(q *request) error {
 	}
 	if err := errors.Join(err, errors.Join(failed[:]...)); err != nil {
 		return err
+	}
+	if out.Exact = out.Distinct <= mostExact; out.Exact {
+		counted, err := h.texts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
+		if err != nil {
+			return err
+		}
+		if out.Distinct, err = strconv.ParseInt(counted[0][0], 10, 64); err != nil {
+			return err
+		}
 	}
 	return q.reply(out)
 }

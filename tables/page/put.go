@@ -31,13 +31,31 @@ func modeOf(mode string) (tables.PutMode, error) {
 func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()
+	dry, right := q.dry()
 	mode, wrong := modeOf(cmp.Or(p.Get("mode"), "error"))
-	if err = errors.Join(err, wrong, q.caller.MayUse(flightd.Admin, bucket)); err != nil {
+	if err = errors.Join(err, wrong, q.caller.MayUse(right, bucket)); err != nil {
 		return err
 	}
-	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format"))}
+	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
 	if !slices.Contains(formats.Names, string(in.Format)) {
 		return invalid("format is %.40q, must be one of %q", in.Format, formats.Names)
+	}
+	o := &tables.PutOptions{ID: p.Get("id")}
+	keys, err := listed("keys", p.Get("keys"))
+	if err != nil {
+		return err
+	}
+	if settings := (tables.Settings{Time: p.Get("time"), Keys: keys}); settings.Time != "" || keys != nil {
+		o.Settings = &settings
+	}
+	if dry {
+		c := (&command{h: h}).add("put").place(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(in.Format))
+		c.flag("sep", in.Sep).flag("time", p.Get("time"))
+		for _, key := range keys {
+			c.flag("key", key)
+		}
+		c.names(table, cmp.Or(p.Get("file"), "-"))
+		return q.command(c)
 	}
 	release, err := flightd.AcquirePut(q.ctx)
 	if err != nil {
@@ -74,7 +92,7 @@ func (h *handler) put(q *request) error {
 	}
 	defer r.Release()
 	counted := &arrowsafe.Counted{RecordReader: r}
-	v, err := h.store.Bucket(bucket).Put(q.ctx, table, counted, mode, &tables.PutOptions{ID: p.Get("id")})
+	v, err := h.store.Bucket(bucket).Put(q.ctx, table, counted, mode, o)
 	if err != nil {
 		if r.Err() != nil {
 			err = ofClient(err)

@@ -71,12 +71,19 @@ func (h *handler) tree(q *request) error {
 	}
 	after := place{v.Get("after_bucket"), v.Get("after")}
 	words := strings.Fields(strings.ToLower(v.Get("search")))
+	f := &tables.Filter{Snapshot: v.Get("snapshot")}
+	if f.Snapshot != "" && !v.Has("bucket") {
+		return invalid("snapshot= needs bucket=: it is one of a bucket's")
+	}
+	if err := checkNames(v.Get("bucket"), f.Snapshot); err != nil {
+		return err
+	}
 	var buckets []string
 	for name, err := range h.store.Buckets(q.ctx) {
 		if err != nil {
 			return err
 		}
-		if name >= after.Bucket {
+		if name >= after.Bucket && (!v.Has("bucket") || name == v.Get("bucket")) {
 			buckets = append(buckets, name)
 		}
 	}
@@ -88,7 +95,7 @@ func (h *handler) tree(q *request) error {
 	for _, name := range q.only(buckets) {
 		b := bucketJSON{Name: name, Tables: []tableJSON{}, Snapshots: []snapshotJSON{}}
 		first := name != after.Bucket || after.Table == ""
-		for i, err := range h.store.Bucket(name).Tables(q.ctx, nil) {
+		for i, err := range h.store.Bucket(name).Tables(q.ctx, f) {
 			switch {
 			case err != nil:
 				return err

@@ -74,6 +74,27 @@ func TestTree(t *testing.T) {
 		a, text := s.get("/api/tree?" + bad)
 		s.wants(a, text, 400, "limit")
 	}
+	// A snapshot has what was there then: what was deleted, and nothing of what was made since.
+	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
+		t.Fatal(err)
+	}
+	s.fill("B", "t1", "SELECT 1 AS x UNION ALL SELECT 2")
+	s.fill("B", "t9", "SELECT 1 AS x")
+	for query, want := range map[string]string{
+		"bucket=B&snapshot=before": "[B/t0 B/t1 B/t2 B/t3 B/t4]", "bucket=B": "[B/t1 B/t2 B/t3 B/t4 B/t9]", "bucket=&search=t": "[/" + hostile + "]",
+		"bucket=B&snapshot=before&search=n=7": "[B/t3]", "bucket=none": "[]",
+	} {
+		if names, _, _ := read(query); fmt.Sprint(names) != want {
+			t.Errorf("%s: %q, want %s", query, names, want)
+		}
+	}
+	if _, text := s.get("/api/tree?bucket=B&snapshot=before"); strings.Contains(text, `"rows":2`) {
+		t.Error("a table of a snapshot with the rows of now: ", text)
+	}
+	for query, status := range map[string]int{"snapshot=before": 400, "bucket=B&snapshot=none": 404, "bucket=%00": 400} {
+		a, text := s.get("/api/tree?" + query)
+		s.wants(a, text, status)
+	}
 }
 
 func TestTable(t *testing.T) {
@@ -197,4 +218,12 @@ func TestProfile(t *testing.T) {
 	}
 	a, text := s.get("/api/profile?table=t&column=nope")
 	s.wants(a, text, 400, "no column")
+	a, text = s.get("/api/profile?table=t&column=s&filter=" + url.QueryEscape("n < 12 AND s <> 'S1'"))
+	s.wants(a, text, 200, `"rows":7`, `"distinct":2,"exact":true`)
+	// An estimate that is off by a fifth is none for a few values, and is one for very many.
+	s.fill("", "many", "SELECT i AS all, (i * 7919) % 9000 AS some FROM range(20000) x(i)")
+	a, text = s.get("/api/profile?table=many&column=some")
+	s.wants(a, text, 200, `"distinct":9000,"exact":true`)
+	a, text = s.get("/api/profile?table=many&column=all")
+	s.wants(a, text, 200, `"exact":false`)
 }

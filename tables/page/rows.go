@@ -47,9 +47,9 @@ func (h *handler) viewOf(q *request) (*view, error) {
 	if sort == "" {
 		return v, nil
 	}
-	names, err := csv.NewReader(strings.NewReader(sort)).Read()
+	names, err := listed("sort", sort)
 	if err != nil {
-		return nil, invalid("sort: %v", err)
+		return nil, err
 	}
 	for _, name := range names {
 		column, down := strings.CutPrefix(name, "-")
@@ -67,6 +67,18 @@ func (h *handler) viewOf(q *request) (*view, error) {
 		}
 	}
 	return v, nil
+}
+
+// listed reads the names of a parameter, which has commas between them as a line of CSV.
+func listed(parameter, text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	names, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return nil, invalid("%s: %v", parameter, err)
+	}
+	return names, nil
 }
 
 func (v *view) options() *tables.QueryOptions {

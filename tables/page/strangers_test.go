@@ -133,3 +133,36 @@ func TestUnfinishedRequests(t *testing.T) {
 		t.Errorf("one of them: %d", a.StatusCode)
 	}
 }
+
+// Large bodies of JSON have places of their own: a host that never ends its own gets no
+// more of them, others and small bodies do.
+func TestLargeBodies(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
+	read := s.as(flightd.Read)
+	large := query("SELECT 1 --" + strings.Repeat("x", largeBody))
+	for range maxLarge / 4 {
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", read.token, len(large)+1, large)
+	}
+	time.Sleep(500 * time.Millisecond)
+	for _, c := range []struct {
+		from, body string
+		want       int
+	}{
+		{"127.0.0.2", large, http.StatusTooManyRequests},
+		{"127.0.0.2", query("SELECT 1"), http.StatusOK},
+		{"127.0.0.3", large, http.StatusOK},
+	} {
+		a, err := httpFrom(c.from).Do(read.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = a.Body.Close(); a.StatusCode != c.want {
+			t.Errorf("%d bytes from %s: %d, not %d", len(c.body), c.from, a.StatusCode, c.want)
+		}
+	}
+}

@@ -57,13 +57,24 @@ func TestPut(t *testing.T) {
 		a, text = s.get("/api/rows?table=unread")
 		s.wants(a, text, 404)
 	}
-	for _, bad := range []string{"&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
-		a, text = s.post("/api/put?format=csv"+bad+"&table=u", "x\n1\n")
+	a, text = s.post(at("csv", "&mode=replace&sep=%3B&time=at&keys=x,%22a,b%22"), "x;a,b;at\n2;q;2026-01-02\n7;p;2026-01-01\n")
+	s.wants(a, text, 200, `"rows":2`)
+	a, text = s.get("/api/table?" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode())
+	s.wants(a, text, 200, `"time":"at","keys":["x","a,b"]`)
+	if got := rows(); got != "7 2" {
+		t.Error(got)
+	}
+	a, text = s.post("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "")
+	s.wants(a, text, 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
+	a, text = s.get("/api/table?bucket=B&table=-t")
+	s.wants(a, text, 404)
+	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
+		a, text = s.post("/api/put?"+strings.TrimPrefix(bad, "&")+"&format=csv&table=u", "x\n1\n")
 		s.wants(a, text, 400)
 	}
 	a, text = s.post(at("csv", "&mode=append"), "x\nno number\n")
 	s.wants(a, text, 400)
-	if got := rows(); got != "7" {
+	if got := rows(); got != "7 2" {
 		t.Error(got)
 	}
 }
@@ -163,6 +174,12 @@ func TestActions(t *testing.T) {
 			`"target_rows":50`,
 			[]string{"clean", "--where", "\"x, \"\"y'\" < 50\n--'", "--", hostile},
 		},
+		{
+			jsonOf(t, map[string]any{"action": "change_metadata", "table": "-u", "set": map[string]any{"k": "it's", "n": 7}, "remove": []string{"gone"}}),
+			"{}",
+			[]string{"meta", "set", "--remove", "gone", "--", "-u", `k="it's"`, "n=7"},
+		},
+		{`{"action": "change_metadata", "bucket": "new"}`, "{}", []string{"meta", "set", "--bucket", "new", "--of-bucket", "--"}},
 		{`{"action": "snapshot", "name": "it's"}`, `"name":"it's"`, []string{"snapshot", "create", "--", "it's"}},
 		{jsonOf(t, map[string]any{"action": "delete-rows", "table": hostile, "where": `"x, ""y'" >= 40`}), `"deleted":10`, []string{"delete-rows", "--where", `"x, ""y'" >= 40`, "--", hostile}},
 		{`{"action": "restore", "name": "it's", "tables": ["-u"]}`, "{}", []string{"snapshot", "restore", "--", "it's", "-u"}},
@@ -184,7 +201,7 @@ func TestActions(t *testing.T) {
 		args := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
 		want := append([]string{}, c.args...)
 		verbs := 1
-		if want[0] == "snapshot" {
+		if want[0] == "snapshot" || want[0] == "meta" {
 			verbs = 2
 		}
 		want = append(append(append([]string{}, want[:verbs]...), "--server", "grpc://localhost:8081"), want[verbs:]...)

@@ -91,7 +91,8 @@ func newMetaSet(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
 		Short: "Change the metadata of a table, or of a bucket",
-		Long:  `Set values of the metadata of a table or, with --of-bucket, of the bucket.`,
+		Long: `Set values of the metadata of a table or, with --of-bucket, of the bucket. A bucket that is
+missing is made, also without any KEY=VALUE.`,
 		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
   partd-tables meta set --of-bucket 'hours={"open":"09:30"}' --bucket NASDAQ
   partd-tables meta set AAPL --remove source --bucket NASDAQ`,
@@ -114,7 +115,7 @@ func newMetaSet(_ *app) *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		if len(set) == 0 && len(*remove) == 0 && !*replace {
+		if len(set) == 0 && len(*remove) == 0 && !*replace && !*bucket {
 			return nil, cliutil.Usagef("nothing to change: give KEY=VALUE, --remove KEY or --replace")
 		}
 		in.MetadataChange = tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,7 @@ A table that the put creates or replaces gets the settings of --time, --key and
 	id := cmd.Flags().String("id", "", "an `ID` of this put: a second put with it changes nothing")
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
+	sep := cmd.Flags().String("sep", "", "csv: the `BYTE` between fields, a comma without; \\t is a tab")
 	when := cliutil.ProgressFlag(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -57,6 +59,7 @@ A table that the put creates or replaces gets the settings of --time, --key and
 			return err
 		}
 		defer in.File.Close() //nolint:errcheck // it was only read
+		in.Sep = strings.ReplaceAll(*sep, `\t`, "\t")
 		var read atomic.Int64
 		in.Count = func(n int) { read.Add(int64(n)) }
 		bar := progress.Start(a.err, cliutil.ShowsProgress(*when, a.err))

@@ -63,6 +63,7 @@ func (a *Apart) giveBack(n int64) {
 type task struct {
 	Name   string
 	Format Format
+	Sep    string
 	Known  []byte
 	Memory int64
 }
@@ -93,7 +94,7 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 		p.Close()
 		a.giveBack(memory)
 	}
-	if err = p.Send(task{in.Name, in.Format, worker.Schema(in.Known), memory}); err == nil {
+	if err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory}); err == nil {
 		r.batches, err = p.ReceiveBatches(memory)
 	}
 	if err != nil {
@@ -170,7 +171,7 @@ func decode(c *worker.Conn) error {
 	}
 	var r array.RecordReader
 	if err == nil {
-		r, err = (&Input{Name: t.Name, Format: t.Format, Known: known, File: worker.File()}).Read(context.Background())
+		r, err = (&Input{Name: t.Name, Format: t.Format, Sep: t.Sep, Known: known, File: worker.File()}).Read(context.Background())
 	}
 	if err != nil {
 		return c.Reply(nil, err)

@@ -27,10 +27,12 @@ type csvReader struct {
 	eof    bool
 }
 
-var csvLayout = records.Layout{Format: records.CSV}
-
 func (in *Input) newCSV(r io.Reader) (rows, error) {
-	header := records.NewFieldSplitter(csvLayout, nil)
+	layout := records.Layout{Format: records.CSV, Sep: in.Sep}
+	if err := layout.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	header := records.NewFieldSplitter(layout, nil)
 	c := &csvReader{r: r, in: in, split: header}
 	header.Begin()
 	err := c.next()
@@ -55,7 +57,7 @@ func (in *Input) newCSV(r io.Reader) (rows, error) {
 		seen[name] = true
 	}
 	c.above = header.Line - 1 + int64(bytes.Count(header.Record, []byte("\n")))
-	c.split = records.NewFieldSplitter(csvLayout, c.names)
+	c.split = records.NewFieldSplitter(layout, c.names)
 	c.block = c.block[header.Pos():]
 	c.split.Feed(c.block, c.eof)
 	return c, nil

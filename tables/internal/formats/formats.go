@@ -75,6 +75,7 @@ type Input struct {
 	Name   string // in errors
 	File   *os.File
 	Format Format
+	Sep    string // of CSV: the one byte between fields; "" is a comma
 
 	// Known are columns whose types are known already, as those of the table
 	// that rows are appended to. Nil means none. Only text formats need it.
@@ -86,6 +87,9 @@ type Input struct {
 // Read returns a reader of the batches of a file. The caller releases it; the
 // file stays the caller's.
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
+	if in.Sep != "" && in.Format != CSV {
+		return nil, fmt.Errorf("%s: a separator is for csv, not for %s", in.Name, in.Format)
+	}
 	switch in.Format {
 	case CSV:
 		return in.readText(ctx, in.newCSV)

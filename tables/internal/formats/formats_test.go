@@ -122,6 +122,24 @@ func TestTypesOfText(t *testing.T) {
 	}
 }
 
+// Any one byte may be between the fields of CSV.
+func TestSeparator(t *testing.T) {
+	for sep, text := range map[string]string{";": "a;b\n1;\"x;y\"\n", "\t": "a\tb\n1\tx;y\n", "": "a,b\n1,x;y\n"} {
+		in := fileOf(t, "x.csv", text)
+		in.Sep = sep
+		if got, err := content(t, in); err != nil || got != "a int64, b utf8, \n{\"a\":1,\"b\":\"x;y\"}\n" {
+			t.Errorf("%q: %s, %v", sep, got, err)
+		}
+	}
+	for name, sep := range map[string]string{"x.csv": "ab", "y.csv": "\"", "x.jsonl": ";"} {
+		in := fileOf(t, name, "a\n1\n")
+		in.Sep = sep
+		if _, err := content(t, in); err == nil || !strings.Contains(err.Error(), name+": ") || !strings.Contains(err.Error(), "separator") {
+			t.Error(name, sep, err)
+		}
+	}
+}
+
 func TestTypesOfJSON(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"a":1,"b":"x"}` + "\n\n" + `{"b":null,"c":true}`:           "a int64, b utf8, c bool, \n" + `{"a":1,"b":"x","c":null}` + "\n" + `{"a":null,"b":null,"c":true}` + "\n",

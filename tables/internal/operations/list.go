@@ -129,7 +129,7 @@ var (
 			return s.Bucket(in.Bucket).Metadata(ctx)
 		})
 
-	ChangeMetadata = silent(Entry{Name: "change_metadata", Old: "change-metadata", Writes: true, Slots: PutSlot, Command: "meta set"},
+	ChangeMetadata = silent(Entry{Name: "change_metadata", Old: "change-metadata", Writes: true, Slots: PutSlot, Page: true, Command: "meta set"},
 		func(ctx context.Context, s *tables.Store, in *Metadata) error {
 			return s.Bucket(in.Bucket).ChangeMetadata(ctx, in.Name, in.MetadataChange)
 		})

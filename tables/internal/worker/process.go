@@ -129,7 +129,7 @@ func (p *Process) Died(err error) error {
 }
 
 // behind is how much later than others a process with much to do gets the processor.
-const behind = 10
+const behind = 15
 
 // Modest makes this process go behind others once it has computed for a while, until
 // the function that it returns is called: who asks for little does not wait for those

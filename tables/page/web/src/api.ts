@@ -48,6 +48,7 @@ export interface Profile {
   rows: number;
   nulls: number;
   distinct: number;
+  exact: boolean;
   min: string | null;
   max: string | null;
   histogram: { from: number; to: number; count: number }[] | null;
@@ -60,14 +61,32 @@ export class ApiError extends Error {
   }
 }
 
-export type Args = Record<string, string | number | undefined>;
+// An argument that is "" is left out; null is one that is there, and empty.
+export type Args = Record<string, string | number | null | undefined>;
 
 export function address(path: string, args: Args = {}): string {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(args)) {
-    if (value !== undefined && value !== "") query.set(key, String(value));
+    if (value !== undefined && value !== "") query.set(key, String(value ?? ""));
   }
   return `api/${path}${query.size ? `?${query}` : ""}`;
+}
+
+const noAnswer = "the server does not answer: it is asked again until it does";
+
+// onBack calls do once the server answers again, where an error is that it could not be reached;
+// it is asked until then.
+let asking = 0;
+export function onBack(error: Error, signal: AbortSignal, again: () => void) {
+  if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
+  addEventListener("server-back", again, { once: true, signal });
+  asking ||= window.setInterval(async () => {
+    const answer = await fetch("api/session").catch(() => null);
+    if (!answer?.ok || !asking) return;
+    clearInterval(asking);
+    asking = 0;
+    dispatchEvent(new Event("server-back"));
+  }, 1500);
 }
 
 async function request(url: string, init: RequestInit = {}): Promise<Response> {
@@ -76,12 +95,15 @@ async function request(url: string, init: RequestInit = {}): Promise<Response> {
     response = await fetch(url, { ...init, headers: { "X-Partd": "1", ...init.headers } });
   } catch (err) {
     if (init.signal?.aborted) throw err;
-    throw new ApiError("the server does not answer: look whether it runs, and try again", 0);
+    throw new ApiError(noAnswer, 0);
   }
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({ error: response.statusText }));
-  if (response.status === 401) dispatchEvent(new Event("signed-out"));
-  throw new ApiError(said.error, response.status, said.line, said.column);
+  throw refused(response.status, await response.json().catch(() => ({ error: response.statusText })));
+}
+
+function refused(status: number, said: { error: string; line?: number; column?: number }): ApiError {
+  if (status === 401) dispatchEvent(new Event("signed-out"));
+  return new ApiError(said.error, status, said.line, said.column);
 }
 
 export async function get<T>(path: string, args?: Args, signal?: AbortSignal): Promise<T> {
@@ -93,9 +115,20 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
   return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-export async function put(args: Args, file: Blob, signal: AbortSignal): Promise<{ version: number; rows: number }> {
-  const headers = { "Content-Type": "application/octet-stream" };
-  return (await request(address("put", args), { method: "POST", headers, body: file, signal })).json();
+// put sends a file, and tells what share of it has gone: fetch does not know.
+export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: number) => void): Promise<{ version: number; rows: number }> {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", address("put", args));
+    request.setRequestHeader("X-Partd", "1");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.responseType = "json";
+    request.upload.onprogress = (e) => sent(e.loaded / e.total);
+    request.onload = () => (request.status === 200 ? done(request.response) : failed(refused(request.status, request.response ?? { error: request.statusText })));
+    request.onerror = () => failed(new ApiError("the connection was cut: look whether the server runs, and put the file again", 0));
+    signal.onabort = () => (request.abort(), failed(new ApiError("cancelled", 499)));
+    request.send(file);
+  });
 }
 
 export interface Batches {

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Session, Tree } from "./api";
+import { onBack, type Session, type Tree } from "./api";
 
 export interface Route {
   view: string;
@@ -15,7 +15,7 @@ export interface App {
   reload: () => void;
   dialog: (form: FormName | null, args?: FormArgs) => void;
 }
-export type FormName = "put" | "snapshot" | "delete" | "resample" | "combine" | "restore" | "delete-snapshot";
+export type FormName = "put" | "bucket" | "snapshot" | "delete" | "resample" | "combine" | "restore" | "delete-snapshot";
 export interface FormArgs {
   bucket: string;
   table?: string;
@@ -42,6 +42,13 @@ export const count = (n: number) => n.toLocaleString("en");
 export const when = (time: string) => time.slice(0, 19).replace("T", " ");
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
+// marked shows what changes the direction of a text, and is not seen: a name could look like another.
+export const marked = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+export const shown = (name: string, most = 200) => marked(name.slice(0, most));
+
+// csv is a name among others with commas between them.
+export const csv = (name: string) => (/[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);
+
 export function size(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const i = bytes > 0 ? Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10)) : 0;
@@ -67,16 +74,21 @@ export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
   return [value, set];
 }
 
-// useLoaded asks for something, anew whenever key changes.
+// useLoaded asks for something, anew whenever key changes, and when a server that was gone is back.
 export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): { value?: T; error?: Error } {
   const [state, set] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
+  const [turn, again] = useState(0);
   useEffect(() => {
     const abort = new AbortController();
     load(abort.signal).then(
       (value) => set({ key, value }),
-      (error: Error) => abort.signal.aborted || set({ key, error }),
+      (error: Error) => {
+        if (abort.signal.aborted) return;
+        set({ key, error });
+        onBack(error, abort.signal, () => again(turn + 1));
+      },
     );
     return () => abort.abort();
-  }, [key]);
+  }, [key, turn]);
   return state.key === key ? state : {};
 }

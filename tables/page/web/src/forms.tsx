@@ -1,7 +1,8 @@
 // Forms for what changes something. Each shows the command that does the same.
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, post, put, type Table } from "./api";
-import { type App, bucketName, count, type FormArgs, type FormName, href } from "./common";
+import { get, post, type Table, type Tree, type TreeTable } from "./api";
+import { type App, bucketName, count, type FormArgs, type FormName, href, marked, shown, useLoaded } from "./common";
 
 interface Input {
   key: string;
@@ -9,7 +10,6 @@ interface Input {
   hint?: string;
   choices?: string[];
   list?: boolean;
-  file?: boolean;
 }
 interface Form {
   title: string;
@@ -20,19 +20,14 @@ interface Form {
   first: (args: FormArgs) => Record<string, string>;
 }
 
-const modes = ["error", "append", "replace"];
+export const modes = ["error", "append", "replace"];
 const mode = { key: "mode", label: "If the table is there", choices: modes };
-const forms: Record<FormName, Form> = {
-  put: {
-    title: "Put a file",
-    button: "Put",
-    inputs: [
-      { key: "file", label: "File", file: true },
-      { key: "table", label: "Table" },
-      mode,
-      { key: "format", label: "Format", choices: ["csv", "parquet", "jsonl", "arrow"] },
-    ],
-    first: (args) => ({ table: args.table ?? "", mode: "error", format: "csv" }),
+const forms: Record<Exclude<FormName, "put">, Form> = {
+  bucket: {
+    title: "Make a bucket",
+    button: "Make",
+    inputs: [{ key: "name", label: "Name" }],
+    first: () => ({ name: "" }),
   },
   snapshot: {
     title: "Snapshot of the bucket",
@@ -60,7 +55,7 @@ const forms: Record<FormName, Form> = {
     title: "Restore the snapshot",
     button: "Restore",
     bad: true,
-    text: (args) => `Tables get the rows they had in ${args.snapshot}. Without names, tables made since are deleted.`,
+    text: (args) => `Tables get the rows they had in ${args.snapshot}, and keep their versions. Without names, tables made since are deleted.`,
     inputs: [{ key: "tables", label: "Tables", hint: "all, if empty", list: true }],
     first: () => ({ tables: "" }),
   },
@@ -92,67 +87,88 @@ const forms: Record<FormName, Form> = {
   },
 };
 
-const shell = (text: string) => (/^[\w.,:/@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-const split = (text: string) => text.split(",").map((s) => s.trim()).filter(Boolean);
+export const shell = (text: string) => (/^[\w.,:/@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+export const split = (text: string) => text.split(",").map((s) => s.trim()).filter(Boolean);
 
-export function FormDialog({ app, name, args, close }: { app: App; name: FormName; args: FormArgs; close: () => void }) {
-  const form = forms[name];
+interface DialogProps {
+  title: string;
+  where?: string;
+  button: string;
+  bad?: boolean;
+  command: string;
+  error: string;
+  busy: boolean;
+  cancels?: boolean;
+  submit: () => Promise<void>;
+  close: () => void;
+  children: ComponentChildren;
+}
+
+// Dialog is what all forms have. One that takes something away begins at its Close button, and
+// does nothing by Enter in a field.
+export function Dialog(props: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
-  const [values, setValues] = useState(form.first(args));
-  const [file, setFile] = useState<File>();
-  const [command, setCommand] = useState(" ");
-  const [state, setState] = useState<{ busy?: boolean; error?: string }>({});
-  const stop = useRef(new AbortController());
-  const putId = useRef(crypto.randomUUID());
-
+  const closer = useRef<HTMLButtonElement>(null);
   useEffect(() => {
     box.current!.showModal();
-    if (args.file) take(args.file);
-    if (name === "resample") {
-      get<Table>("table", { bucket: args.bucket, table: args.table }).then(
-        (t) => setValues((v) => ({ ...v, time: v.time || t.settings?.time || t.columns.find((c) => /^(timestamp|date)/.test(c.type))?.name || "" })),
-        () => undefined,
-      );
-    }
-    return () => stop.current.abort();
+    if (props.bad) closer.current!.focus();
+  }, []);
+  return (
+    <dialog ref={box} aria-label={props.title} onClose={props.close}>
+      <form
+        onSubmit={(e) => (e.preventDefault(), void props.submit())}
+        onKeyDown={(e) => props.bad && e.key === "Enter" && (e.target as HTMLElement).tagName === "INPUT" && e.preventDefault()}
+      >
+        <header><h2>{props.title}</h2>{props.where !== undefined && <small>in <bdi>{props.where}</bdi></small>}</header>
+        {props.children}
+        <figure><figcaption>The same as a command</figcaption><pre class="command"><code>{props.command}</code></pre></figure>
+        {props.error && <p class="error" role="alert">{props.error}</p>}
+        <footer>
+          <button type="button" ref={closer} onClick={() => box.current!.close()}>{props.busy && props.cancels ? "Cancel" : "Close"}</button>
+          <button class={props.bad ? "main stop" : "main"} disabled={props.busy}>{props.busy ? "Working…" : props.button}</button>
+        </footer>
+      </form>
+    </dialog>
+  );
+}
+
+export function FormDialog({ app, name, args, close }: { app: App; name: Exclude<FormName, "put">; args: FormArgs; close: () => void }) {
+  const form = forms[name];
+  const [values, setValues] = useState(form.first(args));
+  const [command, setCommand] = useState(" ");
+  const [state, setState] = useState<{ busy?: boolean; error?: string }>({});
+
+  useEffect(() => {
+    if (name !== "resample") return;
+    get<Table>("table", { bucket: args.bucket, table: args.table }).then(
+      (t) => setValues((v) => ({ ...v, time: v.time || t.settings?.time || t.columns.find((c) => /^(timestamp|date)/.test(c.type))?.name || "" })),
+      () => undefined,
+    );
   }, []);
 
-  function take(chosen: File) {
-    setFile(chosen);
-    const [, stem, ending] = /^(.*?)(?:\.(csv|parquet|jsonl|arrow))?$/is.exec(chosen.name)!;
-    setValues((v) => ({ ...v, table: v.table || stem, format: ending?.toLowerCase() ?? v.format }));
-  }
   function body(): Record<string, unknown> {
+    if (name === "bucket") return { action: "change_metadata", bucket: values.name.trim() };
     const lists = Object.fromEntries(form.inputs.map((i) => [i.key, i.list ? split(values[i.key]) : values[i.key]]));
-    const fixed = name === "delete" ? { tables: [args.table] } : args.snapshot && name !== "put" ? { name: args.snapshot } : {};
+    const fixed = name === "delete" ? { tables: [args.table] } : args.snapshot ? { name: args.snapshot } : {};
     return { action: name, bucket: args.bucket, ...lists, ...fixed };
   }
   useEffect(() => {
-    if (name === "put") {
-      const bucket = args.bucket ? ` --bucket ${shell(args.bucket)}` : "";
-      setCommand(`partd-tables put ${shell(values.table || "TABLE")} ${shell(file?.name ?? "FILE")} --mode ${values.mode} --format ${values.format}${bucket}`);
-      return;
-    }
     const later = setTimeout(() => {
       post<{ command: string }>("action?dry=1", body()).then((said) => setCommand(said.command), (err: Error) => setCommand(`# ${err.message}`));
     }, 150);
     return () => clearTimeout(later);
-  }, [values, file]);
+  }, [values]);
 
-  async function submit(event: Event) {
-    event.preventDefault();
-    if (name === "put" && !file) return setState({ error: "choose a file first" });
+  async function submit() {
+    const bucket = name === "bucket" ? values.name.trim() : args.bucket;
+    if (name === "bucket" && (!bucket || app.tree?.buckets.some((b) => bucketName(b.name) === bucket))) {
+      return setState({ error: bucket ? "there is a bucket of this name" : "give it a name" });
+    }
     setState({ busy: true });
     try {
-      if (name === "put") {
-        const { table, mode, format } = values;
-        await put({ bucket: args.bucket, table, mode, format, id: putId.current }, file!, stop.current.signal);
-      } else {
-        await post("action", body());
-      }
-      const made = values.target || (name === "put" && values.table);
-      if (made) location.hash = href("table", { bucket: args.bucket, table: made });
-      else if (name !== "snapshot") location.hash = href("bucket", { bucket: args.bucket });
+      await post("action", body());
+      if (values.target) location.hash = href("table", { bucket, table: values.target });
+      else if (name !== "snapshot") location.hash = href("bucket", { bucket });
       app.reload();
       close();
     } catch (err) {
@@ -160,32 +176,49 @@ export function FormDialog({ app, name, args, close }: { app: App; name: FormNam
     }
   }
   return (
-    <dialog ref={box} aria-label={form.title} onClose={close}>
-      <form onSubmit={submit}>
-        <header><h2>{form.title}</h2><small>in <bdi>{bucketName(args.bucket)}</bdi></small></header>
-        {form.text && <p><bdi>{form.text(args).slice(0, 400)}</bdi></p>}
-        {form.inputs.map((input) => (
-          <label key={input.key}>
-            <span>{input.label}</span>
-            {input.file ? (
-              <span class="file">
-                <input type="file" accept=".csv,.parquet,.jsonl,.arrow" onChange={(e) => e.currentTarget.files?.[0] && take(e.currentTarget.files[0])} />
-                {file && <small><bdi>{file.name}</bdi> · {count(file.size)} bytes</small>}
-              </span>
-            ) : input.choices ? (
-              <select value={values[input.key]} onChange={(e) => setValues({ ...values, [input.key]: e.currentTarget.value })}>{input.choices.map((c) => <option>{c}</option>)}</select>
-            ) : (
-              <input value={values[input.key]} placeholder={input.hint} onInput={(e) => setValues({ ...values, [input.key]: e.currentTarget.value })} />
-            )}
-          </label>
-        ))}
-        <figure><figcaption>The same as a command</figcaption><pre class="command"><code>{command}</code></pre></figure>
-        {state.error && <p class="error" role="alert">{state.error}</p>}
-        <footer>
-          <button type="button" onClick={() => box.current!.close()}>{state.busy && name === "put" ? "Cancel" : "Close"}</button>
-          <button class={form.bad ? "main stop" : "main"} disabled={state.busy}>{state.busy ? "Working…" : form.button}</button>
-        </footer>
-      </form>
-    </dialog>
+    <Dialog title={form.title} where={name === "bucket" ? undefined : shown(bucketName(args.bucket))} button={form.button} bad={form.bad} command={command} error={state.error ?? ""} busy={!!state.busy} submit={submit} close={close}>
+      {form.text && <p><bdi>{marked(form.text(args).slice(0, 400))}</bdi></p>}
+      {name === "restore" && <Plan args={args} only={split(values.tables)} />}
+      {form.inputs.map((input) => (
+        <label key={input.key}>
+          <span>{input.label}</span>
+          {input.choices ? (
+            <select value={values[input.key]} onChange={(e) => setValues({ ...values, [input.key]: e.currentTarget.value })}>{input.choices.map((c) => <option>{c}</option>)}</select>
+          ) : (
+            <input value={values[input.key]} placeholder={input.hint} onInput={(e) => setValues({ ...values, [input.key]: e.currentTarget.value })} />
+          )}
+        </label>
+      ))}
+    </Dialog>
+  );
+}
+
+// Plan is what a restore brings back, changes and deletes.
+function Plan({ args, only }: { args: FormArgs; only: string[] }) {
+  const list = (snapshot?: string) => async (signal: AbortSignal) => (await get<Tree>("tree", { bucket: args.bucket || null, snapshot, limit: 10000 }, signal)).buckets[0]?.tables ?? [];
+  const then = useLoaded("then", list(args.snapshot));
+  const now = useLoaded("now", list());
+  const error = then.error ?? now.error;
+  if (error) return <p class="error" role="alert">{error.message}</p>;
+  if (!then.value || !now.value) return <p class="faint">Comparing…</p>;
+  const was = new Map(then.value.map((t) => [t.name, t]));
+  const is = new Map(now.value.map((t) => [t.name, t]));
+  const chosen = (name: string) => !only.length || only.includes(name);
+  const back = then.value.filter((t) => !is.has(t.name) && chosen(t.name));
+  const other = then.value.filter((t) => is.has(t.name) && is.get(t.name)!.version !== t.version && chosen(t.name));
+  const gone = only.length ? [] : now.value.filter((t) => !was.has(t.name));
+  const part = (label: string, tables: TreeTable[], rows: (t: TreeTable) => string, bad = false) =>
+    tables.length > 0 && (
+      <li class={bad ? "bad" : ""}>
+        <b>{label}</b> {tables.slice(0, 20).map((t, i) => <>{i ? ", " : ""}<bdi>{shown(t.name, 60)}</bdi> ({rows(t)})</>)}{tables.length > 20 && ` and ${count(tables.length - 20)} more`}
+      </li>
+    );
+  return (
+    <ul class="plan" aria-label="what the restore does">
+      {part("Comes back:", back, (t) => `${count(t.rows)} rows`)}
+      {part("Changes:", other, (t) => `${count(is.get(t.name)!.rows)} → ${count(t.rows)} rows`)}
+      {part("Is deleted:", gone, (t) => `${count(t.rows)} rows`, true)}
+      {!back.length && !other.length && !gone.length && <li>Nothing changes.</li>}
+    </ul>
   );
 }

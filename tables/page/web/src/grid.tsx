@@ -1,12 +1,13 @@
 // The grid: only the rows and columns in sight are in the document, and any number of rows
 // scrolls, also where they are more than a browser's largest height has pixels.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { cell, isNumber } from "./values";
+import { marked } from "./common";
 import type { Rows } from "./rows";
+import { type Cell, cell, isNumber } from "./values";
+import { cellWidth, firstWidths, gutterWidth, isWhole } from "./widths";
 
 const rowHeight = 26;
 const headHeight = 30;
-const gutter = 64;
 const mostHeight = 8_000_000;
 const narrowest = 56;
 
@@ -24,18 +25,6 @@ interface Props {
   onColumn?: (column: string) => void;
 }
 
-// A name and some cells of the first rows say how wide a column is.
-function firstWidths(rows: Rows): number[] {
-  return rows.fields.map((field, column) => {
-    let chars = field.name.length + 4;
-    for (let row = 0; row < Math.min(rows.count, 30); row++) {
-      const at = rows.at(row);
-      if (at) chars = Math.max(chars, cell(at.batch, at.index, column, 48).text.length);
-    }
-    return Math.min(360, Math.max(80, chars * 7.4 + 24));
-  });
-}
-
 function px(lengths: Record<string, number>): Record<string, string> {
   return Object.fromEntries(Object.entries(lengths).map(([name, n]) => [name, `${n}px`]));
 }
@@ -49,10 +38,11 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
   const [widths, setWidths] = useState<number[]>([]);
   const last = useRef(0);
   const settle = useRef(0);
+  const dragged = useRef(new Set<number>());
 
   const names = rows.fields.map((f) => f.name).join("\0");
   const known = rows.count > 0;
-  useEffect(() => setWidths(firstWidths(rows)), [names, known]);
+  useEffect(() => (dragged.current.clear(), setWidths(firstWidths(rows))), [names, known]);
   useEffect(() => {
     const element = scroller.current!;
     const seen = new ResizeObserver(() => {
@@ -63,6 +53,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
   }, []);
 
   const wide = rows.fields.map((_, i) => widths[i] ?? 120);
+  const gutter = gutterWidth(rows);
   const offsets = [gutter];
   for (const width of wide) offsets.push(offsets[offsets.length - 1] + width);
   const total = offsets[offsets.length - 1];
@@ -154,6 +145,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
   function drag(column: number, event: PointerEvent) {
     const handle = event.currentTarget as HTMLElement;
     const from = event.clientX - wide[column];
+    dragged.current.add(column);
     handle.setPointerCapture(event.pointerId);
     handle.onpointermove = (e) => setWidths(wide.map((w, i) => (i === column ? Math.max(narrowest, e.clientX - from) : w)));
     handle.onpointerup = () => (handle.onpointermove = null);
@@ -167,6 +159,19 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
   const id = (row: number, column: number) => `c${row}_${column}`;
+  // A column of numbers grows with what comes in sight, unless somebody chose its width: there
+  // a number that has no room is not shown in part.
+  const grown = [...wide];
+  function text(column: number, { text, cut }: Cell): string {
+    const needs = isWhole(rows, column) ? cellWidth(text) : 0;
+    if (needs <= wide[column]) return marked(text) + (cut ? "…" : "");
+    if (dragged.current.has(column)) return "#".repeat(Math.max(3, Math.floor(wide[column] / 9) - 2));
+    grown[column] = Math.max(grown[column], needs);
+    return text;
+  }
+  useLayoutEffect(() => {
+    if (grown.some((width, i) => width > wide[i])) setWidths(grown);
+  });
 
   return (
     <div class="gridbox">
@@ -189,7 +194,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
               const at = rows.at(row);
               return (
                 <div class={`row${row % 2 ? " odd" : ""}`} role="row" key={row} aria-rowindex={row + 2} style={px({ top: headHeight + (row - top) * rowHeight })}>
-                  <span class="gutter" role="rowheader" style={px({ left: view.left })}>
+                  <span class="gutter" role="rowheader" style={px({ left: view.left, width: gutter })}>
                     {(row + 1).toLocaleString("en")}
                   </span>
                   {shown.map((i) => {
@@ -207,7 +212,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
                         onClick={() => setActive({ row, column: i })}
                         onDblClick={() => setOpen(true)}
                       >
-                        {!value ? <i class="wait" /> : value.null ? <i class="null">null</i> : <bdi>{value.text + (value.cut ? "…" : "")}</bdi>}
+                        {!value ? <i class="wait" /> : value.null ? <i class="null">null</i> : <bdi>{text(i, value)}</bdi>}
                       </span>
                     );
                   })}
@@ -215,7 +220,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
               );
             })}
             <div class="row head" role="row" aria-rowindex={1}>
-              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left })} />
+              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left, width: gutter })} />
               {shown.map((i) => {
                 const { name, type } = rows.fields[i];
                 const order = sort?.column === name ? (sort.descending ? "descending" : "ascending") : "none";
@@ -231,7 +236,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
                     style={px({ left: offsets[i], width: wide[i] })}
                     onClick={() => (setActive({ row: -1, column: i }), onSort?.(name))}
                   >
-                    <bdi>{name.slice(0, 200)}</bdi>
+                    <bdi>{marked(name.slice(0, 200))}</bdi>
                     {order !== "none" && <b aria-hidden="true">{order === "ascending" ? "↑" : "↓"}</b>}
                     {onColumn && (
                       <button class="stat" tabIndex={-1} aria-label={`profile of ${name.slice(0, 200)}`} title="Profile of this column (p)" onClick={(e) => (e.stopPropagation(), onColumn(name))} />
@@ -247,10 +252,10 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
       {open && active.row >= 0 && (
         <div class="detail" role="region" aria-label="cell">
           <header>
-            <bdi>{rows.fields[active.column]?.name.slice(0, 200)}</bdi> <small>row {(active.row + 1).toLocaleString("en")}</small>
+            <bdi>{marked(rows.fields[active.column]?.name.slice(0, 200) ?? "")}</bdi> <small>row {(active.row + 1).toLocaleString("en")}</small>
             <button class="quiet" aria-label="close the cell" onClick={() => setOpen(false)}>✕</button>
           </header>
-          <pre dir="auto">{detail()}</pre>
+          <pre dir="auto">{marked(detail())}</pre>
         </div>
       )}
     </div>

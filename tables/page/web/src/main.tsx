@@ -1,13 +1,29 @@
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { render } from "preact";
+import { type ComponentType, h, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, post, type Session, type Tree } from "./api";
+import { get, onBack, post, type Session, type Tree } from "./api";
 import { type App, type FormArgs, type FormName, href, readRoute, useKept } from "./common";
 import { FormDialog } from "./forms";
-import { SqlPage } from "./sql";
-import { BucketPage, TablePage } from "./table";
+import { HomePage } from "./home";
+import { PutDialog } from "./put";
 import { TreeView } from "./tree";
+
+// later is a part of the page that is loaded when it is first seen.
+function later<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+  let part: ComponentType<P> | undefined;
+  return function Later(props: P) {
+    const [error, setError] = useState("");
+    const [, ready] = useState(false);
+    useEffect(() => {
+      if (!part) load().then((loaded) => ((part = loaded), ready(true)), () => setError("A part of the page is missing: load the page again."));
+    }, []);
+    return part ? h(part, props) : <p class="empty" role="status">{error || "Loading…"}</p>;
+  };
+}
+const BucketPage = later(() => import("./table").then((m) => m.BucketPage));
+const TablePage = later(() => import("./table").then((m) => m.TablePage));
+const SqlPage = later(() => import("./sql").then((m) => m.SqlPage));
 
 function SignIn({ done }: { done: (session: Session) => void }) {
   const [error, setError] = useState("");
@@ -41,6 +57,8 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const [wide, setWide] = useKept("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
+  // What is written and runs stays while other views are seen.
+  const writes = useRef(false);
 
   useEffect(() => {
     const changed = () => (setRoute(readRoute()), setMenu(false));
@@ -49,13 +67,15 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   }, []);
   useEffect(() => {
     const abort = new AbortController();
-    const load = () => get<Tree>("tree", { search }, abort.signal).then(
+    const load = (): unknown => get<Tree>("tree", { search }, abort.signal).then(
       (t) => (setTree(t), setError("")),
-      (err: Error) => abort.signal.aborted || setError(err.message),
+      (err: Error) => abort.signal.aborted || (setError(err.message), onBack(err, abort.signal, load)),
     );
     const later = setTimeout(load, search ? 200 : 0);
     return () => (clearTimeout(later), abort.abort());
   }, [search, turn]);
+  // What a click shows is there by then.
+  useEffect(() => void (tree && import("./table").catch(() => undefined)), [!tree]);
   async function more() {
     const { bucket, table } = tree!.next!;
     const rest = await get<Tree>("tree", { search, after_bucket: bucket, after: table }).catch((err: Error) => setError(err.message));
@@ -77,7 +97,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
     handle.onpointerup = () => (handle.onpointermove = null);
   }
   return (
-    <div class={menu ? "page menu" : "page"} style={{ gridTemplateColumns: `${wide}px 1fr` }}>
+    <div class={`page at-${route.view}${menu ? " menu" : ""}`} style={{ gridTemplateColumns: `${wide}px 1fr` }}>
       <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), main.current?.focus())}>To the content</a>
       <nav class="sidebar" aria-label="tables">
         <div class="brand">
@@ -112,12 +132,20 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
         <button class="burger" aria-expanded={menu} onClick={() => setMenu(!menu)}>☰ Tables</button>
         {route.view === "table" && <TablePage app={app} args={route.args} />}
         {route.view === "bucket" && <BucketPage app={app} args={route.args} />}
-        {route.view === "home" && <p class="empty big">Choose a table in the tree, or <a href={href("sql")}>write SQL</a>.</p>}
-        <SqlPage app={app} args={route.args} visible={route.view === "sql"} />
+        {route.view === "home" && <HomePage app={app} />}
+        {(writes.current ||= route.view === "sql") && <SqlPage app={app} args={route.args} visible={route.view === "sql"} />}
       </main>
-      {form && <FormDialog key={form.name} app={app} {...form} close={() => setForm(null)} />}
+      {form?.name === "put" && <PutDialog app={app} args={form.args} close={() => setForm(null)} />}
+      {form && form.name !== "put" && <FormDialog key={form.name} app={app} name={form.name} args={form.args} close={() => setForm(null)} />}
     </div>
   );
+}
+
+// forget leaves nothing of what was asked to who signs in next.
+function forget() {
+  for (const key of Object.keys(localStorage)) {
+    if (/^partd\.(?!sidebar$|scheme$)/.test(key)) localStorage.removeItem(key);
+  }
 }
 
 const schemes = ["auto", "light", "dark"];
@@ -138,15 +166,16 @@ function Root() {
   const [session, setSession] = useState<Session | null>(null);
   const [error, setError] = useState("");
   useEffect(() => {
-    const ask = () => get<Session>("session").then(setSession, (err: Error) => setError(err.message));
+    const abort = new AbortController();
+    const ask = (): unknown => get<Session>("session").then((s) => (setSession(s), setError("")), (err: Error) => (setError(err.message), onBack(err, abort.signal, ask)));
     void ask();
-    addEventListener("signed-out", ask);
-    return () => removeEventListener("signed-out", ask);
+    addEventListener("signed-out", ask, { signal: abort.signal });
+    return () => abort.abort();
   }, []);
   if (error) return <p class="empty big" role="alert">{error}</p>;
   if (!session) return null;
   if (!session.signed_in) return <SignIn done={setSession} />;
-  return <Page session={session} leave={() => void post<Session>("sign-out", {}).then(setSession)} />;
+  return <Page session={session} leave={() => void post<Session>("sign-out", {}).then((s) => (setSession(s), forget()))} />;
 }
 
 render(<Root />, document.getElementById("page")!);

@@ -1,7 +1,7 @@
 // Rows for the grid, in bounded memory: pages of a table that come and go, or the first part
 // of a query's result.
 import { Field, RecordBatch } from "apache-arrow";
-import { type Args, ApiError, type Batches, address, get, query, stream } from "./api";
+import { type Args, ApiError, type Batches, address, get, onBack, query, stream } from "./api";
 
 export interface Rows {
   fields: Field[];
@@ -39,6 +39,8 @@ export class TableRows implements Rows {
   private pages = new Map<number, Page>();
   private coming = new Map<number, AbortController>();
   private wanted: number[] = [];
+  private closed = new AbortController();
+  private failures = 0;
 
   constructor(private args: Args, private changed: () => void) {
     this.want(0, 0);
@@ -60,6 +62,7 @@ export class TableRows implements Rows {
 
   close() {
     this.wanted = [];
+    this.closed.abort();
     for (const abort of this.coming.values()) abort.abort();
     this.pages.clear();
   }
@@ -92,14 +95,27 @@ export class TableRows implements Rows {
       this.fields = got.schema.fields;
       this.count = Number(got.headers.get("X-Partd-Rows"));
       this.ready = true;
+      this.failures = 0;
       this.keep(n, page);
     } catch (err) {
-      if (!abort.signal.aborted) this.error = err as Error;
+      if (!abort.signal.aborted) this.fail(err as Error);
     } finally {
       this.coming.delete(n);
       if (this.wanted.length) this.changed();
       this.next();
     }
+  }
+
+  // fail stops asking, until a server that was gone is back: a few times, it may be these rows
+  // that it cannot send.
+  private fail(error: Error) {
+    if (!this.error && ++this.failures <= 5) {
+      onBack(error, this.closed.signal, () => {
+        this.error = undefined;
+        this.next();
+      });
+    }
+    this.error = error;
   }
 
   private keep(n: number, page: Page) {

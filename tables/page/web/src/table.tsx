@@ -1,7 +1,7 @@
 // A table, and a bucket.
 import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
-import { type App, bucketName, count, href, quoted, size, useLoaded, when } from "./common";
+import { type App, bucketName, count, csv, href, quoted, shown, size, useLoaded, when } from "./common";
 import { Grid, type Sort } from "./grid";
 import { TableRows } from "./rows";
 import { instant } from "./values";
@@ -26,12 +26,12 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const asked = { ...name, sort: order, filter };
   const rows = useMemo(() => new TableRows(asked, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
-  const [shown, show] = useState(rows);
+  const [latest, show] = useState(rows);
   // What is seen stays until the first page of what comes next is there.
   useEffect(() => {
     if (rows.ready || rows.error) show(rows);
   });
-  const seen = rows.ready || rows.error ? rows : shown;
+  const seen = rows.ready || rows.error ? rows : latest;
   const old = !!(name.version || name.snapshot);
 
   function bySort(column: string) {
@@ -44,7 +44,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
     <section class="view" aria-label={`table ${name.table.slice(0, 100)}`}>
       <div class="title">
         <h1>
-          <a href={href("bucket", { bucket: name.bucket })}><bdi>{bucketName(name.bucket)}</bdi></a> / <bdi>{name.table.slice(0, 200)}</bdi>
+          <a href={href("bucket", { bucket: name.bucket })}><bdi>{shown(bucketName(name.bucket))}</bdi></a> / <bdi>{shown(name.table)}</bdi>
         </h1>
         {old && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
         <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
@@ -52,7 +52,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
       <form class="bar" onSubmit={(e) => (e.preventDefault(), setFilter(typed.trim()))}>
         <input class="grow mono" type="search" aria-label="Filter: a condition of SQL" placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
         <button>Filter</button>
-        <a class="button" href={href("sql", { bucket: name.bucket, q: statement })}>Query</a>
+        <a class="button" href={href("sql", { ...name, table: undefined, q: statement })}>Query</a>
         <Downloads args={asked} />
         {app.session.rights === "admin" && !old && (
           <>
@@ -68,7 +68,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
           <Grid rows={seen} label={`rows of ${name.table.slice(0, 100)}`} busy={seen !== rows} sort={sort} onSort={bySort} onColumn={(c) => setColumn(c === column ? null : c)} />
           {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. Put some by dropping a file on its bucket."}</p>}
         </div>
-        {column !== null && <ProfilePane key={column} args={{ ...name, column }} close={() => setColumn(null)} />}
+        {column !== null && <ProfilePane key={column} args={{ ...name, filter, column }} close={() => setColumn(null)} />}
       </div>
       <div class="status" role="status">
         {seen !== rows ? "Loading…" : seen.ready ? `${count(seen.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
@@ -76,10 +76,6 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
       </div>
     </section>
   );
-}
-
-function csv(name: string): string {
-  return /[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
 }
 
 export function Downloads({ args }: { args: Record<string, string | number | undefined> }) {
@@ -99,8 +95,9 @@ function ProfilePane({ args, close }: { args: Record<string, string | undefined>
   const edge = (n: number) => (time ? instant(n).replace("T", " ").replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
   return (
     <aside class="profile" aria-label="profile of a column">
-      <header><bdi>{args.column?.slice(0, 200)}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
+      <header><bdi>{shown(args.column ?? "")}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
       {error && <p class="error" role="alert">{error.message}</p>}
+      {args.filter && <p class="faint">Of the rows that match the filter.</p>}
       {!p && !error && <p class="faint">Counting…</p>}
       {p && (
         <>
@@ -108,9 +105,9 @@ function ProfilePane({ args, close }: { args: Record<string, string | undefined>
             <dt>Type</dt><dd>{p.type}</dd>
             <dt>Rows</dt><dd>{count(p.rows)}</dd>
             <dt>Nulls</dt><dd>{count(p.nulls)} <small>{p.rows ? `${((100 * p.nulls) / p.rows).toFixed(1)} %` : ""}</small></dd>
-            <dt>Distinct</dt><dd>≈ {count(p.distinct)}</dd>
-            <dt>Smallest</dt><dd><bdi>{p.min?.slice(0, 200) ?? "–"}</bdi></dd>
-            <dt>Largest</dt><dd><bdi>{p.max?.slice(0, 200) ?? "–"}</bdi></dd>
+            <dt>Distinct</dt><dd>{p.exact ? "" : "≈ "}{count(p.distinct)}</dd>
+            <dt>Smallest</dt><dd><bdi>{shown(p.min ?? "–")}</bdi></dd>
+            <dt>Largest</dt><dd><bdi>{shown(p.max ?? "–")}</bdi></dd>
           </dl>
           {p.histogram && p.histogram.length > 0 && (
             <>
@@ -125,7 +122,7 @@ function ProfilePane({ args, close }: { args: Record<string, string | undefined>
           {p.top && (
             <ol class="top">
               {p.top.map((t) => (
-                <li><bdi>{t.value.slice(0, 100)}</bdi><small>{count(t.count)}</small><progress max={most} value={t.count} aria-hidden="true" /></li>
+                <li><bdi>{shown(t.value, 100)}</bdi><small>{count(t.count)}</small><progress max={most} value={t.count} aria-hidden="true" /></li>
               ))}
             </ol>
           )}
@@ -140,8 +137,8 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
   const snapshot = args.get("snapshot") ?? undefined;
   const admin = app.session.rights === "admin";
   // The sidebar may show what was searched: the bucket's own list is asked for by itself.
-  const { value: tree, error } = useLoaded(`${bucket}\0${app.turn}`, (signal) => get<Tree>("tree", { limit: 10000 }, signal));
-  const found = tree?.buckets.find((b) => b.name === bucket);
+  const { value: tree, error } = useLoaded(JSON.stringify([bucket, snapshot, app.turn]), (signal) => get<Tree>("tree", { bucket: bucket || null, snapshot, limit: 10000 }, signal));
+  const found = tree?.buckets[0];
   const form = { bucket, snapshot };
   return (
     <section class="view" aria-label={`bucket ${bucketName(bucket)}`} onDragOver={(e) => e.preventDefault()} onDrop={(e) => {
@@ -149,7 +146,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
       const file = e.dataTransfer?.files[0];
       if (file && admin) app.dialog("put", { bucket, file });
     }}>
-      <div class="title"><h1><bdi>{bucketName(bucket)}</bdi></h1>{snapshot && <span class="chip">snapshot <bdi>{snapshot}</bdi> <a href={href("bucket", { bucket })}>now</a></span>}</div>
+      <div class="title"><h1><bdi>{shown(bucketName(bucket))}</bdi></h1>{snapshot && <span class="chip">snapshot <bdi>{shown(snapshot)}</bdi> <a href={href("bucket", { bucket })}>now</a></span>}</div>
       {admin && (
         <div class="bar">
           {snapshot ? (
@@ -167,7 +164,8 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
         </div>
       )}
       {error && <p class="error" role="alert">{error.message}</p>}
-      {tree && !found?.tables.length && <p class="empty">The bucket has no tables. Drop a CSV or Parquet file here.</p>}
+      {tree && !found?.tables.length && <p class="empty">{snapshot ? "The snapshot has no tables." : `The bucket has no tables.${admin ? " Drop a CSV or Parquet file here." : ""}`}</p>}
+      {tree?.next && <p class="empty">The first {count(found!.tables.length)} tables. Search for others.</p>}
       {!!found?.tables.length && (
         <div class="scroll">
           <table>
@@ -175,7 +173,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
             <tbody>
               {found.tables.map((t) => (
                 <tr key={t.name}>
-                  <td><a href={href("table", { bucket, table: t.name, snapshot })}><bdi>{t.name.slice(0, 200)}</bdi></a></td>
+                  <td><a href={href("table", { bucket, table: t.name, snapshot })}><bdi>{shown(t.name)}</bdi></a></td>
                   <td class="num">{count(t.rows)}</td><td class="num">{size(t.bytes)}</td><td class="num">{t.version}</td><td class="faint">{when(t.updated)}</td>
                 </tr>
               ))}

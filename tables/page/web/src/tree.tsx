@@ -1,7 +1,7 @@
 // The tree of buckets, tables, columns, versions and snapshots.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Table } from "./api";
-import { type App, bucketName, count, href, when } from "./common";
+import { type App, bucketName, count, href, shown, when } from "./common";
 
 interface Node {
   id: string;
@@ -138,14 +138,14 @@ export function TreeView({ app, searching, more, current }: Props) {
             aria-expanded={node.open}
             aria-selected={node.go === current}
             class={`node ${node.kind} level${node.level}${i === at ? " active" : ""}${over !== null && node.drop === over ? " over" : ""}`}
-            title={node.label.slice(0, 300)}
+            title={shown(node.label, 300)}
             onClick={() => choose(node)}
             onDragOver={(e) => node.drop !== undefined && (e.preventDefault(), setOver(node.drop))}
             onDragLeave={() => setOver(null)}
             onDrop={(e) => node.drop !== undefined && onDrop(e, node.drop)}
           >
             <i class={`twist${node.open === undefined ? " none" : node.open ? " open" : ""}`} aria-hidden="true" onClick={(e) => node.open !== undefined && (e.stopPropagation(), toggle(node))} />
-            <bdi class="label">{node.label.slice(0, 200)}</bdi>
+            <bdi class="label">{shown(node.label)}</bdi>
             {node.detail && <small>{node.detail}</small>}
           </div>
         ))}

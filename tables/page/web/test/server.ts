@@ -16,8 +16,10 @@ export class Server {
   private child?: ChildProcess;
   private dir = mkdtempSync(join(tmpdir(), "partd-page-"));
 
+  // start again is at the same address, with the same tables.
   async start(signed = false): Promise<this> {
-    const args = ["serve", "--dir", join(this.dir, "d"), "--listen", "grpc://localhost:0", "--http", "localhost:0"];
+    const http = this.url ? new URL(this.url).host : "localhost:0";
+    const args = ["serve", "--dir", join(this.dir, "d"), "--listen", "grpc://localhost:0", "--http", http];
     if (signed) {
       writeFileSync(join(this.dir, "secret"), secret, { mode: 0o600 });
       args.push("--secret-file", join(this.dir, "secret"), "--insecure", "--print-token");
@@ -38,10 +40,14 @@ export class Server {
     return this;
   }
 
-  async stop() {
+  async kill() {
     const ended = new Promise((done) => this.child!.on("exit", done));
     this.child!.kill("SIGTERM");
     await ended;
+  }
+
+  async stop() {
+    if (this.child!.exitCode === null) await this.kill();
     rmSync(this.dir, { recursive: true });
   }
 
@@ -53,15 +59,15 @@ export class Server {
     return text ? JSON.parse(text) : null;
   }
 
-  put(bucket: string, table: string, file: string): Promise<unknown> {
-    return this.call(`put?${new URLSearchParams({ bucket, table, format: "csv" })}`, file);
+  put(bucket: string, table: string, file: string, mode = "error"): Promise<unknown> {
+    return this.call(`put?${new URLSearchParams({ bucket, table, mode, format: "csv" })}`, file);
   }
 
   // trades has a row each second, of so many seconds, and a number in order.
-  async trades() {
+  async trades(n = rows) {
     await this.put("NYSE", "seed", "a\n1\n");
     const sql = `SELECT i AS id, TIMESTAMP '2024-01-01' + to_seconds(i) AS at, 'S' || (i % 7) AS sym,
-      CASE WHEN i % 50 = 49 THEN NULL ELSE round(100 + 20 * sin(i / 900.0), 3) END AS price, (i * 37) % 1000 AS volume FROM range(${rows}) t(i)`;
+      CASE WHEN i % 50 = 49 THEN NULL ELSE round(100 + 20 * sin(i / 900.0), 3) END AS price, (i * 37) % 1000 AS volume FROM range(${n}) t(i)`;
     await this.call("action", JSON.stringify({ action: "resample", bucket: "NYSE", source: "seed", target: "trades", sql, mode: "error" }));
   }
 

@@ -1,0 +1,90 @@
+// What a file to put holds, as far as its beginning tells: the server takes UTF-8 that is not
+// packed, so that anything else becomes it here.
+
+const looked = 64 << 10;
+
+export interface Beginning {
+  encoding: string;
+  sep: string;
+  rows: string[][]; // the first has the columns' names; none where the format is no text
+}
+
+export const separators: Record<string, string> = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar" };
+// The names that a browser and iconv have in common.
+export const encodings: Record<string, string> = { "utf-8": "UTF-8", "windows-1252": "Latin-1 (Windows-1252)", "utf-16le": "UTF-16" };
+
+export const isPacked = (file: File) => /\.gz$/i.test(file.name);
+export const plainName = (file: File) => file.name.replace(/\.gz$/i, "");
+
+function unpacked(file: File): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return isPacked(file) ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
+}
+
+// plain is the file as the server takes it.
+export async function plain(file: File, encoding: string): Promise<Blob> {
+  if (encoding === "utf-8" && !isPacked(file)) return file;
+  let bytes = unpacked(file);
+  if (encoding !== "utf-8") bytes = bytes.pipeThrough(new TextDecoderStream(encoding)).pipeThrough(new TextEncoderStream());
+  return new Response(bytes).blob();
+}
+
+export async function beginning(file: File, format: string, encoding?: string, sep?: string): Promise<Beginning> {
+  const found: Beginning = { encoding: encoding || "utf-8", sep: sep || ",", rows: [] };
+  if (format !== "csv" && format !== "jsonl") return found;
+  const bytes = await head(unpacked(file));
+  if (!encoding) found.encoding = encodingOf(bytes);
+  const text = new TextDecoder(found.encoding).decode(bytes, { stream: true });
+  if (format === "jsonl") {
+    found.rows = text.split("\n").filter((line) => line.trim()).slice(0, 6).map((line) => [line]);
+    return found;
+  }
+  const line = text.split("\n", 1)[0].replace(/"[^"]*"/g, "");
+  const often = (c: string) => line.split(c).length;
+  if (!sep) found.sep = Object.keys(separators).reduce((a, b) => (often(b) > often(a) ? b : a));
+  found.rows = records(text, found.sep, 6);
+  return found;
+}
+
+async function head(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
+  const reader = stream.getReader();
+  const bytes = new Uint8Array(looked);
+  let length = 0;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    bytes.set(part.value.subarray(0, looked - length), length);
+    length = Math.min(looked, length + part.value.length);
+    if (length === looked) break;
+  }
+  await reader.cancel();
+  return bytes.subarray(0, length);
+}
+
+function encodingOf(bytes: Uint8Array): string {
+  if (bytes[0] === 0xff && bytes[1] === 0xfe) return "utf-16le";
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
+    return "utf-8";
+  } catch {
+    return "windows-1252";
+  }
+}
+
+function records(text: string, sep: string, most: number): string[][] {
+  const all: string[][] = [];
+  let row: string[] = [];
+  let field = "";
+  let quoted = false;
+  const end = () => (row.push(field.replace(/\r$/, "")), (field = ""));
+  for (let i = 0; i < text.length && all.length < most; i++) {
+    const c = text[i];
+    if (quoted && c === '"' && text[i + 1] === '"') field += text[i++];
+    else if (c === '"' && (quoted || !field)) quoted = !quoted;
+    else if (!quoted && c === sep) end();
+    else if (!quoted && c === "\n") {
+      end();
+      all.push(row);
+      row = [];
+    } else field += c;
+  }
+  if (all.length < most && (row.length || field)) all.push([...row, field]);
+  return all;
+}

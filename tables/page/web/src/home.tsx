@@ -1,0 +1,57 @@
+// The page's first view: what is there, what to try, and where to drop a file.
+import { useState } from "preact/hooks";
+import { type App, bucketName, count, href, quoted, shown, when } from "./common";
+
+const mostRecent = 8;
+
+export function HomePage({ app }: { app: App }) {
+  const [over, setOver] = useState(false);
+  const admin = app.session.rights === "admin";
+  const all = app.tree?.buckets.flatMap((b) => b.tables.map((t) => ({ ...t, bucket: b.name }))) ?? [];
+  const recent = all.sort((a, b) => b.updated.localeCompare(a.updated)).slice(0, mostRecent);
+  const [newest] = recent;
+  const name = newest && quoted(newest.name);
+  const examples: [string, string][] = [
+    newest ? [`The first rows of ${shown(newest.name, 40)}`, `SELECT *\nFROM ${name}\nLIMIT 100`] : ["Numbers and their squares", "SELECT i, i * i AS square\nFROM range(100) t(i)"],
+    newest ? [`How many rows ${shown(newest.name, 40)} has`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
+    ["A curve, to be drawn as a chart", "SELECT i AS x, sin(i / 20.0) AS wave\nFROM range(400) t(i)"],
+  ];
+  const put = (file?: File) => app.dialog("put", { bucket: "", file });
+  return (
+    <section class="view home" aria-label="home">
+      <h1>Tables</h1>
+      {all.length > 0 && (
+        <>
+          <h2>Changed last</h2>
+          <ul class="cards">
+            {recent.map((t) => (
+              <li key={`${t.bucket}/${t.name}`}>
+                <a href={href("table", { bucket: t.bucket, table: t.name })}><bdi>{shown(t.name)}</bdi></a>
+                <small><bdi>{shown(bucketName(t.bucket))}</bdi> · {count(t.rows)} rows · {when(t.updated)}</small>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
+      <h2>Try</h2>
+      <ul class="cards">
+        {examples.map(([title, q]) => (
+          <li key={title}><a href={href("sql", { bucket: newest?.bucket, q })}><bdi>{title}</bdi></a><code>{q.replace(/\s+/g, " ")}</code></li>
+        ))}
+      </ul>
+      {admin && (
+        <>
+          <h2>Put</h2>
+          <div class={over ? "drop over" : "drop"} onDragOver={(e) => (e.preventDefault(), setOver(true))} onDragLeave={() => setOver(false)} onDrop={(e) => {
+            e.preventDefault();
+            setOver(false);
+            if (e.dataTransfer?.files[0]) put(e.dataTransfer.files[0]);
+          }}>
+            <p>Drop a file here: CSV, Parquet, JSON lines or Arrow.</p>
+            <button class="main" onClick={() => put()}>Put a file…</button> <button onClick={() => app.dialog("bucket", { bucket: "" })}>Make a bucket…</button>
+          </div>
+        </>
+      )}
+    </section>
+  );
+}

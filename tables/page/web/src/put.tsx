@@ -1,0 +1,109 @@
+// The form that puts a file into a table, in a bucket that is there or a new one.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { address, get, post, put, type Table } from "./api";
+import { type App, bucketName, csv, type FormArgs, href, shown, size } from "./common";
+import { beginning, type Beginning, encodings, isPacked, plain, plainName, separators } from "./files";
+import { Dialog, modes, shell, split } from "./forms";
+
+const formats = ["csv", "parquet", "jsonl", "arrow"];
+
+export function PutDialog({ app, args, close }: { app: App; args: FormArgs; close: () => void }) {
+  const [file, setFile] = useState(args.file);
+  const [values, setValues] = useState({ bucket: args.bucket, table: args.table ?? "", mode: "error", format: "csv", encoding: "", sep: "", time: "", keys: "" });
+  const [found, setFound] = useState<Beginning>();
+  const [command, setCommand] = useState(" ");
+  const [sent, setSent] = useState<number>();
+  const [error, setError] = useState("");
+  const stop = useRef(new AbortController());
+  const id = useRef(crypto.randomUUID());
+  const set = (part: Partial<typeof values>) => setValues((v) => ({ ...v, ...part }));
+  const { table, mode, format } = values;
+  const text = format === "csv" || format === "jsonl";
+  const columns = format === "csv" ? (found?.rows[0] ?? []) : [];
+  const encoding = values.encoding || found?.encoding || "utf-8";
+  const sep = values.sep || found?.sep || ",";
+  const buckets = app.tree?.buckets.map((b) => b.name).filter(Boolean) ?? [];
+  const bucket = values.bucket === bucketName("") && !buckets.includes(values.bucket) ? "" : values.bucket;
+  const asked = { bucket, table, mode, format, sep: format === "csv" && sep !== "," ? sep : "", time: values.time, keys: split(values.keys).map(csv).join(",") };
+
+  useEffect(() => () => stop.current.abort(), []);
+  useEffect(() => {
+    if (!file) return;
+    const [, stem, ending] = /^(.*?)(?:\.(csv|parquet|jsonl|arrow))?$/is.exec(plainName(file))!;
+    setValues((v) => ({ ...v, table: v.table || stem, format: ending?.toLowerCase() ?? v.format, encoding: "", sep: "" }));
+    setError("");
+  }, [file]);
+  useEffect(() => {
+    let late = false;
+    setFound(undefined);
+    if (file) beginning(file, format, values.encoding, values.sep).then((b) => late || setFound(b), (err: Error) => late || setError(`${file.name}: ${err.message}`));
+    return () => void (late = true);
+  }, [file, format, values.encoding, values.sep]);
+  // What is put into the file before a shell's command reads it.
+  const pipe = file && [isPacked(file) && "gzip -dc", text && encoding !== "utf-8" && `iconv -f ${encoding.toUpperCase()} -t UTF-8`].filter(Boolean) as string[] | undefined;
+  useEffect(() => {
+    const later = setTimeout(() => {
+      const name = file?.name ?? "FILE";
+      post<{ command: string }>(address("put", { ...asked, table: table || "TABLE", dry: 1, file: pipe?.length ? "-" : name }).slice(4), {}).then(
+        (said) => setCommand([...(pipe ?? []).map((step, i) => (i ? step : `${step} ${shell(name)}`)), said.command].join(" | ")),
+        (err: Error) => setCommand(`# ${err.message}`),
+      );
+    }, 150);
+    return () => clearTimeout(later);
+  }, [JSON.stringify(asked), file, pipe?.join()]);
+  // The table that is appended to, or replaced, says what orders it.
+  useEffect(() => {
+    if (mode === "error" || !table) return;
+    get<Table>("table", { bucket, table }).then((t) => setValues((v) => ({ ...v, time: v.time || t.settings?.time || "", keys: v.keys || (t.settings?.keys ?? []).join(", ") })), () => undefined);
+  }, [mode]);
+
+  async function submit() {
+    if (!file) return setError("choose a file first");
+    setError("");
+    setSent(0);
+    try {
+      await put({ ...asked, id: id.current }, await plain(file, text ? encoding : "utf-8"), stop.current.signal, setSent);
+      location.hash = href("table", { bucket, table });
+      app.reload();
+      close();
+    } catch (err) {
+      setError((err as Error).message);
+      setSent(undefined);
+    }
+  }
+  const field = (label: string, key: keyof typeof values, more: object = {}) => (
+    <label><span>{label}</span><input value={values[key]} onInput={(e) => set({ [key]: e.currentTarget.value })} {...more} /></label>
+  );
+  const choice = (label: string, key: keyof typeof values, of: Record<string, string>, value = values[key]) => (
+    <label><span>{label}</span><select value={value} onChange={(e) => set({ [key]: e.currentTarget.value })}>{Object.entries(of).map(([v, name]) => <option value={v}>{name}</option>)}</select></label>
+  );
+  const same = (all: string[]) => Object.fromEntries(all.map((v) => [v, v]));
+  return (
+    <Dialog title="Put a file" button="Put" command={command} error={error} busy={sent !== undefined} cancels submit={submit} close={close}>
+      <label>
+        <span>File</span>
+        <span class="file">
+          <input type="file" accept=".csv,.parquet,.jsonl,.arrow,.gz" onChange={(e) => e.currentTarget.files?.[0] && setFile(e.currentTarget.files[0])} />
+          {file && <small><bdi>{shown(file.name)}</bdi> · {size(file.size)}</small>}
+        </span>
+      </label>
+      {field("Bucket", "bucket", { list: "buckets", placeholder: `${bucketName("")}; a new name makes one` })}
+      <datalist id="buckets">{buckets.map((b) => <option value={b} />)}</datalist>
+      {field("Table", "table", { required: true })}
+      {choice("If the table is there", "mode", same(modes))}
+      {choice("Format", "format", same(formats))}
+      {text && choice("Encoding", "encoding", encodings, encoding)}
+      {format === "csv" && choice("Delimiter", "sep", separators, sep)}
+      {columns.length ? choice("Time column", "time", { "": "none", ...same(columns) }) : field("Time column", "time", { placeholder: "none" })}
+      {field("Key columns", "keys", { placeholder: columns.slice(0, 3).join(", ") })}
+      {!!found?.rows.length && (
+        <div class="preview" tabIndex={0} role="region" aria-label="preview">
+          <table>
+            {found.rows.map((row, i) => <tr>{row.slice(0, 50).map((c) => (i || format === "jsonl" ? <td><bdi>{shown(c, 60)}</bdi></td> : <th scope="col"><bdi>{shown(c, 60)}</bdi></th>))}</tr>)}
+          </table>
+        </div>
+      )}
+      {sent !== undefined && <label><span>{sent < 1 ? `${Math.floor(sent * 100)} % sent` : "The server puts it"}</span><progress value={sent < 1 ? sent : undefined} /></label>}
+    </Dialog>
+  );
+}

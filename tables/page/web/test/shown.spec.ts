@@ -1,0 +1,124 @@
+// What is seen is what is there: snapshots, old versions, numbers whole, a server that comes back.
+import type { Page } from "@playwright/test";
+import { expect, Server, test } from "./server";
+
+const server = new Server();
+const bucket = (name: string, more = "") => `${server.url}/#/bucket?bucket=${name}${more}`;
+test.beforeAll(async () => {
+  test.setTimeout(300_000);
+  await server.start();
+  await server.put("b", "kept", "a\n1\n2\n");
+  await server.put("b", "gone", "a\n1\n2\n3\n");
+  await server.put("b", "grown", "a\n1\n");
+  await server.call("action", JSON.stringify({ action: "snapshot", bucket: "b", name: "then" }));
+  await server.call("action", JSON.stringify({ action: "delete", bucket: "b", tables: ["gone"] }));
+  await server.put("b", "grown", "a\n1\n2\n3\n4\n5\n", "replace");
+  await server.put("b", "since", "a\n1\n");
+});
+test.afterAll(() => server.stop());
+
+const listed = (page: Page) => page.getByRole("main").getByRole("table").getByRole("link").allTextContents();
+
+test("a snapshot's page has the tables of then, with their rows", async ({ page }) => {
+  await page.goto(bucket("b"));
+  await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
+  await page.goto(bucket("b", "&snapshot=then"));
+  await expect.poll(() => listed(page)).toEqual(["gone", "grown", "kept"]);
+  await expect(page.getByRole("row", { name: /^grown 1 / })).toBeVisible();
+  await page.getByRole("main").getByRole("link", { name: "gone" }).click();
+  await expect(page.getByRole("gridcell", { name: "3" })).toBeVisible();
+});
+
+test("restore says what comes back and what goes, and Enter does nothing by itself", async ({ page }) => {
+  await page.goto(bucket("b", "&snapshot=then"));
+  await page.getByRole("button", { name: "Restore…" }).click();
+  const dialog = page.getByRole("dialog");
+  const plan = dialog.getByRole("list", { name: "what the restore does" });
+  await expect(plan).toContainText("Comes back: gone (3 rows)");
+  await expect(plan).toContainText("Changes: grown (5 → 1 rows)");
+  await expect(plan).toContainText("Is deleted: since (1 rows)");
+  expect(await dialog.locator("p, li").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1).length)).toBe(0);
+  await expect(dialog.getByRole("button", { name: "Close" })).toBeFocused();
+  await dialog.getByLabel("Tables").focus();
+  await page.keyboard.press("Enter");
+  await page.waitForTimeout(300);
+  await expect(dialog).toBeVisible();
+  await dialog.getByLabel("Tables").fill("gone");
+  await expect(plan).toHaveText("Comes back: gone (3 rows)");
+  await dialog.getByRole("button", { name: "Close" }).focus();
+  await page.keyboard.press("Enter");
+  await expect(dialog).toHaveCount(0);
+  await page.goto(bucket("b"));
+  await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
+});
+
+const cut = (page: Page) =>
+  page.locator(".grid .num:not(.head *), .grid .gutter").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent));
+
+test("numbers and the rows' numbers are never cut", async ({ page }) => {
+  const sql = `SELECT 1.2345678901234568e-10 AS x, 9007199254740993::BIGINT AS i, (-99999999999999999999999999999999999999)::DECIMAL(38, 0) AS d, TIMESTAMP_NS '2024-01-02 03:04:05.123456789' AS t,
+    CASE WHEN i > 900 THEN 123456789012345 ELSE 1 END AS late FROM range(1000) t(i)`;
+  await server.call("action", JSON.stringify({ action: "resample", bucket: "b", source: "kept", target: "numbers", sql, mode: "replace" }));
+  await page.goto(`${server.url}/#/table?bucket=b&table=numbers`);
+  for (const text of ["1.2345678901234568e-10", "9007199254740993", "-99999999999999999999999999999999999999"]) {
+    await expect(page.getByRole("gridcell", { name: text, exact: true }).first()).toBeVisible();
+  }
+  await expect.poll(() => cut(page)).toEqual([]);
+  const grid = page.getByRole("grid");
+  await grid.evaluate((element) => (element.scrollTop = element.scrollHeight));
+  await expect(page.getByRole("gridcell", { name: "123456789012345", exact: true }).first()).toBeVisible();
+  await expect.poll(() => cut(page)).toEqual([]);
+  // In a column that somebody made too narrow there is no part of a number.
+  const head = page.getByRole("columnheader", { name: /^i$|^i / });
+  const box = (await head.boundingBox())!;
+  await page.mouse.move(box.x + box.width - 2, box.y + 10);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 60, box.y + 10);
+  await page.mouse.up();
+  await expect(page.getByRole("gridcell", { name: /^#+$/ }).first()).toBeVisible();
+  expect(await page.getByRole("gridcell", { name: /^9007/ }).count()).toBe(0);
+});
+
+test("the number of a row in the millions is whole", async ({ page }) => {
+  const sql = "SELECT i FROM range(1000000) t(i)";
+  await server.call("action", JSON.stringify({ action: "resample", bucket: "b", source: "kept", target: "million", sql, mode: "replace" }));
+  await page.goto(`${server.url}/#/table?bucket=b&table=million`);
+  await expect(page.getByText("1,000,000 rows", { exact: true })).toBeVisible();
+  await page.getByRole("grid").evaluate((element) => (element.scrollTop = element.scrollHeight));
+  await expect(page.getByRole("rowheader", { name: "1,000,000", exact: true })).toBeVisible();
+  await expect.poll(() => cut(page)).toEqual([]);
+});
+
+test("a profile counts few values exactly, and only those that the filter lets through", async ({ page }) => {
+  await server.put("b", "few", `s,n\n${["A", "B", "C", "D"].map((s, i) => `${s},${i}\n`.repeat(50)).join("")}`);
+  await page.goto(`${server.url}/#/table?bucket=b&table=few`);
+  await page.getByRole("button", { name: "profile of s" }).click();
+  const profile = page.getByRole("complementary", { name: "profile of a column" });
+  await expect(profile.locator("dt:text-is('Distinct') + dd")).toHaveText("4");
+  await expect(profile.getByRole("listitem")).toHaveCount(4);
+  await page.getByRole("searchbox", { name: "Filter" }).fill("s <> 'D'");
+  await page.keyboard.press("Enter");
+  await expect(profile.locator("dt:text-is('Rows') + dd")).toHaveText("150");
+  await expect(profile.getByRole("listitem")).toHaveCount(3);
+  await expect(profile).toContainText("match the filter");
+});
+
+test("what could not be loaded is there once the server is back", async ({ page }) => {
+  const mortal = await new Server().start();
+  try {
+    await mortal.put("b", "t", `a\n${"1\n".repeat(2000)}`);
+    await page.goto(`${mortal.url}/#/table?bucket=b&table=t`);
+    await expect(page.getByRole("gridcell").first()).toHaveText("1");
+    await mortal.kill();
+    await page.getByRole("grid").evaluate((element) => (element.scrollTop = element.scrollHeight));
+    await expect(page.getByRole("alert").first()).toContainText("does not answer");
+    await expect(page.locator(".wait").first()).toBeVisible();
+    await mortal.start();
+    await expect(page.getByRole("rowheader", { name: "2,000", exact: true })).toBeVisible();
+    await expect(page.locator(".wait")).toHaveCount(0);
+    await expect(page.getByRole("alert")).toHaveCount(0);
+    expect(await page.getByRole("gridcell").last().textContent()).toBe("1");
+  } finally {
+    await mortal.stop();
+  }
+});
