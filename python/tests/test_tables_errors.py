@@ -71,7 +71,7 @@ def test_memory(tables, tmp_path):
         assert small.sql(join)["n"].tolist() == [8_700_000]
         with pytest.raises(partd_go.TooLarge, match=r"connect\(memory=") as caught:
             small.sql("SELECT list(a.range) AS all FROM range(40000000) a")
-        assert not any(word in str(caught.value) for word in JARGON)
+        assert not any(word in str(caught.value).replace(small.url, "") for word in JARGON)
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from ..errors import Misuse
+
 As = Literal["pandas", "polars", "arrow"]
 _NOTE = b"partd_go.pandas"  # in a schema's metadata: what pandas' own leaves out
 
@@ -25,7 +27,7 @@ def to_arrow(data: Any) -> pa.Table:
     if kind != "pandas":
         if hasattr(data, "__arrow_c_stream__"):
             return pa.table(data)
-        raise TypeError(f"a value of type {type(data).__name__}: give a table of pandas, polars or pyarrow")
+        raise Misuse(f"a value of type {type(data).__name__}: give a table of pandas, polars or pyarrow")
     import pandas as pd
 
     note: dict[str, Any] = {}
@@ -70,7 +72,7 @@ def from_arrow(table: pa.Table, as_: As) -> Any:
 
         return polars.from_arrow(table)
     if as_ != "pandas":
-        raise ValueError(f"as_={as_!r}: write 'pandas', 'polars' or 'arrow'")
+        raise Misuse(f"as_={as_!r}: write 'pandas', 'polars' or 'arrow'")
     return _to_pandas(table)
 
 
