@@ -20,16 +20,12 @@ const (
 // BatchBytes returns how much one Append to a store should have at most, as its
 // [Batcher] says, or that of a store beneath.
 func BatchBytes(store Partd) int {
-	for {
-		if b, ok := store.(Batcher); ok {
+	for s := range Layers(store) {
+		if b, ok := s.(Batcher); ok {
 			return b.BatchBytes()
 		}
-		layer, ok := store.(Unwrapper)
-		if !ok {
-			return defaultBatch
-		}
-		store = layer.Unwrap()
 	}
+	return defaultBatch
 }
 
 // Batches divides entries into those to append at once, of at most so many bytes as

@@ -73,30 +73,11 @@ type Buffer struct {
 	closed   bool
 }
 
-var (
-	_ Partd       = (*Buffer)(nil)
-	_ Setter      = (*Buffer)(nil)
-	_ Deleter     = (*Buffer)(nil)
-	_ Lister      = (*Buffer)(nil)
-	_ Opener      = (*Buffer)(nil)
-	_ Scanner     = (*Buffer)(nil)
-	_ PartScanner = (*Buffer)(nil)
-	_ Popper      = (*Buffer)(nil)
-	_ Flusher     = (*Buffer)(nil)
-	_ Syncer      = (*Buffer)(nil)
-	_ Statter     = (*Buffer)(nil)
-	_ MemoryUser  = (*Buffer)(nil)
-	_ Unwrapper   = (*Buffer)(nil)
-	_ io.Closer   = (*Buffer)(nil)
-)
-
 // NewBuffer returns a Buffer of two stores, which belong to it from then on:
 // Close closes both. fast must be a [Deleter]. What fast already holds counts as
 // appended after what slow holds, if it is a [Lister]; else it must be empty.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
-	if opts == nil {
-		opts = &BufferOptions{}
-	}
+	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }
 	ctx := context.Background()
 	if fast == nil || slow == nil {
@@ -115,9 +96,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 		scratch: make(chan []byte, 1), changed: make(chan struct{}),
 	}
 	b.memory = memory - min(2*int64(b.step), memory/2)
-	if b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
-	}
+	b.log = cmp.Or(b.log, slog.New(slog.DiscardHandler))
 	b.batches.New = func() any { return new(bufferBatch) }
 	b.index.Strings = &b.strings
 	var empty []string

@@ -38,20 +38,6 @@ type Dict struct {
 	sessions dictSessions
 }
 
-var (
-	_ Partd        = (*Dict)(nil)
-	_ Setter       = (*Dict)(nil)
-	_ Deleter      = (*Dict)(nil)
-	_ Lister       = (*Dict)(nil)
-	_ Scanner      = (*Dict)(nil)
-	_ PartScanner  = (*Dict)(nil)
-	_ Popper       = (*Dict)(nil)
-	_ Statter      = (*Dict)(nil)
-	_ MemoryUser   = (*Dict)(nil)
-	_ Applier      = (*Dict)(nil)
-	_ SessionGuard = (*Dict)(nil)
-)
-
 // dictShard holds the keys with one value of the first bits of their hash.
 type dictShard struct {
 	mu    sync.RWMutex // taken under the gate, never with another shard's

@@ -1,6 +1,7 @@
 package partd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -61,22 +62,6 @@ type File struct {
 	temp io.Closer // removes the directory of a temporary store, nil if it is none
 }
 
-var (
-	_ Partd        = (*File)(nil)
-	_ Setter       = (*File)(nil)
-	_ Deleter      = (*File)(nil)
-	_ Lister       = (*File)(nil)
-	_ Opener       = (*File)(nil)
-	_ Scanner      = (*File)(nil)
-	_ PartScanner  = (*File)(nil)
-	_ Popper       = (*File)(nil)
-	_ Syncer       = (*File)(nil)
-	_ Statter      = (*File)(nil)
-	_ io.Closer    = (*File)(nil)
-	_ Applier      = (*File)(nil)
-	_ SessionGuard = (*File)(nil)
-)
-
 // OpenFile opens the store in a directory, and makes the directory where it is
 // missing. It finishes or undoes what a process left half-done. It refuses a
 // directory that is not empty and has no ".lock": that is no store, and Drop
@@ -106,9 +91,7 @@ func OpenTemp(dir string) (*File, error) {
 }
 
 func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) (*File, error) {
-	if opts == nil {
-		opts = &FileOptions{}
-	}
+	opts = cmp.Or(opts, new(FileOptions))
 	d, err := filedir.Open(fsys, dir, filedir.Options{
 		Sync: opts.Sync, MaxOpenFiles: opts.MaxOpenFiles, Logger: opts.Logger, Hooks: hooks,
 		Corrupt: func(path string, offset int64, err error) error {

@@ -302,6 +302,17 @@ type Checker interface {
 	Check(ctx context.Context) (Checked, error)
 }
 
+// Check compares what a store holds, or a store beneath it, with its checksums; see
+// [Checker].
+func Check(ctx context.Context, store Partd) (Checked, error) {
+	for s := range Layers(store) {
+		if c, ok := s.(Checker); ok {
+			return c.Check(ctx)
+		}
+	}
+	return Checked{}, &Error{Op: "check", Err: fmt.Errorf("%T keeps no checksums: %w", store, errors.ErrUnsupported)}
+}
+
 // MemoryUser is a store that knows how much memory it takes, at any time and at
 // no cost. [Buffer] asks its fast store for it.
 type MemoryUser interface {
@@ -309,9 +320,29 @@ type MemoryUser interface {
 	MemoryUsed() int64
 }
 
+// ReaderMemory returns what an open reader of a store takes, and a listing, in bytes:
+// about, where the store does not know.
+func ReaderMemory(store Partd) (reader, listing int64) {
+	if s, ok := store.(interface {
+		ReaderMemory() (reader, listing int64)
+	}); ok {
+		return s.ReaderMemory()
+	}
+	return 64 << 10, 1 << 20
+}
+
 // Unwrapper is a layer over another store. Unwrap is for looking only: an
 // operation on what it returns skips the layer, and finds compressed or stale
 // bytes.
 type Unwrapper interface {
 	Unwrap() Partd
+}
+
+// Layers yields a store, the one beneath it, and so on; the last is no layer.
+func Layers(store Partd) iter.Seq[Partd] {
+	return func(yield func(Partd) bool) {
+		for layer, ok := store.(Unwrapper); yield(store) && ok; layer, ok = store.(Unwrapper) {
+			store = layer.Unwrap()
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
@@ -16,10 +17,7 @@ type bz2Codec struct {
 }
 
 func newBZ2(level int, limit int64) *bz2Codec {
-	if level == 0 {
-		level = 9
-	}
-	c := &bz2Codec{level: level, limit: limit}
+	c := &bz2Codec{level: cmp.Or(level, 9), limit: limit}
 	for level := range c.packers {
 		c.packers[level].open = func() (pieceWriter, error) {
 			w, err := bzip2.NewWriter(nil, &bzip2.WriterConfig{Level: level})

@@ -33,9 +33,9 @@
 package compress
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"sync"
 
@@ -112,40 +112,17 @@ type Store struct {
 	windows sync.Pool // of *[]byte, windowBytes each
 }
 
-var (
-	_ partd.Partd       = (*Store)(nil)
-	_ partd.Setter      = (*Store)(nil)
-	_ partd.Deleter     = (*Store)(nil)
-	_ partd.Lister      = (*Store)(nil)
-	_ partd.Opener      = (*Store)(nil)
-	_ partd.Scanner     = (*Store)(nil)
-	_ partd.PartScanner = (*Store)(nil)
-	_ partd.Popper      = (*Store)(nil)
-	_ partd.Applier     = (*Store)(nil)
-	_ partd.Flusher     = (*Store)(nil)
-	_ partd.Syncer      = (*Store)(nil)
-	_ partd.Statter     = (*Store)(nil)
-	_ partd.MemoryUser  = (*Store)(nil)
-	_ partd.Unwrapper   = (*Store)(nil)
-	_ io.Closer         = (*Store)(nil)
-)
-
 // New returns a layer over a store, which belongs to it from then on: Close
 // closes both.
 func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
-	if opts == nil {
-		opts = &Options{}
-	}
+	opts = cmp.Or(opts, new(Options))
 	fail := func(err error) (*Store, error) {
 		return nil, &partd.Error{Op: "new " + string(format) + " layer", Err: err}
 	}
 	if inner == nil {
 		return fail(errors.New("the layer needs a store beneath, and got nil"))
 	}
-	limit := opts.Limit
-	if limit == 0 {
-		limit = DefaultLimit
-	}
+	limit := cmp.Or(opts.Limit, DefaultLimit)
 	if limit < 1 || limit > math.MaxInt32 {
 		return fail(fmt.Errorf("a limit of %d bytes for a piece: it must be 1 to %d, or 0 for %d", limit, math.MaxInt32, DefaultLimit))
 	}
@@ -162,12 +139,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 // ReaderMemory returns what an open reader takes, and a listing, with those of the
 // store beneath. Only pieces as long as a window take as much.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	reader, listing = 64<<10, 1<<20
-	if m, ok := s.inner.(interface {
-		ReaderMemory() (reader, listing int64)
-	}); ok {
-		reader, listing = m.ReaderMemory()
-	}
+	reader, listing = partd.ReaderMemory(s.inner)
 	own := int64(1 << 20)
 	switch s.format {
 	case Zstd:

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"cmp"
 	"io"
 	"strings"
 
@@ -16,9 +17,7 @@ type flateCodec struct {
 }
 
 func newFlate(format Format, level int, limit int64) *flateCodec {
-	if level == 0 {
-		level = 6
-	}
+	level = cmp.Or(level, 6)
 	c := &flateCodec{limit: limit}
 	if format == Gzip {
 		c.packer.open = func() (pieceWriter, error) { return gzip.NewWriterLevel(nil, level) }

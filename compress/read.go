@@ -277,13 +277,10 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	if err != nil {
 		return partd.Stats{}, err
 	}
-	st.Keys, st.Bytes = 0, 0
-	for info, err := range s.Keys(ctx) {
-		if err != nil {
-			return partd.Stats{}, err
-		}
-		st.Keys++
-		st.Bytes += info.Size
-	}
-	return st, nil
+	counted, err := partd.Stat(ctx, struct {
+		partd.Partd
+		partd.Lister
+	}{s, s})
+	st.Keys, st.Bytes = counted.Keys, counted.Bytes
+	return st, err
 }

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,12 +31,9 @@ const (
 )
 
 func newZstd(level int, limit int64) *zstdCodec {
-	if level == 0 {
-		level = 3
-	}
 	c := &zstdCodec{limit: limit}
 	c.encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithWindowSize(zstdWindow),
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(cmp.Or(level, 3))), zstd.WithWindowSize(zstdWindow),
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
 	})
 	newDecoder := func(threads int) (*zstd.Decoder, error) {

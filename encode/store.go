@@ -66,8 +66,7 @@ func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, e
 // frameError returns what is wrong with a frame as a DecodeError, as far as it
 // is the data and not the reading.
 func frameError(err error) error {
-	var e *frame.Error
-	if errors.As(err, &e) && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
+	if e, ok := errors.AsType[*frame.Error](err); ok && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
 		return &DecodeError{e.Offset, e.Err}
 	}
 	return err

@@ -7,12 +7,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-var (
-	_ partd.Applier      = (*Store)(nil)
-	_ partd.Batcher      = (*Store)(nil)
-	_ partd.SessionGuard = (*Store)(nil)
-)
-
 // NewSession issues a session. It survives what an append survives.
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	op := &sessionOp{kind: recordSession}

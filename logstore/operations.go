@@ -32,12 +32,7 @@ func (op appendOp) size(s *Store) int64                        { return s.inline
 func (op appendOp) last(context.Context, *Store, *batch) error { return nil }
 
 func (op appendOp) empty() bool {
-	for i := range op {
-		if len(op[i].Value) > 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(op, func(e partd.Entry) bool { return len(e.Value) > 0 })
 }
 
 func (op appendOp) each(f func(segment.Kind, string, []byte) error) error {

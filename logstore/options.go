@@ -135,9 +135,7 @@ func (o *Options) withDefaults() (Options, error) {
 	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
 	opts.FileSize = cmp.Or(opts.FileSize, defaultFileSize)
 	opts.MaxSessions = cmp.Or(opts.MaxSessions, defaultMaxSessions)
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	switch {
 	case opts.Memory < MinMemory || opts.Memory > MaxMemory:
 		return opts, fmt.Errorf("option Memory is %d bytes: it must be from %d to %d", opts.Memory, MinMemory, int64(MaxMemory))

@@ -133,8 +133,7 @@ func (fs *fileSet) lostBlob(entries []byte) error {
 			continue
 		}
 		err = fs.eachBlock(e.Value, func([]byte) error { return nil })
-		var lost *partd.CorruptError
-		if errors.As(err, &lost) {
+		if errors.As(err, new(*partd.CorruptError)) {
 			return errNoRecord
 		}
 		if err != nil {

@@ -65,21 +65,6 @@ type Store struct {
 	counted    counted
 }
 
-var (
-	_ partd.Partd       = (*Store)(nil)
-	_ partd.Setter      = (*Store)(nil)
-	_ partd.Deleter     = (*Store)(nil)
-	_ partd.Lister      = (*Store)(nil)
-	_ partd.Opener      = (*Store)(nil)
-	_ partd.Scanner     = (*Store)(nil)
-	_ partd.PartScanner = (*Store)(nil)
-	_ partd.Popper      = (*Store)(nil)
-	_ partd.Flusher     = (*Store)(nil)
-	_ partd.Syncer      = (*Store)(nil)
-	_ partd.Statter     = (*Store)(nil)
-	_ partd.MemoryUser  = (*Store)(nil)
-)
-
 // ErrReadOnly is wrapped by every change to a store opened for reading only.
 var ErrReadOnly = errors.New("the store is open for reading only")
 

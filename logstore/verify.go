@@ -139,8 +139,7 @@ func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
 
 // place says where an error was found, unless it says so itself.
 func (c *checker) place(g *storedSegment, off int64, err error) error {
-	var corrupt *partd.CorruptError
-	if err == nil || errors.As(err, &corrupt) {
+	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return err
 	}
 	return g.file.Corrupt(g.Start+off, err)

@@ -304,10 +304,7 @@ func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
 	if err := s.waitUploads(ctx, uploads-1); err != nil { // for an encoder
 		return nil, err
 	}
-	p := &piece{born: time.Now()}
-	p.part.n, p.part.inline = s.pieces, true
-	s.pieces++
-	err := s.encodeInline(p, t)
+	p, err := s.encodeInline(t)
 	if err != nil || int64(t.used) <= s.opts.hooks.inline {
 		return p, err
 	}

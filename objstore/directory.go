@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Directory is a bucket in a directory, a file for each object, for processes of one
@@ -71,18 +73,10 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 		return err // one that is there is io/fs.ErrExist
 	}
 	for ; ; dir = filepath.Dir(dir) { // those above may be new, too
-		if err := syncDirectory(dir); err != nil || dir == filepath.Clean(d.root) {
+		if err := (vfs.OS{}).SyncDir(dir); err != nil || dir == filepath.Clean(d.root) {
 			return err
 		}
 	}
-}
-
-func syncDirectory(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // ReadRange reads a part of an object; see [Bucket].

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// readPart reads a part of an object that should be short.
+// readPart reads a part of an object that should be short, or all that follows.
 func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte, error) {
 	r, err := s.bucket.ReadRange(ctx, name, off, n)
 	if err != nil {
@@ -83,16 +83,12 @@ func (s *Store) load(ctx context.Context, v view, g *stored, first, end int, b [
 			}
 			b = append(b, block...)
 		}
-		return errors.Join(unlessEOF(err), c.Close())
+		if err == io.EOF {
+			err = nil
+		}
+		return errors.Join(err, c.Close())
 	})
 	return b, s.explain(ctx, v, g, err)
-}
-
-func unlessEOF(err error) error {
-	if err == io.EOF {
-		return nil
-	}
-	return err
 }
 
 // errStop ends a stream before its end.

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"sync/atomic"
 	"time"
@@ -46,22 +45,6 @@ type Store struct {
 	catalog catalog
 	scans   scanMemory
 }
-
-var _ interface {
-	partd.Partd
-	partd.Setter
-	partd.Deleter
-	partd.Lister
-	partd.Opener
-	partd.Scanner
-	partd.PartScanner
-	partd.Statter
-	partd.Flusher
-	partd.Syncer
-	partd.Checker
-	partd.MemoryUser
-	io.Closer
-} = (*Store)(nil)
 
 // turn is a mutex, for which one can wait no longer than a context.
 type turn chan struct{}
@@ -157,14 +140,7 @@ func (s *Store) create(ctx context.Context, name string, data []byte) error {
 
 // readObject reads a small object whole.
 func (s *Store) readObject(ctx context.Context, name string) (b []byte, err error) {
-	err = s.retry(ctx, func(ctx context.Context) error {
-		r, err := s.bucket.ReadRange(ctx, name, 0, -1)
-		if err != nil {
-			return err
-		}
-		b, err = io.ReadAll(r)
-		return errors.Join(err, r.Close())
-	})
+	err = s.retry(ctx, func(ctx context.Context) error { b, err = s.readPart(ctx, name, 0, -1); return err })
 	return b, err
 }
 

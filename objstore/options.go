@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -61,21 +62,11 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		c = *o
 	}
-	if c.Memory == 0 {
-		c.Memory = DefaultMemory
-	}
-	if c.SegmentSize == 0 {
-		c.SegmentSize = DefaultSegmentSize
-	}
-	if c.RetryFor == 0 {
-		c.RetryFor = time.Minute
-	}
-	if c.hooks.inline == 0 {
-		c.hooks.inline = defaultInline
-	}
-	if c.hooks.rangeBytes == 0 {
-		c.hooks.rangeBytes = defaultRangeBytes
-	}
+	c.Memory = cmp.Or(c.Memory, DefaultMemory)
+	c.SegmentSize = cmp.Or(c.SegmentSize, DefaultSegmentSize)
+	c.RetryFor = cmp.Or(c.RetryFor, time.Minute)
+	c.hooks.inline = cmp.Or(c.hooks.inline, defaultInline)
+	c.hooks.rangeBytes = cmp.Or(c.hooks.rangeBytes, defaultRangeBytes)
 	if c.Memory < MinMemory || c.SegmentSize < 0 || c.RetryFor < 0 {
 		return c, errors.New("options of a store in a bucket: memory is 16 MiB at least, and nothing is below 0")
 	}

@@ -2,6 +2,7 @@ package objstore
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math"
 	"math/bits"
@@ -26,10 +27,7 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 				err = &partd.Error{Op: "scan", Err: err}
 			}
 		}
-		if err != nil && err != errStop {
-			if e, ok := err.(*partd.Error); ok && e.Err == errStop {
-				return
-			}
+		if err != nil && !errors.Is(err, errStop) {
 			yield(partd.Chunk{}, err)
 		}
 	}
@@ -188,13 +186,12 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // Stat counts keys and bytes, for which it reads what Scan reads; see [partd.Statter].
 // Disk is what the segments that count take of the bucket.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
-	var st partd.Stats
-	for k, err := range s.Keys(ctx) {
-		if err != nil {
-			return partd.Stats{}, err
-		}
-		st.Keys++
-		st.Bytes += k.Size
+	st, err := partd.Stat(ctx, struct {
+		partd.Partd
+		partd.Lister
+	}{s, s})
+	if err != nil {
+		return st, err
 	}
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()

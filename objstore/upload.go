@@ -153,10 +153,8 @@ func (s *Store) sealInline(ctx context.Context) error {
 	if err := s.waitUploads(ctx, uploads-1); err != nil { // for an encoder
 		return err
 	}
-	p := &piece{born: time.Now()}
-	p.part.n, p.part.inline = s.pieces, true
-	s.pieces++
-	if err := s.encodeInline(p, s.active); err != nil {
+	p, err := s.encodeInline(s.active)
+	if err != nil {
 		return err
 	}
 	s.active.reset()
@@ -164,9 +162,11 @@ func (s *Store) sealInline(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) encodeInline(p *piece, t *table) (err error) {
+func (s *Store) encodeInline(t *table) (p *piece, err error) {
+	p = &piece{born: time.Now(), part: recordPart{n: s.pieces, inline: true}}
+	s.pieces++
 	f, e := fileOf(s.format, s.writer, p.part.n), s.encoders[0]
 	p.part.bytes, err = t.encode(&f, nil, e.comp, &e.bufs, s.opts.hooks.rangeBytes)
 	p.part.size = int64(len(p.part.bytes))
-	return err
+	return p, err
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -81,25 +80,6 @@ type Client struct {
 	abandon  []partd.Tag       // pops whose results nobody waits for
 	proofs   map[uint64]*proof // of the sessions that the client was given
 }
-
-var (
-	_ partd.Partd       = (*Client)(nil)
-	_ partd.Setter      = (*Client)(nil)
-	_ partd.Deleter     = (*Client)(nil)
-	_ partd.Lister      = (*Client)(nil)
-	_ partd.Opener      = (*Client)(nil)
-	_ partd.Scanner     = (*Client)(nil)
-	_ partd.PartScanner = (*Client)(nil)
-	_ partd.Popper      = (*Client)(nil)
-	_ partd.Flusher     = (*Client)(nil)
-	_ partd.Syncer      = (*Client)(nil)
-	_ partd.Statter     = (*Client)(nil)
-	_ partd.Applier     = (*Client)(nil)
-	_ partd.Checker     = (*Client)(nil)
-	_ io.Closer         = (*Client)(nil)
-
-	_ partd.SessionGuard = (*Client)(nil)
-)
 
 // Dial connects to the server at a URL, tcp://HOST:PORT, tls://HOST:PORT or
 // ipc:///PATH. It must be

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,10 +92,7 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 
 // badReply is the error for a reply that cannot be read.
 func (c *Client) badReply(op string, err error) error {
-	if err == nil {
-		err = errors.New("it does not answer what was asked")
-	}
-	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("a reply of the server cannot be read: %w", err)}
+	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("a reply of the server cannot be read: %w", cmp.Or(err, errors.New("it does not answer what was asked")))}
 }
 
 // Open returns a reader of the value that the key has now. A broken connection

@@ -125,7 +125,7 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 			return &partd.Error{Op: "accept", Path: URL(l.Addr()), Err: err}
 		}
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			s.makeRoom()
+			s.evictOne()
 		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.opts.Logger.Warn("cannot accept a connection", "address", URL(l.Addr()), "error", err, "retry", wait)

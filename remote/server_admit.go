@@ -59,8 +59,8 @@ func (c *conn) discard() {
 	c.server.quotas.leave(c.tenant)
 }
 
-// makeRoom ends a connection where descriptors have run out.
-func (s *Server) makeRoom() {
+// evictOne ends a connection where descriptors have run out.
+func (s *Server) evictOne() {
 	from := s.quotas.heaviest(connections, new(tenant), 1)
 	s.mu.Lock()
 	victim := s.leastUseful(from, false)

@@ -216,9 +216,9 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 		size := 0
 		for len(parts) > 0 && size < writeStep {
 			p := parts[0]
-			if room := writeStep - size; len(p) > room {
-				p = p[:room]
-				parts[0] = parts[0][room:]
+			if left := writeStep - size; len(p) > left {
+				p = p[:left]
+				parts[0] = parts[0][left:]
 			} else {
 				parts = parts[1:]
 			}

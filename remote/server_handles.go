@@ -288,25 +288,10 @@ func (h *handles) close() {
 	}
 }
 
-// readerMemory is what a store knows that answers how much an open reader, and a
-// listing, takes.
-type readerMemory interface {
-	ReaderMemory() (reader, listing int64)
-}
-
-// What they take of a store that does not know.
-const (
-	usualReader  = 64 << 10
-	usualListing = 1 << 20
-)
-
 // cost is the memory of an open reader or listing, in bytes. One that takes more
 // than there is takes all of it.
 func (h *handles) cost(listing bool) int64 {
-	reader, all := int64(usualReader), int64(usualListing)
-	if s, ok := h.space.store.(readerMemory); ok {
-		reader, all = s.ReaderMemory()
-	}
+	reader, all := partd.ReaderMemory(h.space.store)
 	if listing {
 		reader = all
 	}

@@ -17,17 +17,17 @@ const largeValue = math.MaxUint32
 func (c *conn) getValues(a *answer, keys []string) error {
 	count := a.hole()
 	for i, key := range keys {
-		room := a.page - a.size()
-		if i > 0 && room <= 0 {
+		left := a.page - a.size()
+		if i > 0 && left <= 0 {
 			break
 		}
 		length := a.hole()
-		v, err := c.space.readValue(c.ctx, key, a.buf, max(room, 0), &a.allowance)
+		v, err := c.space.readValue(c.ctx, key, a.buf, max(left, 0), &a.allowance)
 		if err != nil {
 			return err
 		}
 		a.buf = v.buf
-		if v.rest == nil && (len(v.data) <= room || i == 0 && len(v.data) <= a.page) {
+		if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.page) {
 			a.fill(length, uint32(len(v.data)))
 			a.take(v, length+4)
 			a.fill(count, uint32(i+1))

@@ -113,8 +113,8 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	c.worked.Store(true)
 	c.account.working.Add(1) // already: closed while it waits for memory, the client would wait for ever
 	defer c.account.working.Add(-1)
-	room := c.newAllowance()
-	defer room.release()
+	allowance := c.newAllowance()
+	defer allowance.release()
 	if len(args) > manyKeys {
 		if err := c.enterLarge(); err != nil {
 			return err
@@ -125,7 +125,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	if command == "append" {
 		need = len(args) / 2 * entryMemory
 	}
-	if err := room.hold(int64(need)); err != nil {
+	if err := allowance.hold(int64(need)); err != nil {
 		return err
 	}
 	op := partd.Operation{Change: partd.ChangeDrop}

@@ -45,24 +45,24 @@ func (c *conn) request(frames [][]byte) error {
 	if s.cost != atOnce {
 		c.worked.Store(true)
 	}
-	room := c.newAllowance()
-	f, err := c.prepare(s, r, &decoder{b: body, room: room})
+	allowance := c.newAllowance()
+	f, err := c.prepare(s, r, &decoder{b: body, allowance: allowance})
 	if err != nil {
-		room.release()
+		allowance.release()
 		return c.fail(r, err)
 	}
 	if s.cost == atOnce {
-		defer room.release()
+		defer allowance.release()
 		return c.answerWith(r, f)
 	}
 	if _, streams := c.space.store.(partd.Opener); r.op == opGet && !streams {
-		defer room.release()
+		defer allowance.release()
 		return c.answerWith(r, f) // its values are in memory: no waiting
 	}
 	if s.cost == inTurn {
 		f = c.inTurn(f)
 	}
-	return c.async(r, room, f)
+	return c.async(r, allowance, f)
 }
 
 // prepare reads the body of a request to its end.
@@ -130,13 +130,13 @@ func (c *conn) answerWith(r request, f fill) error {
 
 // async answers beside the connection's goroutine, which waits where too many
 // requests are being answered. What the request takes is given back then.
-func (c *conn) async(r request, room *allowance, f fill) error {
+func (c *conn) async(r request, allowance *allowance, f fill) error {
 	if err := c.reads.acquire(c.ctx); err != nil {
-		room.release()
+		allowance.release()
 		return err
 	}
 	c.running.Go(func() {
-		defer room.release()
+		defer allowance.release()
 		defer c.reads.release()
 		if err := c.answerWith(r, f); err != nil {
 			c.abort() // its goroutine ends
@@ -166,15 +166,15 @@ func (c *conn) inTurn(f fill) fill {
 
 // mutate makes a change, at once: those of a session have to be in order.
 func (c *conn) mutate(r request, body []byte) error {
-	room := c.newAllowance()
-	defer room.release()
+	allowance := c.newAllowance()
+	defer allowance.release()
 	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or it says so
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
 		defer c.tenant.large.release()
 	}
-	op, err := c.parseChange(r.op, body, room)
+	op, err := c.parseChange(r.op, body, allowance)
 	if err != nil {
 		return c.fail(r, err)
 	}
@@ -211,8 +211,8 @@ func (c *conn) clearEntries() {
 	clear(c.entries)
 }
 
-func (c *conn) parseChange(what operation, body []byte, room *allowance) (partd.Operation, error) {
-	d := &decoder{b: body, room: room}
+func (c *conn) parseChange(what operation, body []byte, allowance *allowance) (partd.Operation, error) {
+	d := &decoder{b: body, allowance: allowance}
 	op := partd.Operation{Change: what.change()}
 	switch what {
 	case opAppend, opSet, opSetOnce:

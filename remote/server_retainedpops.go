@@ -237,13 +237,13 @@ func (r *popResult) answerFrom(a *answer, offset uint64) {
 		}
 		p = p[offset:]
 		offset = 0
-		room := a.page - a.size()
-		if room <= 0 {
+		left := a.page - a.size()
+		if left <= 0 {
 			a.flags |= flagMore
 			return
 		}
-		if len(p) > room {
-			a.refer(p[:room])
+		if len(p) > left {
+			a.refer(p[:left])
 			a.flags |= flagMore
 			return
 		}
@@ -281,7 +281,7 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 // pop claims a pop in the order in which they come.
 func (c *conn) pop(r request, d *decoder) (fill, error) {
 	s := c.space
-	instance, keys, room := d.u64(), d.keys(), d.room
+	instance, keys, allowance := d.u64(), d.keys(), d.allowance
 	switch {
 	case d.end() != nil:
 		return nil, nil
@@ -297,7 +297,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	}
 	return func(a *answer) error {
 		result.once.Do(func() {
-			values, err := s.popValues(c.server.base, room, keys)
+			values, err := s.popValues(c.server.base, allowance, keys)
 			s.pops.finish(r.session, r.seq, result, values, err)
 		})
 		return result.wait(a, 0)
@@ -314,9 +314,9 @@ func (c *conn) popDone(r request, _ *decoder) (fill, error) {
 }
 
 // popValues takes values out of the store. They have to fit the memory, so their
-// sizes are found first, where the store can stream them; room has them while
+// sizes are found first, where the store can stream them; allowance has them while
 // they are on their way.
-func (s *space) popValues(ctx context.Context, room *allowance, keys []string) ([][]byte, error) {
+func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
 		left := s.pops.limit()
 		for _, k := range keys {
@@ -329,7 +329,7 @@ func (s *space) popValues(ctx context.Context, room *allowance, keys []string) (
 					partd.ErrTooLarge, len(keys), s.pops.limit())
 			}
 		}
-		if err := room.hold(room.held + free + s.pops.limit() - left); err != nil {
+		if err := allowance.hold(allowance.held + free + s.pops.limit() - left); err != nil {
 			return nil, err
 		}
 	}

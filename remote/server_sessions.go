@@ -77,7 +77,7 @@ func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32)
 
 // issue begins a session, and reports whether the store keeps it.
 func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.SessionToken, err error) {
-	if err := s.makeRoom(ctx, c); err != nil {
+	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
 	}
 	x = &session{home: s, tenant: c.tenant, begun: time.Now(), counted: true}
@@ -205,7 +205,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 			return fmt.Errorf("session %d: %w", id, partd.ErrSessionExpired)
 		}
 		s.mu.Unlock()
-		err := s.makeRoom(ctx, c)
+		err := s.reserve(ctx, c)
 		s.mu.Lock()
 		if err != nil {
 			return err

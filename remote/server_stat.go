@@ -2,7 +2,6 @@ package remote
 
 import (
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -52,24 +51,14 @@ func (c *conn) count(a *answer) error {
 	return nil
 }
 
-// verify answers with what a check of the store found. Looking beneath layers is
-// what Unwrap is for. There is one at a time, as it reads everything.
+// verify answers with what a check of the store found. There is one at a time, as it
+// reads everything.
 func (c *conn) verify(a *answer) error {
-	store := c.space.store
-	checker, can := store.(partd.Checker)
-	for !can {
-		layer, ok := store.(partd.Unwrapper)
-		if !ok {
-			return fmt.Errorf("the server's store keeps no checksums: %w", errors.ErrUnsupported)
-		}
-		store = layer.Unwrap()
-		checker, can = store.(partd.Checker)
-	}
 	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err
 	}
 	defer c.server.checking.release()
-	found, err := checker.Check(c.ctx)
+	found, err := partd.Check(c.ctx, c.space.store)
 	if err != nil && !errors.As(err, new(*partd.CorruptError)) || c.ctx.Err() != nil {
 		return err
 	}

@@ -17,9 +17,9 @@ var errShort = errors.New("the message is cut off")
 
 // decoder takes a message apart. After an error it returns nothing but zeros.
 type decoder struct {
-	b    []byte
-	err  error
-	room *allowance // that slices are charged to, nil for none
+	b         []byte
+	err       error
+	allowance *allowance // that slices are charged to, nil for none
 }
 
 func (d *decoder) take(n uint64) []byte {
@@ -78,8 +78,8 @@ func (d *decoder) count(minSize, memory int) int {
 		d.fail(errShort)
 		return 0
 	}
-	if d.room != nil {
-		if err := d.room.hold(int64(n) * int64(memory)); err != nil {
+	if d.allowance != nil {
+		if err := d.allowance.hold(int64(n) * int64(memory)); err != nil {
 			d.fail(err)
 			return 0
 		}

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -133,9 +134,7 @@ func parseError(body []byte, op, address string) error {
 			e.causes = append(e.causes, meanings[c])
 		}
 	}
-	if inner.Op == "" {
-		inner.Op = op
-	}
+	inner.Op = cmp.Or(inner.Op, op)
 	if inner.Path != "" {
 		e.text = inner.Path + ": " + e.text
 	}

@@ -3,7 +3,6 @@ package shards
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 
@@ -194,11 +193,7 @@ func (s *Shards) Stat(ctx context.Context) (all partd.Stats, err error) {
 func (s *Shards) Check(ctx context.Context) (all partd.Checked, err error) {
 	found := make([]partd.Checked, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {
-		c, ok := store.(partd.Checker)
-		if !ok {
-			return fmt.Errorf("%T: %w", store, errors.ErrUnsupported)
-		}
-		found[i], err = c.Check(ctx)
+		found[i], err = partd.Check(ctx, store)
 		return errors.Join(err, s.enter(ctx, s.shards[i], read))
 	})
 	for _, f := range found {

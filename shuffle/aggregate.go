@@ -118,29 +118,15 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 
 // Results yields the results, once. All feeds must be closed.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
-	return func(yield func(Result[K, A], error) bool) {
-		out := a.meter.reading()
-		defer out.end()
-		for g, err := range a.engine.Groups() {
-			if err != nil {
-				yield(Result[K, A]{}, err)
-				return
-			}
-			key, err := a.codec.Decode(g.Key)
-			if err != nil {
-				yield(Result[K, A]{}, fmt.Errorf("decoding a key: %w", err))
-				return
-			}
-			r := Result[K, A]{Key: key}
-			if a.inline {
-				r.Value = *inWords[A](g.State)
-			} else {
-				r.Value = *g.States.(*accumulators[T, A]).at(g.State, false)
-			}
-			out.count(len(g.Key))
-			if !yield(r, nil) {
-				return
-			}
+	return results(a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
+		if r.Key, err = a.codec.Decode(g.Key); err != nil {
+			return r, 0, fmt.Errorf("decoding a key: %w", err)
 		}
-	}
+		if a.inline {
+			r.Value = *inWords[A](g.State)
+		} else {
+			r.Value = *g.States.(*accumulators[T, A]).at(g.State, false)
+		}
+		return r, len(g.Key), nil
+	})
 }

@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -45,9 +46,7 @@ type Writer struct {
 // the task, earlier or at the same time, may have the same name: "" makes one up.
 // The error wraps [ErrCommitted] where there is nothing left to do.
 func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Writer, error) {
-	if attempt == "" {
-		attempt = rand.Text()
-	}
+	attempt = cmp.Or(attempt, rand.Text())
 	if err := checkName("task", task); err != nil {
 		return nil, err
 	}

@@ -1,9 +1,11 @@
 package shuffle
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
@@ -27,13 +29,7 @@ func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
-func uvarintLen(x uint64) int {
-	n := 1
-	for ; x >= 0x80; x >>= 7 {
-		n++
-	}
-	return n
-}
+func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 func textLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
 
@@ -54,26 +50,34 @@ type pieceFrame struct {
 	piece         []byte
 }
 
-func (p *pieceFrame) parse(frame []byte) (err error) {
-	if p.task, frame, err = cut(frame); err != nil {
-		return err
-	}
-	if p.attempt, frame, err = cut(frame); err != nil {
-		return err
-	}
-	if p.batch, frame, err = cutNumber(frame); err != nil {
-		return err
-	}
-	p.index, p.piece, err = cutNumber(frame)
-	return err
+func (p *pieceFrame) parse(frame []byte) error {
+	c := cutter{rest: frame}
+	p.task, p.attempt, p.batch, p.index = c.text(), c.text(), c.number(), c.number()
+	p.piece = c.rest
+	return c.err
 }
 
-func cutNumber(data []byte) (n uint64, rest []byte, err error) {
-	n, l := binary.Uvarint(data)
-	if l <= 0 {
-		return 0, nil, errFrame
+// cutter takes a frame apart.
+type cutter struct {
+	rest []byte
+	err  error
+}
+
+func (c *cutter) text() (b []byte) {
+	if c.err == nil {
+		b, c.rest, c.err = cut(c.rest)
 	}
-	return n, data[l:], nil
+	return b
+}
+
+func (c *cutter) number() uint64 {
+	n, l := binary.Uvarint(c.rest)
+	if l <= 0 {
+		c.rest, c.err = nil, cmp.Or(c.err, errFrame)
+		return 0
+	}
+	c.rest = c.rest[l:]
+	return n
 }
 
 // appendCommit appends the frame of a commit.
@@ -95,27 +99,14 @@ func appendControl(dst []byte, kind byte, content []byte) []byte {
 }
 
 func parseCommit(frame []byte) (c Commit, err error) {
-	task, frame, err := cut(frame)
-	if err != nil {
-		return c, err
+	in := cutter{rest: frame}
+	c = Commit{Task: string(in.text()), Attempt: string(in.text()), Batches: in.number()}
+	c.Records, c.Bytes = int64(in.number()), int64(in.number())
+	if len(in.rest) != 16 {
+		return c, cmp.Or(in.err, errFrame)
 	}
-	attempt, frame, err := cut(frame)
-	if err != nil {
-		return c, err
-	}
-	var numbers [3]uint64
-	for i := range numbers {
-		if numbers[i], frame, err = cutNumber(frame); err != nil {
-			return c, err
-		}
-	}
-	if len(frame) != 16 {
-		return c, errFrame
-	}
-	c = Commit{Task: string(task), Attempt: string(attempt), Batches: numbers[0]}
-	c.Records, c.Bytes = int64(numbers[1]), int64(numbers[2])
-	c.Sum = [2]uint64{binary.LittleEndian.Uint64(frame[8:]), binary.LittleEndian.Uint64(frame)}
-	return c, nil
+	c.Sum = [2]uint64{binary.LittleEndian.Uint64(in.rest[8:]), binary.LittleEndian.Uint64(in.rest)}
+	return c, in.err
 }
 
 // frames cuts the value of a key, which comes in chunks, into frames.

@@ -93,30 +93,16 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 
 // Records yields the records that are left, once. All feeds must be closed.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		var none T
-		out := d.meter.reading()
-		defer out.end()
-		for g, err := range d.engine.Groups() {
-			if err != nil {
-				yield(none, err)
-				return
-			}
-			record := g.Key
-			if d.key != nil {
-				record = g.States.(*firsts).get(g.State)
-			}
-			v, err := d.codec.Decode(record)
-			if err != nil {
-				yield(none, fmt.Errorf("decoding a record: %w", err))
-				return
-			}
-			out.count(len(record))
-			if !yield(v, nil) {
-				return
-			}
+	return results(d.tables, func(g hashagg.Group) (v T, size int, err error) {
+		record := g.Key
+		if d.key != nil {
+			record = g.States.(*firsts).get(g.State)
 		}
-	}
+		if v, err = d.codec.Decode(record); err != nil {
+			err = fmt.Errorf("decoding a record: %w", err)
+		}
+		return v, len(record), err
+	})
 }
 
 // firsts keeps the first record of each key of one table. A key's words are

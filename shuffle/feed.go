@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -16,6 +17,21 @@ type Feed[T any] struct {
 	tally  *tally
 	err    error
 	closed bool
+}
+
+// newFeed returns a feed that hands the encoded key and record of each to put.
+func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, error), put func(key, record []byte) error, finish func() error) *Feed[T] {
+	var key, record []byte
+	return &Feed[T]{mu: new(sync.Mutex), tally: t, finish: finish, add: func(v T) (err error) {
+		if key, err = appendKey(key[:0], v); err != nil {
+			return fmt.Errorf("encoding a key: %w", err)
+		}
+		if record, err = encode(record[:0], v); err != nil {
+			return fmt.Errorf("encoding a record: %w", err)
+		}
+		t.add(len(record))
+		return put(key, record)
+	}}
 }
 
 // Add takes a record in: when it returns, all that the record refers to is the
@@ -57,11 +73,9 @@ func (f *Feed[T]) close() (ended bool, err error) {
 		return false, nil
 	}
 	f.closed = true
-	err = f.err
-	if err == nil {
-		f.err = fmt.Errorf("a feed of records: %w", ErrClosed)
-	}
-	return true, errors.Join(err, f.finish())
+	err = errors.Join(f.err, f.finish())
+	f.err = cmp.Or(f.err, fmt.Errorf("a feed of records: %w", ErrClosed))
+	return true, err
 }
 
 // source is what can be fed.

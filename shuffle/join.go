@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"sync"
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/mergejoin"
@@ -152,20 +151,7 @@ func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	var key, record []byte
-	return &Feed[T]{
-		mu: new(sync.Mutex),
-		add: func(v T) (err error) {
-			if key, err = appendKey(key[:0], v); err != nil {
-				return fmt.Errorf("encoding a key: %w", err)
-			}
-			if record, err = codec.Encode(record[:0], v); err != nil {
-				return fmt.Errorf("encoding a record: %w", err)
-			}
-			return w.Add(key, record)
-		},
-		finish: w.Close,
-	}, nil
+	return newFeed(nil, appendKey, codec.Encode, w.Add, w.Close), nil
 }
 
 // Rows yields the rows, once. All feeds must be closed.

@@ -3,8 +3,6 @@ package shuffle
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"sync/atomic"
 )
 
@@ -43,24 +41,9 @@ func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	var key, record []byte
-	failed := false
-	tally := k.meter.feeding()
-	return &Feed[T]{
-		mu: new(sync.Mutex), tally: tally,
-		add: func(v T) (err error) {
-			defer func() { failed = failed || err != nil }()
-			if key, err = k.appendKey(key[:0], v); err != nil {
-				return fmt.Errorf("encoding a key: %w", err)
-			}
-			if record, err = k.codec.Encode(record[:0], v); err != nil {
-				return fmt.Errorf("encoding a record: %w", err)
-			}
-			tally.add(len(record))
-			return f.add(key, record)
-		},
-		finish: func() error { return f.close(failed) },
-	}, nil
+	feed := newFeed(k.meter.feeding(), k.appendKey, k.codec.Encode, f.add, nil)
+	feed.finish = func() error { return f.close(feed.err != nil) }
+	return feed, nil
 }
 
 // Stats tells what was put in by the feeds that are closed, and what came out so far.

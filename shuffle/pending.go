@@ -38,20 +38,7 @@ func newPending[T any](table *hashagg.Table, use func(v *T, state []uint64, isNe
 // mayBeKept reports whether values of a type stay what they are: they hold nothing
 // by reference but strings.
 func mayBeKept(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.String:
-		return true
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if !mayBeKept(t.Field(i).Type) {
-				return false
-			}
-		}
-		return true
-	case reflect.Array:
-		return t.Len() == 0 || mayBeKept(t.Elem())
-	}
-	return pointerFree(t)
+	return consistsOf(t, func(k reflect.Kind) bool { return k == reflect.String || inPlace(k) })
 }
 
 // add adds a record whose key encode appends, and returns the length of that.

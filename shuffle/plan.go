@@ -66,19 +66,25 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 }
 
 // pointerFree reports whether a value is all in its own memory.
-func pointerFree(t reflect.Type) bool {
+func pointerFree(t reflect.Type) bool { return consistsOf(t, inPlace) }
+
+func inPlace(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
+
+// consistsOf reports whether all parts of a value, what it refers to left out, are of kinds
+// that are wanted.
+func consistsOf(t reflect.Type, wanted func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:
-		for i := range t.NumField() {
-			if !pointerFree(t.Field(i).Type) {
+		for f := range t.Fields() {
+			if !consistsOf(f.Type, wanted) {
 				return false
 			}
 		}
 		return true
 	case reflect.Array:
-		return t.Len() == 0 || pointerFree(t.Elem())
+		return t.Len() == 0 || consistsOf(t.Elem(), wanted)
 	}
-	return t.Kind() >= reflect.Bool && t.Kind() <= reflect.Complex128
+	return wanted(t.Kind())
 }
 
 // flatPlan copies n bytes.

@@ -32,6 +32,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -127,12 +128,8 @@ func (o *Options[T]) withoutStore() (config[T], error) {
 func (o *Options[T]) resolve() (c config[T], err error) {
 	c.Options = o.orDefault()
 	c.meter = newMeter(c.Progress)
-	if c.Memory == 0 {
-		c.Memory = DefaultMemory
-	}
-	if c.Threads == 0 {
-		c.Threads = runtime.GOMAXPROCS(0)
-	}
+	c.Memory = cmp.Or(c.Memory, DefaultMemory)
+	c.Threads = cmp.Or(c.Threads, runtime.GOMAXPROCS(0))
 	switch {
 	case c.Memory < MinMemory:
 		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.Memory, MinMemory)

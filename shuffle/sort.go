@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"sync"
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -55,20 +54,8 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	var key, record []byte
-	tally := s.meter.feeding()
-	return &Feed[T]{
-		mu: new(sync.Mutex), tally: tally,
-		add: func(v T) (err error) {
-			key = appendKeys(key[:0], s.by, v)
-			if record, err = s.codec.Encode(record[:0], v); err != nil {
-				return fmt.Errorf("encoding a record: %w", err)
-			}
-			tally.add(len(record))
-			return w.Add(key, record)
-		},
-		finish: func() error { return w.Close() },
-	}, nil
+	appendKey := func(dst []byte, v T) ([]byte, error) { return appendKeys(dst, s.by, v), nil }
+	return newFeed(s.meter.feeding(), appendKey, s.codec.Encode, w.Add, w.Close), nil
 }
 
 // Sorted yields the records in order, once. All feeds must be closed.

@@ -3,6 +3,7 @@ package shuffle
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 
@@ -40,6 +41,29 @@ func (s *tables[T]) Stats() Stats {
 // Close ends everything and removes all temporary data. No feed and no loop over
 // results may be in use.
 func (s *tables[T]) Close() error { return errors.Join(s.engine.Close(), s.temp.Close()) }
+
+// results yields, once, what decode makes of each key's group, of so many bytes.
+func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
+	return func(yield func(R, error) bool) {
+		out := s.meter.reading()
+		defer out.end()
+		for g, err := range s.engine.Groups() {
+			var r R
+			var size int
+			if err == nil {
+				r, size, err = decode(g)
+			}
+			if err != nil {
+				yield(*new(R), err)
+				return
+			}
+			out.count(size)
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
 
 // sharedTable is a table that one feed uses, or several in turn.
 type sharedTable[T any] struct {

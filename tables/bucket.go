@@ -7,6 +7,7 @@ import (
 	"iter"
 	"path"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -30,7 +31,7 @@ func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
 func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
 	defer failed(&err, "delete", name, "")
 	b := s.Bucket(name)
-	for range mostAttempts { // others may put into it meanwhile
+	for range commit.MostAttempts { // others may put into it meanwhile
 		there, err := s.cat.HasNamespace(ctx, namespaceOf(b.name))
 		if err == nil && !there {
 			err = ErrNotFound
@@ -79,7 +80,7 @@ func (b *Bucket) check(name string) (tableName, error) {
 	if err := errors.Join(checkName("bucket", b.name), checkName("table", name)); err != nil {
 		return tableName{}, err
 	}
-	return tableName{namespaceOf(b.name), name}, nil
+	return tableName{Namespace: namespaceOf(b.name), Name: name}, nil
 }
 
 // Delete deletes tables, with all their versions, in one commit: all, or none if
@@ -178,31 +179,8 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info adds what is in the tail to what the catalog lists.
+// info is infoOf with what is in the tail.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
-	i := infoOf(l)
-	s.mu.Lock()
-	e := s.entries[tableName{l.Namespace, l.Name}]
-	s.mu.Unlock()
-	if e != nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		// A fold may have come since the listing: both are read again together.
-		if err := e.refresh(ctx); err != nil {
-			return i, err
-		}
-		if e.log != nil {
-			now, err := s.cat.Get(ctx, l.Namespace, l.Name)
-			if err != nil {
-				return i, err
-			}
-			rows, bytes, _, updated := e.log.Size(e.state.folded)
-			i.Rows, i.Bytes, i.Files, i.Version, i.Updated = now.Rows+rows, now.Bytes+bytes, now.Files, Version(now.Version), now.Updated
-			if updated.After(i.Updated) {
-				i.Updated = updated
-			}
-		}
-	}
-	i.Metadata = withUpdated(l.Metadata, i.Updated)
-	return i, nil
+	now, err := s.commits.Now(ctx, l)
+	return infoOf(now), err
 }

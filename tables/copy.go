@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rowsum"
@@ -110,11 +111,11 @@ func (c *copying) run(op string, f func() error) (err error) {
 		return errors.New("source and destination are the same store: name another one")
 	}
 	for _, s := range []*Store{c.from, c.to} {
-		p, err := s.pin()
+		unpin, err := s.commits.Pin()
 		if err != nil {
 			return err
 		}
-		defer s.unpin(p)
+		defer unpin()
 	}
 	err = f() // before the damaged tables are known
 	return errors.Join(append(c.damaged, err)...)
@@ -155,11 +156,11 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 	}
 	err = c.to.update(ctx, func(t *Txn) error {
 		for name, step := range steps {
-			of, err := t.of(tableName{ns, name})
+			of, err := t.of(tableName{Namespace: ns, Name: name})
 			if err != nil && !errors.Is(err, ErrDamaged) {
 				return err
 			}
-			of.add(step)
+			of.Add(commit.Restores|commit.Replaces, nil, step.apply)
 		}
 		for info, err := range c.to.Bucket(name).Tables(ctx, nil) {
 			if err == nil && !c.only && !kept[info.Name] {

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
@@ -58,11 +59,11 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 	defer src.Release()
 	var n newRows
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		column := w.settings.Time
+		column := w.def.Settings.Time
 		if o != nil && o.TimeColumn != "" {
 			column = o.TimeColumn
 		}
-		between, err := series.TimeRange(w.returned, column, from, to)
+		between, err := series.TimeRange(w.def.Logical, column, from, to)
 		if err != nil {
 			return err
 		}
@@ -70,11 +71,11 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		if w.order != nil && w.order.Rule != KeepAll && w.order.Rule != "" {
-			w.step.since = nothing // or there may be duplicates
+		if w.Order != nil && w.Order.Rule != KeepAll && w.Order.Rule != "" {
+			w.Since = commit.Nothing // or there may be duplicates
 		}
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
-			inside, err := g.goes(b)
+			inside, err := g.deletes(b)
 			if err != nil {
 				return err
 			}
@@ -97,21 +98,21 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 // newRows is the rows that a rewrite puts, which are written once, however often the
 // rest begins again.
 type newRows struct {
-	on    *basis // that they were written on
-	again bool   // a rule compares them with all rows of the table, which may be others now
-	rows  int64  // that were read
+	on    *commit.Basis // that they were written on
+	again bool          // a rule compares them with all rows of the table, which may be others now
+	rows  int64         // that were read
 
 	written int64 // without those that the rule for duplicates leaves out
 }
 
 // stands reports whether the rows were written for the table as it is.
 func (n *newRows) stands(w *rewrite) bool {
-	return n.on != nil && n.on.fits(&w.step.basis) && !n.again
+	return n.on != nil && n.on.Fits(&w.Basis) && !n.again
 }
 
 // write writes the rows of a source in the place of those that go, each batch of which
 // check has seen in the types that are kept.
-func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g *going, check func(context.Context, arrow.RecordBatch) error) error {
+func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.stands(w) {
 		w.done.Written = n.written
 		return nil
@@ -121,9 +122,10 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 			return ErrConflict
 		}
 		src.Rewind()
-		w.io.RemoveWritten()
+		w.IO.RemoveWritten()
 	}
-	*n = newRows{on: &w.step.basis}
+	on := w.Basis
+	*n = newRows{on: &on}
 	fit, changes, err := w.def.Caster(src.Schema)
 	if err != nil {
 		return err
@@ -132,13 +134,13 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		c := changes[0]
 		return schema.Errorf(c.Field.Name, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
 	}
-	rules, err := w.e.checker(ctx, w.t, g, src.Schema, w.kept, w.returned, w.t.Properties()[rulesProperty])
+	rules, err := w.e.check(ctx, w.def, src.Schema, w.t, g)
 	if err != nil {
 		return err
 	}
 	defer rules.Close()
 	if n.again = rules.WholeTable(); n.again {
-		w.step.since = nothing
+		w.Since = commit.Nothing
 	}
 	seen := func(b arrow.RecordBatch) error {
 		if err := check(ctx, b); err != nil {
@@ -147,10 +149,10 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		n.rows += b.NumRows()
 		return nil
 	}
-	w.put, err = write(ctx, w.writer(), w.series(w.writer()), w.io, src, fit, rules, seen)
+	w.put, err = commit.Write(ctx, w.writer(), w.series(w.writer()), w.IO, src, fit, rules, seen)
 	for _, f := range w.put {
 		n.written += f.Count()
 	}
-	w.puts, w.done.Written = len(w.io.Written()), n.written
+	w.puts, w.done.Written = len(w.IO.Written()), n.written
 	return err
 }

@@ -35,7 +35,7 @@ func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := table.Manifest(t.Context())
+	m, err := table.ScanPlan(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

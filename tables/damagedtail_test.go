@@ -23,25 +23,29 @@ func TestDamagedTail(t *testing.T) {
 		mustPut(t, b, "bad", Append, rows...)
 		mustPut(t, b, "good", Append, rows...)
 	}
-	uuid := s.entries[tableName{"one", "bad"}].state.uuid
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := logstore.Open(filepath.Join(dir, "tail"), nil)
+	l, err := s.cat.Get(ctx, "one", "bad")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k, err := range partd.Keys(ctx, l) {
+	uuid := l.UUID
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := logstore.Open(filepath.Join(dir, "tail"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, err := range partd.Keys(ctx, log) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(k.Key, uuid) {
-			if err := l.Append(ctx, partd.Entry{Key: k.Key, Value: []byte("no frame")}); err != nil {
+			if err := log.Append(ctx, partd.Entry{Key: k.Key, Value: []byte("no frame")}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := l.Close(); err != nil {
+	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

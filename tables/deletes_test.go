@@ -11,8 +11,10 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // byAnother commits to a table as another writer would.
@@ -26,13 +28,13 @@ func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer release(v.rows)
+	defer take.Release(v.rows)
 	io := s.cat.NewIO()
 	tx := s.cat.Staged(defaultNamespace, name, v.t.Metadata(), v.t.MetadataLocation(), io).NewTransaction()
 	if err := do(tx); err != nil {
 		t.Fatal(err)
 	}
-	meta, err := metadataOf(tx)
+	meta, err := commit.MetadataOf(tx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,28 +154,16 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 	}
 	metadata := r.Schema().Metadata()
 	made := arrow.NewSchema(fields, &metadata)
-	return arrowsafe.Reader(made, func(yield func(arrow.RecordBatch, error) bool) {
-		for r.Next() {
-			b := r.RecordBatch()
-			columns := slices.Clone(b.Columns())
-			for i, d := range all {
-				encoded, err := d.encode(columns[i])
-				if err != nil {
-					yield(nil, fmt.Errorf("column %q: %w", fields[i].Name, err))
-					return
-				}
-				columns[i] = encoded
+	return arrowsafe.Reader(made, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		columns := slices.Clone(b.Columns())
+		for i, d := range all {
+			encoded, err := d.encode(columns[i])
+			if err != nil {
+				return nil, fmt.Errorf("column %q: %w", fields[i].Name, err)
 			}
-			out := array.NewRecordBatch(made, columns, b.NumRows())
-			for i := range all {
-				columns[i].Release()
-			}
-			if !yield(out, nil) {
-				return
-			}
+			defer encoded.Release()
+			columns[i] = encoded
 		}
-		if r.Err() != nil {
-			yield(nil, r.Err())
-		}
-	}, r.Release), nil
+		return array.NewRecordBatch(made, columns, b.NumRows()), nil
+	}), r.Release), nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -15,7 +16,7 @@ import (
 
 var (
 	// ErrNotFound is wrapped by the error for a table or version that is not there.
-	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
+	ErrNotFound = commit.ErrNotFound
 
 	// ErrExists is wrapped by the error of a put in mode Error to a table that is there.
 	ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
@@ -29,7 +30,7 @@ var (
 
 	// ErrReadOnly is wrapped by the error of what would change a Store with
 	// Options.ReadOnly.
-	ErrReadOnly = errors.New("the tables are open for reading only")
+	ErrReadOnly = commit.ErrReadOnly
 
 	// ErrClosed is wrapped by every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
@@ -41,7 +42,7 @@ var (
 
 	// ErrConflict is wrapped by the error of a commit that lost to others'
 	// commits again and again. Nothing of it was applied.
-	ErrConflict = errors.New("others commit to the table at the same time; try again")
+	ErrConflict = commit.ErrConflict
 )
 
 // SchemaError says which column of a put or a scan does not fit.

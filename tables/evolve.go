@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -59,13 +60,12 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := rulesOf(meta.Properties()[rulesProperty])
+	rules, err := def.Rules()
 	if err != nil {
 		return nil, err
 	}
 	cur := meta.CurrentSchema()
-	settings, returned, put := &def.Settings, def.Logical, def.Put
-	fields, columns, types := slices.Clone(cur.Fields()), put.Fields(), returned.Fields()
+	fields, columns, types := slices.Clone(cur.Fields()), def.Put.Fields(), def.Logical.Fields()
 	ev := &evolved{}
 	lastID := meta.LastColumnID()
 	for i := range fields {
@@ -76,18 +76,18 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 		return slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == name })
 	}
 	for _, c := range changes {
-		if err := allows(settings.Evolution, c); err != nil {
+		if err := allows(def.Settings.Evolution, c); err != nil {
 			return nil, err
 		}
 		at := find(c.Column)
 		if (at >= 0) == (c.Op == "add") {
-			return nil, schema.Errorf(c.Column, "to %s it: the table's columns are %q", c.Op, schema.Names(returned))
+			return nil, schema.Errorf(c.Column, "to %s it: the table's columns are %q", c.Op, schema.Names(def.Logical))
 		}
 		if c.Op == "rename" || c.Op == "drop" {
-			for i, name := range settings.Order() {
+			for i, name := range def.Settings.Order() {
 				if f, ok := cur.FindFieldByName(name); ok && f.ID == fields[at].ID && c.Op == "drop" {
 					setting := "keys"
-					if i == 0 && settings.Time != "" {
+					if i == 0 && def.Settings.Time != "" {
 						setting = "time"
 					}
 					return nil, schema.Errorf(c.Column, "the table's setting %s names it: change that first", setting)
@@ -139,7 +139,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 	if err := schema.CheckNames(arrow.NewSchema(columns, nil)); err != nil {
 		return nil, err
 	}
-	metadata, err := pandas.renamed(put.Metadata())
+	metadata, err := pandas.renamed(def.Put.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -225,8 +225,8 @@ func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) err
 
 // updateAgain is Update, again where others change the table meanwhile.
 func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error) {
-	for range mostAttempts {
-		if err = b.s.Update(ctx, f); !errors.Is(err, errStale) {
+	for range commit.MostAttempts {
+		if err = b.s.Update(ctx, f); !errors.Is(err, commit.ErrStale) {
 			break
 		}
 	}
@@ -251,28 +251,14 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	if err != nil {
 		return err
 	}
-	step, err := newEvolveStep(c.cur, ev.shape)
-	if err != nil {
-		return err
-	}
-	if ev.rewrites {
-		fit, err := evolvedRows(c.cur, ev)
-		if err == nil {
-			err = t.rewrite(c, step, fit, nil)
-		}
+	step := &evolveStep{e: t.entry(c), shape: ev.shape}
+	var fit *schema.Caster
+	if ev.rewrites { // of rows as readers get them
+		def, err := definition.Of(c.cur.Metadata())
 		if err != nil {
 			return err
 		}
+		fit = schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from)
 	}
-	return t.reshape(c, step)
-}
-
-// evolvedRows returns what makes rows of a table, as readers get them, those of it
-// after changes.
-func evolvedRows(t *table.Table, ev *evolved) (*schema.Caster, error) {
-	def, err := definition.Of(t.Metadata())
-	if err != nil {
-		return nil, err
-	}
-	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from), nil
+	return t.reshape(c, step, fit, nil)
 }

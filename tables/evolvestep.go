@@ -13,20 +13,21 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // evolveStep gives a table another schema. The tail's rows become files of the old
 // one in the same commit, so that none is left that was put under it.
 type evolveStep struct {
-	basis // the table before
-	shape *schema.Shape
-	props iceberg.Properties
+	commit.Basis // the table before
+	e            entry
+	shape        *schema.Shape
+	props        iceberg.Properties
 
 	// Where the files are written anew.
 	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
@@ -35,84 +36,55 @@ type evolveStep struct {
 	read  map[string]bool // the paths of the files that they are made of
 }
 
-func newEvolveStep(t *table.Table, sh *schema.Shape) (*evolveStep, error) {
-	on, err := basisOf(t, anything, nil)
-	return &evolveStep{basis: on, shape: sh}, err
-}
-
-func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
-	if err := p.holds(cur); err != nil {
+func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	if err := p.Holds(cur); err != nil {
 		return nil, err
 	}
-	now := snapshotID(cur)
-	late := p.fit != nil && now != nil && *now != *p.base // there are files that were not read
-	a.info.Updated = a.now
-	var old []iceberg.DataFile
-	var err error
-	if p.fit != nil && now != nil {
-		if old, err = datafile.Files(ctx, cur); err != nil {
-			return nil, err
-		}
+	a.Info.Updated = a.Now
+	if p.fit != nil {
+		return p.applyAnew(ctx, a, cur)
 	}
-	if p.fit == nil {
-		tail, err := a.tailFiles(ctx, cur, cur.Metadata(), nil, nil)
-		if err != nil {
-			return nil, err
-		}
-		if len(tail) > 0 {
-			meta, err := a.addOrdered(ctx, cur, tail, nil, true)
-			if err != nil {
-				return nil, err
-			}
-			cur = a.table(meta)
-		}
+	meta := cur.Metadata()
+	tail, err := a.TailFiles(ctx, cur, meta, nil, nil)
+	if err == nil && len(tail) > 0 {
+		meta, err = a.AddOrdered(ctx, cur, tail, nil, true)
 	}
-	meta, err := evolvedTo(cur.Metadata(), p.shape)
-	if err == nil && p.props != nil {
-		meta, err = table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
-	}
-	if err != nil || p.fit == nil {
-		return meta, err
-	}
-	var more []iceberg.DataFile
-	if late {
-		if more, err = a.e.rewritten(ctx, cur, meta, a.io, p.fit, p.check, p.read); err != nil {
-			return nil, err
-		}
-	}
-	tail, err := a.tailFiles(ctx, cur, meta, p.fit, p.check)
 	if err != nil {
 		return nil, err
 	}
-	cur = a.table(meta)
-	if len(old)+len(p.files) > 0 {
-		files, err := datafile.WithRowIDs(cur, p.files)
-		if err != nil {
-			return nil, err
-		}
-		tx := cur.NewTransaction()
-		if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
-			return nil, err
-		}
-		if meta, err = metadataOf(tx); err != nil {
-			return nil, err
-		}
+	return p.evolved(meta)
+}
+
+// applyAnew is apply where the files are written anew.
+func (p *evolveStep) applyAnew(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	var old, more []iceberg.DataFile
+	now := commit.SnapshotID(cur)
+	meta, err := p.evolved(cur.Metadata())
+	if err == nil && now != nil {
+		old, err = datafile.Files(ctx, cur)
+	}
+	if err == nil && now != nil && *now != *p.Base { // there are files that were not read
+		more, err = p.rewritten(ctx, cur, meta, a.IO, p.read)
+	}
+	if err != nil {
+		return nil, err
+	}
+	tail, err := a.TailFiles(ctx, cur, meta, p.fit, p.check)
+	if err == nil && len(old)+len(p.files) > 0 {
+		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), old, p.files, nil)
 	}
 	// What came later stays behind: it is added by itself, and numbered so.
 	for _, files := range [][]iceberg.DataFile{more, tail} {
-		if len(files) > 0 {
-			cur = a.table(meta)
-			if meta, err = a.addOrdered(ctx, cur, files, nil, true); err != nil {
-				return nil, err
-			}
+		if err == nil && len(files) > 0 {
+			meta, err = a.AddOrdered(ctx, a.Table(meta), files, nil, true)
 		}
 	}
-	return meta, nil
+	return meta, err
 }
 
-// evolvedTo returns metadata with another schema, and with settings that name its
-// columns as they are called there.
-func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
+// evolved returns metadata after the step: with another schema, and with settings that name
+// its columns as they are called there.
+func (p *evolveStep) evolved(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err != nil {
 		return nil, err
@@ -120,7 +92,7 @@ func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	was := meta.CurrentSchema()
 	now := func(name string) string {
 		if f, ok := was.FindFieldByName(name); ok {
-			if f, ok := sh.Schema.FindFieldByID(f.ID); ok {
+			if f, ok := p.shape.Schema.FindFieldByID(f.ID); ok {
 				return f.Name
 			}
 		}
@@ -130,120 +102,62 @@ func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	for i, name := range s.Keys {
 		s.Keys[i] = now(name)
 	}
-	if meta, err = definition.Reshaped(meta, sh); err != nil {
+	if meta, err = definition.Reshaped(meta, p.shape); err != nil {
 		return nil, err
 	}
-	return definition.WithSettings(meta, &s)
-}
-
-// tailFiles writes what is in the tail as files of a table that has the metadata to.
-// It wants mu.
-func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
-	if a.tailDone || a.e.log == nil {
-		return nil, nil
+	if meta, err = definition.WithSettings(meta, &s); err == nil && p.props != nil {
+		meta, err = table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
 	}
-	a.tailDone = true
-	rows, err := a.e.rows(ctx, cur.Metadata(), lastEpoch)
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	defer release(rows)
-	def, err := definition.Of(cur.Metadata())
-	if err != nil {
-		return nil, err
-	}
-	one, err := conformAll(rows, def.Stored)
-	if err != nil {
-		return nil, err
-	}
-	writer := a.table(to)
-	if fit == nil {
-		return a.s.writeTail(ctx, writer, a.io, one)
-	}
-	defer one.Release()
-	as, err := schema.Convert(one, fit.From)
-	if err != nil {
-		return nil, err
-	}
-	defer as.Release()
-	return a.e.write(ctx, writer, a.io, &datafile.Source{Batches: []arrow.RecordBatch{as}}, fit, rules, true)
-}
-
-// write writes rows as files of a table, in its order if it has one. Rows that were
-// acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r datafile.Rows, fit *schema.Caster, rules *rules.Check, acknowledged bool) ([]iceberg.DataFile, error) {
-	s, err := series.Of(w, e.s.opts.Memory)
-	if err != nil {
-		return nil, err
-	}
-	if acknowledged && s != nil && s.Rule == RefuseDuplicate {
-		s = s.KeepingAll()
-	}
-	return write(ctx, w, s, io, r, fit, rules, nil)
-}
-
-// rewrite writes a table's files anew for a step.
-func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules *rules.Check) error {
-	for _, st := range c.steps {
-		if _, ok := st.(filer); ok {
-			return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
-		}
-	}
-	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
-	if err != nil {
-		return err
-	}
-	step.since, step.fit, step.check, step.io, step.read = appends, fit, rules, t.s.cat.NewIO(), map[string]bool{}
-	if step.base != nil {
-		files, err := datafile.Files(t.ctx, c.cur)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			step.read[f.FilePath()] = true
-		}
-	}
-	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, rules, nil)
-	return err
+	return meta, err
 }
 
 // rewritten writes the rows of a table's files, but for those to leave out, as files
 // of one that has the metadata to.
-func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *schema.Caster, rules *rules.Check, but map[string]bool) ([]iceberg.DataFile, error) {
-	r, err := e.stream(ctx, t, but)
+func (p *evolveStep) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, but map[string]bool) ([]iceberg.DataFile, error) {
+	r, err := p.e.reader(ctx, t)
+	if err == nil {
+		r.but = but
+		err = r.plan(nil)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer r.Release()
-	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, rules, but != nil)
+	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
+	defer rows.Release()
+	return p.e.WriteRows(ctx, p.e.Staged(to, io), io, rows, p.fit, p.check, but != nil)
 }
 
-// reshape adds a step, after which the table has its schema.
-func (t *Txn) reshape(c *txnChange, step *evolveStep) error {
-	c.add(step)
-	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
-	if err == nil {
-		c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", step.io)
+// reshape adds a step, after which the table has its schema. Where there is a fit, the
+// table's files are written anew.
+func (t *Txn) reshape(c *txnChange, step *evolveStep, fit *schema.Caster, check *rules.Check) (err error) {
+	if fit != nil && c.Writes() {
+		return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
 	}
-	return err
-}
-
-// stream reads the rows that are in a table's files, but for some.
-func (e *entry) stream(ctx context.Context, t *table.Table, but map[string]bool) (array.RecordReader, error) {
-	v := &view{t: t, schema: t.Schema()}
-	var err error
-	if v.def, err = definition.Of(t.Metadata()); err != nil {
-		return nil, err
+	if step.Basis, err = commit.BasisOf(c.cur, commit.Anything, nil); err != nil {
+		return err
 	}
-	v.returned = v.def.Logical
-	r := &reader{s: e.s, table: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.tableName}, ctx: ctx, left: -1, but: but}
-	if err := r.choose(v, nil); err != nil {
-		return nil, err
+	meta, err := step.evolved(c.cur.Metadata())
+	if err != nil {
+		return err
 	}
-	if err := r.plan(ctx, v); err != nil {
-		return nil, err
+	if fit != nil {
+		step.Since, step.fit, step.check, step.IO, step.read = commit.Appends, fit, check, t.s.cat.NewIO(), map[string]bool{}
+		if step.Base != nil {
+			files, err := datafile.Files(t.ctx, c.cur)
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				step.read[f.FilePath()] = true
+			}
+		}
+		if step.files, err = step.rewritten(t.ctx, c.cur, meta, step.IO, nil); err != nil {
+			return err
+		}
 	}
-	return arrowsafe.Reader(r.schema, r.batches, func() {}), nil
+	c.Add(commit.Folds, step.IO, step.apply)
+	c.cur = c.Staged(meta, step.IO)
+	return nil
 }
 
 // schemaVersionProperty is the property of a table with the version that its rows
@@ -253,11 +167,7 @@ const schemaVersionProperty = "partd.schema-version"
 // SchemaVersion returns the version that the table was migrated to last, 0 if it
 // never was.
 func (t *Table) SchemaVersion(ctx context.Context) (int, error) {
-	v, err := t.view(ctx, false)
-	if err != nil {
-		return 0, t.error("read the schema of", err)
-	}
-	return schemaVersion(v.t)
+	return look(ctx, t, "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
 }
 
 func schemaVersion(t *table.Table) (int, error) {
@@ -309,15 +219,16 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	if err != nil {
 		return false, err
 	}
-	none := array.NewRecordBatch(def.Logical, emptyColumns(def.Logical), 0)
+	builder := array.NewRecordBuilder(memory.DefaultAllocator, def.Logical)
+	defer builder.Release()
+	none := builder.NewRecordBatch()
 	defer none.Release()
 	first, err := f(none)
 	if err != nil {
 		return false, err
 	}
 	defer first.Release()
-	meta := c.cur.Metadata()
-	sh, err := schema.NewShape(first.Schema(), meta.LastColumnID())
+	sh, err := schema.NewShape(first.Schema(), c.cur.Metadata().LastColumnID())
 	if err != nil {
 		return false, err
 	}
@@ -326,25 +237,13 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	fit = fit.After(def.Logical, f)
-	rules, err := c.e.checker(t.ctx, nil, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty])
+	made := &definition.Definition{Stored: sh.Stored, Logical: schema.Plain(first.Schema()), Rules: def.Rules}
+	check, err := t.entry(c).check(t.ctx, made, first.Schema(), nil, nil)
 	if err != nil {
 		return false, err
 	}
-	rules.WithoutOrder()
-	step, err := newEvolveStep(c.cur, sh)
-	if err != nil {
-		return false, err
-	}
-	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
-	if err := t.rewrite(c, step, fit, rules); err != nil {
-		return false, err
-	}
-	return true, t.reshape(c, step)
-}
-
-func emptyColumns(s *arrow.Schema) []arrow.Array {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
-	defer b.Release()
-	batch := b.NewRecordBatch()
-	return batch.Columns()
+	check.WithoutOrder()
+	step := &evolveStep{e: t.entry(c), shape: sh, props: iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}}
+	err = t.reshape(c, step, fit, check)
+	return err == nil, err
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/commit"
 )
 
 // Expire forgets old versions, and removes files that no version of any table
@@ -24,14 +26,30 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if unread != nil && !errors.Is(unread, ErrDamaged) {
 		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: unread}
 	}
-	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e *entry, o *MaintainOptions) (r MaintainResult, err error) {
-		e.commit.Lock()
-		defer e.commit.Unlock()
-		step := &expireStep{olderThan: o.OlderThan, keep: max(1, o.Keep)}
-		t, err := e.commitSteps(ctx, step)
-		if t != nil {
-			r.Tables, r.Versions = 1, step.expired
+	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
+		e.Commits.Lock()
+		defer e.Commits.Unlock()
+		t, err := e.Commit(ctx, commit.Prepared{Do: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+			if cur == nil {
+				return nil, commit.ErrNothing // deleted meanwhile
+			}
+			tx := cur.NewTransaction()
+			err := tx.ExpireSnapshots(table.WithOlderThan(o.OlderThan), table.WithRetainLast(max(1, o.Keep)), table.WithPostCommit(false))
+			if err != nil {
+				return nil, err
+			}
+			meta, err := commit.MetadataOf(tx)
+			if err == nil {
+				if r.Versions = len(cur.Metadata().Snapshots()) - len(meta.Snapshots()); r.Versions == 0 {
+					err = commit.ErrNothing
+				}
+			}
+			return meta, err
+		}})
+		if t == nil {
+			return MaintainResult{}, err
 		}
+		r.Tables = 1
 		return r, err
 	})
 	if err != nil && !errors.Is(err, ErrDamaged) {
@@ -44,7 +62,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if grace == 0 {
 		grace = 24 * time.Hour
 	}
-	swept, err := s.cat.Sweep(ctx, grace, used, s.pinnedSince)
+	swept, err := s.cat.Sweep(ctx, grace, used, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if err == nil {
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}
@@ -53,30 +71,4 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		err = &OpError{Op: "expire", Dir: s.dir, Err: err}
 	}
 	return r, err
-}
-
-// expireStep takes old snapshots out of a table's metadata.
-type expireStep struct {
-	olderThan time.Duration
-	keep      int
-	expired   int
-}
-
-func (x *expireStep) apply(_ context.Context, _ *attempt, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, errNothing // deleted meanwhile
-	}
-	tx := cur.NewTransaction()
-	err := tx.ExpireSnapshots(table.WithOlderThan(x.olderThan), table.WithRetainLast(x.keep), table.WithPostCommit(false))
-	if err != nil {
-		return nil, err
-	}
-	meta, err := metadataOf(tx)
-	if err != nil {
-		return nil, err
-	}
-	if x.expired = len(cur.Metadata().Snapshots()) - len(meta.Snapshots()); x.expired == 0 {
-		return nil, errNothing
-	}
-	return meta, nil
 }

@@ -54,17 +54,22 @@ var tablesHouse = house.House{
 		{Name: "tables", Packages: map[string][]string{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
+		{Name: "commits", Packages: map[string][]string{
+			"internal/commit": {"github.com/apache/iceberg-go"},
+		}},
 		{Name: "series", Packages: map[string][]string{
 			"internal/series": {"github.com/apache/iceberg-go"},
 		}},
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile": {"github.com/apache/iceberg-go", "github.com/google/uuid"},
-			"internal/rules":    nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "definitions", Packages: map[string][]string{
 			"internal/definition": {"github.com/apache/iceberg-go"},
+		}},
+		{Name: "rules", Packages: map[string][]string{
+			"internal/rules": nil,
 		}},
 		{Name: "rows", Packages: map[string][]string{
 			"arrowvalue":      nil,
@@ -84,10 +89,13 @@ var tablesHouse = house.House{
 			},
 			"internal/messages": nil,
 			"internal/sqlerror": nil,
+			"internal/sqlquote": nil,
 			"internal/parallel": {"golang.org/x/sync"},
 			"internal/rowsum":   {"github.com/zeebo/xxh3"},
 			"internal/tail":     {"github.com/google/uuid"},
-			"internal/take":     nil,
+		}},
+		{Name: "arrays", Packages: map[string][]string{
+			"internal/take": nil,
 		}},
 	},
 }

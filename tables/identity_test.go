@@ -282,7 +282,15 @@ func TestSharedSchema(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		mustPut(t, s.Bucket(""), name, Append, 1)
 		mustPut(t, s.Bucket(""), name, Append, 2)
-		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.def.Stored)
+		tab, err := s.Bucket("").Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := tab.view(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, v.def.Stored)
 	}
 	if kept[0] != kept[1] {
 		t.Fatal("each table has a schema of its own")

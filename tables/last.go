@@ -32,16 +32,16 @@ func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t
 
 // last prepares a scan of the last rows. It counts rows from some time on, which
 // the files' bounds say, and goes further back where these are not enough.
-func (r *reader) last(ctx context.Context, v *view, o *ScanOptions) error {
+func (r *reader) last(wanted int64) error {
 	asked := r.filters
-	few := schema.Names(v.returned)[:1]
-	if v.series != nil {
-		few = v.series.Names
+	few := schema.Names(r.def.Logical)[:1]
+	if r.series != nil {
+		few = r.series.Names
 	}
-	for enough := o.Last; ; enough *= 8 {
+	for enough := wanted; ; enough *= 8 {
 		r.filters = slices.Clone(asked)
-		if v.series != nil {
-			after, err := v.series.Since(ctx, enough, v.rows)
+		if r.series != nil {
+			after, err := r.series.Since(r.ctx, enough, r.rows)
 			if err != nil {
 				return err
 			}
@@ -49,24 +49,21 @@ func (r *reader) last(ctx context.Context, v *view, o *ScanOptions) error {
 				r.filters = append(r.filters, after)
 			}
 		}
-		count, err := r.count(ctx, v, few)
+		count, err := r.count(few)
 		if err != nil {
 			return err
 		}
-		if count >= o.Last || len(r.filters) == len(asked) || enough > math.MaxInt64/8 {
-			r.skip = max(0, count-o.Last)
+		if count >= wanted || len(r.filters) == len(asked) || enough > math.MaxInt64/8 {
+			r.skip = max(0, count-wanted)
 			return nil
 		}
 	}
 }
 
 // count counts the rows that the filters let through, reading a few columns.
-func (r *reader) count(ctx context.Context, v *view, columns []string) (count int64, err error) {
-	c := &reader{s: r.s, table: r.table, ctx: ctx, tail: v.rows, left: -1, filters: r.filters}
-	if err := c.choose(v, columns); err != nil {
-		return 0, err
-	}
-	if err := c.plan(ctx, v); err != nil {
+func (r *reader) count(columns []string) (count int64, err error) {
+	c := r.view.reader(r.ctx, r.filters...)
+	if err := c.plan(columns); err != nil {
 		return 0, err
 	}
 	for b, err := range c.batches {

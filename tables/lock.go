@@ -39,7 +39,7 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	defer cancel(nil)
 	go func() {
 		select {
-		case <-b.s.done:
+		case <-b.s.commits.Done():
 			cancel(ErrClosed)
 		case <-ctx.Done():
 		}

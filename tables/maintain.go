@@ -56,12 +56,14 @@ func (r *MaintainResult) add(o MaintainResult) {
 
 // Fold moves rows from the tail into files, of those tables that have any there.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	return s.maintain(ctx, "fold", o, func(ctx context.Context, e *entry, _ *MaintainOptions) (r MaintainResult, err error) {
-		if r.Rows, err = e.fold(ctx); r.Rows > 0 {
-			r.Tables = 1
-		}
-		return r, err
-	})
+	return s.maintain(ctx, "fold", o, fold)
+}
+
+func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
+	if r.Rows, err = e.Fold(ctx); r.Rows > 0 {
+		r.Tables = 1
+	}
+	return r, err
 }
 
 // foldWorkers is how many tables are folded side by side: most of the time goes
@@ -70,7 +72,7 @@ const foldWorkers = 4
 
 // maintain does something to each of the tables that o is about. One that fails
 // ends it, but for those that are damaged, of which it tells at the end.
-func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, *entry, *MaintainOptions) (MaintainResult, error)) (MaintainResult, error) {
+func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	if o == nil {
 		o = &MaintainOptions{}
 	}
@@ -78,11 +80,11 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
-	return s.each(ctx, op, tables, func(ctx context.Context, e *entry) (MaintainResult, error) { return f(ctx, e, o) })
+	return s.each(ctx, op, tables, f)
 }
 
 // each does something to tables, a few side by side.
-func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(context.Context, *entry) (MaintainResult, error)) (MaintainResult, error) {
+func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(foldWorkers)
@@ -121,17 +123,12 @@ func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (al
 			if _, err := s.cat.Location(ctx, namespaceOf(*o.Bucket), name); err != nil {
 				return nil, fmt.Errorf("table %q: %w", name, notFound(err))
 			}
-			all = append(all, tableName{namespaceOf(*o.Bucket), name})
+			all = append(all, tableName{Namespace: namespaceOf(*o.Bucket), Name: name})
 		}
 		return all, nil
 	}
 	if op == "fold" {
-		for _, e := range s.tailed() {
-			if o.Bucket == nil || e.Namespace == namespaceOf(*o.Bucket) {
-				all = append(all, e.tableName)
-			}
-		}
-		return all, nil
+		return slices.DeleteFunc(s.commits.InMemory(), func(n tableName) bool { return o.Bucket != nil && n.Namespace != namespaceOf(*o.Bucket) }), nil
 	}
 	namespaces, err := s.cat.Namespaces(ctx)
 	if err != nil {
@@ -142,7 +139,7 @@ func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (al
 	}
 	for _, ns := range namespaces {
 		err := s.cat.List(ctx, ns, func(l icecat.Listed) bool {
-			all = append(all, tableName{l.Namespace, l.Name})
+			all = append(all, tableName{Namespace: l.Namespace, Name: l.Name})
 			return true
 		})
 		if err != nil {

@@ -10,9 +10,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -128,57 +128,21 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 	} else if err == nil {
 		var of *txnChange
 		if of, err = t.existing(bucket, name); err == nil {
-			of.add(metaStep{c})
+			of.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
+				if cur == nil {
+					return nil, ErrNotFound
+				}
+				a.Info.Updated = a.Now
+				a.Info.Metadata, err = c.apply(a.Info.Metadata)
+				return cur.Metadata(), err
+			})
 		}
 	}
 	return err
 }
 
-// metaStep changes the metadata.
-type metaStep struct{ change MetadataChange }
-
-func (m metaStep) apply(_ context.Context, a *attempt, cur *table.Table) (_ table.Metadata, err error) {
-	if cur == nil {
-		return nil, ErrNotFound
-	}
-	a.info.Updated = a.now
-	a.info.Metadata, err = m.change.apply(a.info.Metadata)
-	return cur.Metadata(), err
-}
-
 // UpdatedKey is the key of the metadata with the time of the last change.
 const UpdatedKey = icecat.UpdatedKey
-
-// mirror returns metadata with what the listing shows as properties.
-func (a *attempt) mirror(meta table.Metadata) (table.Metadata, error) {
-	want := iceberg.Properties(icecat.Properties(a.info.Metadata))
-	delete(want, icecat.JSONPrefix+UpdatedKey)
-	want[icecat.MetaPrefix+UpdatedKey] = updatedText(a.info.Updated)
-	var gone []string
-	for k, v := range meta.Properties() {
-		if !icecat.IsMetadata(k) {
-			continue
-		}
-		if w, ok := want[k]; !ok {
-			gone = append(gone, k)
-		} else if w == v {
-			delete(want, k)
-		}
-	}
-	ups := []table.Update{table.NewSetPropertiesUpdate(want)}
-	if len(want) == 0 {
-		ups = nil
-	}
-	if len(gone) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
-	}
-	if len(ups) == 0 {
-		return meta, nil
-	}
-	return table.UpdateTableMetadata(meta, ups, "")
-}
-
-func updatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // withUpdated returns metadata as listings show it.
 func withUpdated(m Metadata, at time.Time) Metadata {
@@ -186,6 +150,6 @@ func withUpdated(m Metadata, at time.Time) Metadata {
 	if m == nil {
 		m = Metadata{}
 	}
-	m[UpdatedKey] = updatedText(at)
+	m[UpdatedKey] = icecat.UpdatedText(at)
 	return m
 }

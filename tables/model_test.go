@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // rounds returns how often to do something, by default n times.
@@ -45,7 +47,7 @@ type model struct {
 }
 
 var modelNames = []tableName{
-	{"", "a"}, {"", "A"}, {"default", "a"}, {"b", "../../x"}, {"b", "BRK.B"}, {"x/y", " "},
+	{Name: "a"}, {Name: "A"}, {Namespace: "default", Name: "a"}, {Namespace: "b", Name: "../../x"}, {Namespace: "b", Name: "BRK.B"}, {Namespace: "x/y", Name: " "},
 }
 
 func (m *model) rows(most int) []int64 {
@@ -232,7 +234,7 @@ func (m *model) check(ctx context.Context) error {
 		if info.Rows != int64(len(want)) || info.Updated.Location() != time.UTC {
 			return fmt.Errorf("table %v: %+v, want %d rows", n, info, len(want))
 		}
-		if updated := info.Metadata[UpdatedKey]; updated != updatedText(info.Updated) {
+		if updated := info.Metadata[UpdatedKey]; updated != icecat.UpdatedText(info.Updated) {
 			return fmt.Errorf("table %v: _updated is %q", n, updated)
 		}
 		delete(info.Metadata, UpdatedKey)
@@ -261,12 +263,7 @@ func (m *model) check(ctx context.Context) error {
 }
 
 func (m *model) inTail(n tableName) bool {
-	e := m.s.entries[tableName{namespaceOf(n.Namespace), n.Name}]
-	if e == nil || e.log == nil {
-		return false
-	}
-	rows, _, _, _ := e.log.Size(e.state.folded)
-	return rows > 0
+	return slices.Contains(m.s.commits.WithTail(namespaceOf(n.Namespace)), tableName{Namespace: namespaceOf(n.Namespace), Name: n.Name})
 }
 
 // TestModel compares a Store with maps in memory over random operations.

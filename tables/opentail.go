@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/apache/iceberg-go/table"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -51,7 +48,7 @@ func (s *Store) openTail(ctx context.Context) error {
 	if s.hooks.sameID {
 		s.tail.SetID("same")
 	}
-	return s.recoverTail(ctx)
+	return s.commits.Recover(ctx, s.tail)
 }
 
 // lock keeps other Stores away from the tail.
@@ -66,61 +63,4 @@ func (s *Store) lock(path string) error {
 	}
 	s.closes = append(s.closes, l.Unlock)
 	return nil
-}
-
-// recoverTail finds the tables that have rows in the tail.
-func (s *Store) recoverTail(ctx context.Context) error {
-	found := map[string]*entry{}
-	var all map[string]icecat.TableName // by their metadata's UUID
-	var damaged error                   // of tables whose UUIDs are not in it
-	logs, err := s.tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
-		n, err := s.cat.ByUUID(ctx, uuid)
-		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
-			return 0, false, err
-		}
-		t, err := s.loadUUID(ctx, n, uuid)
-		if t == nil && err == nil {
-			// Made or renamed by somebody else, or deleted: its rows go only if no table has the UUID.
-			if all == nil {
-				if all, damaged = s.cat.UUIDs(ctx); damaged != nil && !errors.Is(damaged, ErrDamaged) {
-					return 0, false, damaged
-				}
-			}
-			known, is := all[uuid]
-			if !is && damaged != nil {
-				return tail.Unknown, true, nil // it may be that of a table that is damaged
-			}
-			n = known
-			t, err = s.loadUUID(ctx, n, uuid)
-		}
-		switch {
-		case errors.Is(err, ErrDamaged):
-			s.opts.Logger.Error("a table is damaged, its rows stay in the tail", "bucket", bucketOf(n.Namespace), "table", n.Name, "err", err)
-			folded = tail.Unknown
-		case t == nil || err != nil:
-			return 0, false, err
-		default:
-			folded = s.tail.Folded(t.Properties())
-		}
-		found[uuid] = &entry{s: s, tableName: tableName(n), state: state{uuid: uuid, folded: folded}}
-		return folded, true, nil
-	})
-	if err != nil {
-		return err
-	}
-	for uuid, e := range found {
-		if e.log = logs[uuid]; e.log != nil || e.waits() {
-			s.entries[e.tableName] = e
-		}
-	}
-	return nil
-}
-
-// loadUUID returns a table if it has a UUID, nil if it has another or is not there.
-func (s *Store) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
-	t, err := s.cat.Load(ctx, n.Namespace, n.Name)
-	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
-		return nil, nil
-	}
-	return t, err
 }

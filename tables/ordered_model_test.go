@@ -247,7 +247,7 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tableName{"b", name}) {
+	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tableName{Namespace: "b", Name: name}) {
 		if i.Rows != int64(len(got)) {
 			return fmt.Errorf("%s has %d rows, by its description %d", name, len(got), i.Rows)
 		}

@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // tick is a row of the tables with a time column.
@@ -50,7 +52,7 @@ func ticksOf(rows []tick, most int) array.RecordReader {
 	if err != nil {
 		panic(err)
 	}
-	release(batches)
+	take.Release(batches)
 	return r
 }
 

@@ -335,7 +335,7 @@ func TestHourOfDays(t *testing.T) {
 	if r.Err() != nil || rows != 3600 {
 		t.Fatalf("%d rows, %v", rows, r.Err())
 	}
-	m, err := table.Manifest(ctx)
+	m, err := table.ScanPlan(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,83 +8,61 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Parts returns in how many parts a scan may read the table, one at least and about one
 // for each data file: see [ScanOptions.Part]. Scans of parts that belong together are
 // those of one version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
-	v, err := t.view(ctx, false)
-	if err != nil {
-		return 0, t.error("read the parts of", err)
-	}
-	if v.series != nil {
-		cuts, err := v.series.Begins(ctx)
-		if err != nil {
-			return 0, t.error("read the parts of", err)
-		}
-		return len(cuts) + 1, nil
-	}
-	paths, err := v.paths(ctx)
-	if err != nil {
-		return 0, t.error("read the parts of", err)
-	}
-	return max(1, len(paths)), nil
+	return look(ctx, t, "read the parts of", func(v *view) (int, error) {
+		cuts, paths, err := v.parts(ctx)
+		return max(1, len(paths), len(cuts)+1), err
+	})
 }
 
-// paths are those of the data files, in the order in which they are read.
-func (v *view) paths(ctx context.Context) (paths []string, err error) {
+// parts returns where parts are cut: by times if the rows have an order, else there is one
+// for each data file, in the order in which they are read.
+func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
+	if v.series != nil {
+		cuts, err = v.series.Begins(ctx)
+		return cuts, nil, err
+	}
 	if v.t.CurrentSnapshot() == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	files, err := datafile.Files(ctx, v.t, v.at()...)
 	for _, f := range files {
 		paths = append(paths, f.FilePath())
 	}
-	return paths, err
+	return nil, paths, err
 }
 
 // part restricts the scan to one part, counted from 1.
-func (r *reader) part(ctx context.Context, v *view, o *ScanOptions) error {
+func (r *reader) part(o *ScanOptions) error {
 	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
 		return errors.New("option Part excludes From, To and Last")
 	}
-	none := func(n int) error {
-		return fmt.Errorf("option Part is %d, and the table has the parts 1 to %d", o.Part, n)
+	cuts, paths, err := r.parts(r.ctx)
+	n := int64(max(1, len(paths), len(cuts)+1))
+	if err == nil && (o.Part > n || o.Part < 1) {
+		err = fmt.Errorf("option Part is %d, and the table has the parts 1 to %d", o.Part, n)
 	}
-	if v.series == nil {
-		paths, err := v.paths(ctx)
-		n := int64(max(1, len(paths)))
-		switch {
-		case err != nil:
-			return err
-		case o.Part > n || o.Part < 1:
-			return none(int(n))
-		case len(paths) > 0:
+	if err != nil {
+		return err
+	}
+	if r.series == nil {
+		if len(paths) > 0 {
 			r.only = paths[o.Part-1]
 		}
 		if o.Part < n {
-			release(r.tail)
-			r.tail = nil
+			take.Release(r.rows)
+			r.rows = nil
 		}
 		return nil
 	}
-	cuts, err := v.series.Begins(ctx)
-	n := int64(len(cuts)) + 1
-	switch {
-	case err != nil:
-		return err
-	case o.Part > n || o.Part < 1:
-		return none(int(n))
-	}
-	var from, to time.Time
-	if o.Part > 1 {
-		from = cuts[o.Part-2]
-	}
-	if o.Part < n {
-		to = cuts[o.Part-1]
-	}
-	only, err := series.TimeRange(v.returned, v.series.Names[0], from, to)
+	cuts = append(append([]time.Time{{}}, cuts...), time.Time{})
+	only, err := series.TimeRange(r.def.Logical, r.series.Names[0], cuts[o.Part-1], cuts[o.Part])
 	if err == nil && only != nil {
 		r.filters = append(r.filters, only)
 	}

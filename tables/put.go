@@ -1,22 +1,27 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 )
+
+// DuplicateError is the error of a put that would have made rows of equal time and
+// keys, where the table's settings say that there are none.
+type DuplicateError = series.DuplicateError
 
 // Put writes the rows of r to a table, and returns its newest version then.
 // Rows that went to the tail are in a later one, once they are folded. Put reads
@@ -44,30 +49,25 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		return 0, err
 	}
 	defer src.Release()
-	for range mostAttempts {
+	for range commit.MostAttempts {
 		if m == Append && src.Whole() && b.s.tail != nil {
-			v, exists, err := e.append(ctx, src, opts.ID)
-			if err == nil && !exists {
-				if opts.MustExist {
-					return 0, ErrNotFound
-				}
-				if err = e.createInTail(ctx, src, opts); errors.Is(err, errStale) {
-					continue // others made the table
-				}
+			v, err := e.putInTail(ctx, src, opts)
+			if errors.Is(err, commit.ErrStale) {
+				continue // others made the table
 			}
-			if !errors.Is(err, errNeedsCommit) {
+			if !errors.Is(err, commit.ErrNeedsCommit) {
 				return v, err
 			}
 		}
 		var c *txnChange
 		err := b.s.update(ctx, func(t *Txn) (err error) {
-			c, err = t.put(e.tableName, src, src.Schema, m, opts)
+			c, err = t.put(e.TableName, src, src.Schema, m, opts)
 			return err
 		})
 		if err == nil {
 			return c.version(), nil
 		}
-		if !errors.Is(err, errStale) {
+		if !errors.Is(err, commit.ErrStale) {
 			return 0, err
 		}
 		if !src.Whole() {
@@ -75,7 +75,32 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		}
 		src.Rewind()
 	}
-	return 0, fmt.Errorf("%w: %w", ErrConflict, errStale)
+	return 0, fmt.Errorf("%w: %w", ErrConflict, commit.ErrStale)
+}
+
+// putInTail appends to the tail, and makes the table where there is none.
+func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
+	v, exists, err := e.Append(ctx, src, o.ID)
+	if err != nil || exists {
+		return Version(v), err
+	}
+	if o.MustExist {
+		return 0, ErrNotFound
+	}
+	made, err := e.s.newTable(src.Schema, src, o.Settings)
+	if err == nil {
+		err = e.Create(ctx, src, made, o.ID, o.Metadata)
+	}
+	return 0, err
+}
+
+// newTable returns the metadata of a new table with columns, which some rows are to be of.
+func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings) (table.Metadata, error) {
+	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
+	if err != nil {
+		return nil, err
+	}
+	return definition.New(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
 // check returns what is put as it is kept, or says why it cannot be.
@@ -100,197 +125,72 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// append adds rows to the tail. It reports whether the table exists: if not,
-// nothing was done.
-func (e *entry) append(ctx context.Context, src *datafile.Source, id string) (v Version, exists bool, err error) {
-	for {
-		e.s.appending.RLock()
-		v, exists, full, err := e.tryAppend(ctx, src, id)
-		e.s.appending.RUnlock()
-		if !full || err != nil {
-			return v, exists, err
-		}
-		// Folds do not keep up with appends: who appends helps.
-		if _, err := e.fold(ctx); err != nil {
-			return 0, false, err
-		}
-	}
-}
+// putStep adds or replaces rows. Its files are written.
+type putStep struct {
+	commit.Basis
+	mode  PutMode
+	o     PutOptions
+	files []iceberg.DataFile
+	made  table.Metadata // the table, if the put makes it
+	after table.Metadata // the table after it, but for its files
+	shape *schema.Shape  // the new schema, if the put replaces it
 
-func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) (v Version, exists, full bool, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil || e.state.def == nil {
-		return 0, false, false, err
-	}
-	if o := e.state.def.Order; o != nil && o.Rule == RefuseDuplicate {
-		return 0, true, false, errNeedsCommit
-	}
-	log := e.tail()
-	_, size, _, _ := log.Size(e.state.folded)
-	if size >= 4*e.s.opts.FoldBytes {
-		return 0, true, true, nil
-	}
-	if id != "" {
-		if applied, err := e.applied(ctx, e.state.uuid, id); applied || err != nil {
-			return e.state.version, true, false, err
-		}
-	}
-	c, changes, err := e.state.def.Caster(src.Schema)
-	if err != nil {
-		return 0, true, false, err
-	}
-	if len(changes) > 0 {
-		return 0, true, false, errNeedsCommit
-	}
-	var ck *rules.Check
-	if e.state.rules != "" || e.bucketRules != "" {
-		all, err := joinedRules(e.state.rules, e.bucketRules)
-		if err != nil {
-			return 0, true, false, err
-		}
-		if ck, err = rules.NewCheck(ctx, all, src.Schema, e.state.def.Stored, e.state.def.Logical, rules.Options{Memory: e.s.opts.Memory / 8}); err != nil {
-			return 0, true, false, err
-		}
-		if ck.WholeTable() {
-			ck.Close()
-			return 0, true, false, errNeedsCommit
-		}
-	}
-	rows, err := castAll(ctx, src, c, ck)
-	defer release(rows)
-	if err != nil {
-		return 0, true, false, err
-	}
-	if err := series.Check(e.state.def.Order, rows...); err != nil {
-		return 0, true, false, err
-	}
-	if len(rows) == 0 {
-		return e.state.version, true, false, nil
-	}
-	if err := log.Append(ctx, e.state.def.Stored, rows, id, time.Now()); err != nil {
-		return 0, true, false, err
-	}
-	if _, size, _, _ := log.Size(e.state.folded); size >= e.s.opts.FoldBytes {
-		e.queue()
-	}
-	return e.state.version, true, false, nil
-}
-
-// folded returns the table once what was acknowledged before is in its files. It wants
-// commit.
-func (e *entry) folded(ctx context.Context) (*table.Table, error) {
-	if _, err := e.foldLocked(ctx); err != nil {
-		return nil, err
-	}
-	t, err := e.current(ctx)
-	if err == nil && t == nil {
-		err = ErrNotFound
-	}
-	return t, err
-}
-
-// current returns the table as it is now, nil if there is none.
-func (e *entry) current(ctx context.Context) (*table.Table, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	t, err := e.load(ctx)
-	if errors.Is(err, icecat.ErrNotFound) {
-		return nil, nil
-	}
-	return t, err
+	replaced []iceberg.DataFile // those of a version that the put replaces
 }
 
 // prepare writes the files of a put to a table, which is nil where the put makes it.
 // Others says that its rows are not all in it yet, for others are put in the same Update.
-func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
-	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, basis: basis{io: e.s.cat.NewIO()}}
+func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (_ *putStep, err error) {
+	step := &putStep{mode: m, o: o}
 	if t != nil && o.ID != "" {
-		e.mu.Lock()
-		applied, err := e.applied(ctx, t.Metadata().TableUUID().String(), o.ID)
-		e.mu.Unlock()
-		if err != nil {
-			return nil, err
-		}
-		if applied {
-			return nil, errNothing
+		if applied, err := e.Applied(ctx, t, o.ID); applied || err != nil {
+			return nil, cmp.Or(err, commit.ErrNothing)
 		}
 	}
-	var meta table.Metadata
-	var err error
 	var base *int64
-	since := anything
+	since := commit.Anything
 	switch {
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
-	case o.Over != nil:
-		meta = t.Metadata()
-		s, err := snapshotOf(meta, *o.Over)
-		if err != nil {
-			return nil, err
-		}
-		step.over, since, base = &over{}, appends, &s.SnapshotID
-		if step.over.files, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
-			return nil, err
-		}
 	case t == nil:
-		sh, err := schema.NewShape(withDictionaries(columns, src), 0)
-		if err != nil {
-			return nil, err
+		step.made, err = e.s.newTable(columns, src, o.Settings)
+		step.after = step.made
+	case o.Over != nil:
+		step.after = t.Metadata()
+		var s *table.Snapshot
+		if s, err = snapshotOf(step.after, *o.Over); err == nil {
+			since, base = commit.Appends, &s.SnapshotID
+			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
-		if step.made, err = e.s.newTable(sh, o.Settings); err != nil {
-			return nil, err
-		}
-		meta = step.made
 	case m == Error:
 		return nil, ErrExists
+	case m == Replace:
+		step.after, err = step.reshape(t, withDictionaries(columns, src))
 	default:
-		meta = t.Metadata()
-		if m != Replace {
-			break
-		}
-		sh, err := schema.NewShape(withDictionaries(columns, src), meta.LastColumnID())
-		if err != nil {
-			return nil, err
-		}
-		def, err := definition.Of(meta)
-		if err != nil {
-			return nil, err
-		}
-		if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
-			step.shape = sh
-			if meta, err = definition.Reshaped(meta, sh); err != nil {
-				return nil, err
-			}
-		}
+		step.after = t.Metadata()
 	}
-	if t != nil && m == Replace && o.Over == nil {
-		if meta, err = definition.WithSettings(meta, o.Settings); err != nil {
-			return nil, err
-		}
-	}
-	d, err := definition.Of(meta)
 	if err != nil {
 		return nil, err
 	}
-	kept, returned := d.Stored, d.Logical
-	var c *schema.Caster
-	if m == Append && t != nil {
-		var changes []definition.Change
-		if c, changes, err = d.Caster(columns); err != nil {
-			return nil, err
-		}
-		if len(changes) > 0 { // somebody else changed the table since it was looked at
-			return nil, errStale
-		}
-	} else if c, err = schema.NewCaster(columns, kept); err != nil {
+	d, err := definition.Of(step.after)
+	if err != nil {
 		return nil, err
 	}
+	var c *schema.Caster
 	var old *table.Table // with whose rows the new ones will be
-	if m == Append {
+	if m == Append && t != nil {
 		old = t
+		var changes []definition.Change
+		if c, changes, err = d.Caster(columns); err == nil && len(changes) > 0 {
+			err = commit.ErrStale // somebody else changed the table since it was looked at
+		}
+	} else {
+		c, err = schema.NewCaster(columns, d.Stored)
 	}
-	rules, err := e.checker(ctx, old, nil, columns, kept, returned, meta.Properties()[rulesProperty])
+	if err != nil {
+		return nil, err
+	}
+	rules, err := e.check(ctx, d, columns, old, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -299,14 +199,129 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, 
 			rules.Close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
-		since, base = nothing, snapshotID(old)
+		since, base = commit.Nothing, commit.SnapshotID(old)
 	}
-	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
-	if step.basis, err = basisOf(writer, since, step.io); err != nil {
+	io := e.s.cat.NewIO()
+	writer := e.Staged(step.after, io)
+	if step.Basis, err = commit.BasisOf(writer, since, io); err != nil {
 		return nil, err
 	}
-	step.base = base
-	step.files, err = write(ctx, writer, series.New(d, writer, e.s.opts.Memory), step.io, src, c, rules, nil)
-	step.after = meta
+	step.Base = base
+	step.files, err = commit.Write(ctx, writer, series.New(d, writer, e.s.opts.Memory), io, src, c, rules, nil)
 	return step, err
+}
+
+// reshape returns the metadata of a table that is replaced, with other columns if they are.
+func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
+	meta := t.Metadata()
+	sh, err := schema.NewShape(columns, meta.LastColumnID())
+	if err != nil {
+		return nil, err
+	}
+	def, err := definition.Of(meta)
+	if err != nil {
+		return nil, err
+	}
+	if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
+		p.shape = sh
+	}
+	return p.emptied(meta)
+}
+
+// emptied returns the metadata of a table with the columns and settings of the put.
+func (p *putStep) emptied(meta table.Metadata) (_ table.Metadata, err error) {
+	if p.shape != nil {
+		if meta, err = definition.Reshaped(meta, p.shape); err != nil {
+			return nil, err
+		}
+	}
+	return definition.WithSettings(meta, p.o.Settings)
+}
+
+// replaces reports whether the put takes the place of all rows.
+func (p *putStep) replaces() bool { return p.mode == Replace && p.o.Over == nil }
+
+func (p *putStep) how() commit.How {
+	switch {
+	case p.replaces():
+		return commit.Replaces
+	case p.o.ID != "": // it must not come beside another one with it
+		return commit.Exclusive
+	}
+	return commit.Plain
+}
+
+func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	if p.o.ID != "" {
+		if err := a.Put(ctx, cur, p.o.ID); err != nil {
+			return nil, err
+		}
+	}
+	if (cur == nil) != (p.made != nil) {
+		return nil, commit.ErrStale
+	}
+	a.Info.Updated = a.Now
+	if cur == nil || p.replaces() {
+		a.Info.Metadata = p.o.Metadata
+	}
+	switch {
+	case cur == nil:
+		return commit.AddFiles(ctx, a.Table(p.made), p.files, nil)
+	case p.o.Over != nil:
+		return p.over(ctx, a, cur)
+	case p.mode != Replace:
+		if err := p.Holds(cur); err != nil {
+			return nil, err
+		}
+		return a.AddOrdered(ctx, cur, p.files, nil, false)
+	case p.shape != nil && p.shape.LastID != cur.Metadata().LastColumnID():
+		return nil, commit.ErrStale
+	}
+	old, err := datafile.Files(ctx, cur)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := p.emptied(cur.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	cur = a.Table(meta)
+	if err := p.Holds(cur); err != nil {
+		return nil, err
+	}
+	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
+}
+
+// over puts the rows in the place of a version's.
+func (p *putStep) over(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	err := p.Holds(cur)
+	if errors.Is(err, commit.ErrStale) {
+		err = fmt.Errorf("%w: the version is not the newest any more, but for rows put later", ErrConflict)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.Order != nil && p.Order.Rule != "" && p.Order.Rule != KeepAll {
+		s, err := a.Series(cur)
+		if err != nil {
+			return nil, err
+		}
+		all, err := s.Files(ctx)
+		if err != nil {
+			return nil, err
+		}
+		replaced := map[string]bool{}
+		for _, f := range p.replaced {
+			replaced[f.FilePath()] = true
+		}
+		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
+		err = s.Refuse(ctx, later, p.files)
+		if errors.As(err, new(*DuplicateError)) && p.Order.Rule != RefuseDuplicate {
+			err = fmt.Errorf("%w: rows put later are equal in time and keys to some that are to replace the version", ErrConflict)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return commit.ReplaceFiles(ctx, cur, p.replaced, p.files, nil)
 }

@@ -17,29 +17,29 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// going says which rows of a table go.
-type going struct {
-	// may reports of rows, by what is known of them, whether some may go, and whether
+// deletePredicate says which rows of a table are deleted.
+type deletePredicate struct {
+	// may reports of rows, by what is known of them, whether some may be deleted, and whether
 	// others may stay.
 	may     func(of func(column string) filter.Bounds) (some, others bool)
-	columns []string // that goes looks at
-	// goes returns for each row whether it goes. The batch has these columns at least, in
-	// the types that are kept.
-	goes func(arrow.RecordBatch) ([]bool, error)
+	columns []string // that deletes looks at
+	// deletes returns for each row whether it is deleted. The batch has these columns at
+	// least, in the types that are stored.
+	deletes func(arrow.RecordBatch) ([]bool, error)
 }
 
 // where is the rows for which a condition is true.
-func (w *rewrite) where(cond *filter.Expr) (*going, error) {
+func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	for _, name := range cond.Columns() {
-		if !w.returned.HasField(name) {
-			return nil, schema.Errorf(name, "the table has no such column, only %q", schema.Names(w.returned))
+		if _, err := schema.Place(w.def.Logical, name); err != nil {
+			return nil, err
 		}
 	}
-	c, err := cond.Bind(w.returned)
+	c, err := cond.Bind(w.def.Logical)
 	if err != nil {
 		return nil, err
 	}
-	return &going{may: c.May, columns: c.Columns, goes: func(b arrow.RecordBatch) ([]bool, error) {
+	return &deletePredicate{may: c.May, columns: c.Columns, deletes: func(b arrow.RecordBatch) ([]bool, error) {
 		return c.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	}}, nil
 }
@@ -47,7 +47,7 @@ func (w *rewrite) where(cond *filter.Expr) (*going, error) {
 // remove plans that rows go. Files without any stay as they are, and those whose
 // bounds say that all of their rows go are not read. The others are read one at a
 // time, a batch at a time.
-func (w *rewrite) remove(ctx context.Context, g *going) error {
+func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (w *rewrite) remove(ctx context.Context, g *going) error {
 	for _, task := range tasks {
 		some, others := g.may(datafile.BoundsOf(w.t.Schema(), task.File))
 		if some && !others && !datafile.HasDeletes(task) {
-			w.step.old = append(w.step.old, task.File)
+			w.old = append(w.old, task.File)
 			w.done.Deleted += task.File.Count()
 			dropped[task.File.FilePath()] = true
 			continue
@@ -91,7 +91,7 @@ func (w *rewrite) remove(ctx context.Context, g *going) error {
 // they came: so where a table may have such rows, later files that overlap with one
 // that is written anew are written with it.
 func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
-	if w.order == nil || w.order.Merging() != sorted.All || w.order.Rule == RefuseDuplicate {
+	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}
@@ -134,7 +134,7 @@ func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dr
 
 // hasAny reports whether any row of a file goes. It reads the row groups that may
 // have one, up to the first.
-func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *going) (bool, error) {
+func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *deletePredicate) (bool, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), g.columns, nil)
 	if err != nil {
 		return false, err
@@ -144,9 +144,9 @@ func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *going)
 		if err != nil {
 			return false, err
 		}
-		going, err := g.goes(b)
+		deleted, err := g.deletes(b)
 		b.Release()
-		if err != nil || slices.Contains(going, true) {
+		if err != nil || slices.Contains(deleted, true) {
 			return err == nil, err
 		}
 	}
@@ -154,28 +154,22 @@ func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *going)
 }
 
 // without writes files anew, as one, without the rows that go.
-func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *going) error {
-	staying := func(rows sorted.Batches) sorted.Batches {
-		return func(yield func(arrow.RecordBatch, error) bool) {
-			for b, err := range rows {
-				var rest arrow.RecordBatch
-				if err == nil {
-					rest, err = w.rest(b, g)
-					b.Release()
-				}
-				if !yield(rest, err) || err != nil {
-					return
-				}
-			}
+func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *deletePredicate) error {
+	staying := sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		rest, err := g.rest(b)
+		if err == nil {
+			w.done.Deleted += b.NumRows() - rest.NumRows()
 		}
-	}
+		return rest, err
+	})
 	for _, task := range group {
-		w.step.old = append(w.step.old, task.File)
+		w.old = append(w.old, task.File)
 	}
 	var files []iceberg.DataFile
 	var err error
-	if w.order == nil {
-		files, err = datafile.Write(ctx, w.writer(), w.kept, staying(datafile.ReadRows(ctx, w.t, group)))
+	if w.def.Order == nil {
+		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, staying(datafile.ReadRows(ctx, w.t, group)))
 	} else {
 		from := w.series(w.t)
 		var all []*series.File
@@ -184,37 +178,18 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *go
 		}
 		files, err = from.Rewrite(ctx, all, w.series(w.writer()), sorted.All, staying)
 	}
-	w.step.files = append(w.step.files, files...)
+	w.files = append(w.files, files...)
 	return err
 }
 
-// rest returns the rows of a batch that stay, and counts those that go.
-func (w *rewrite) rest(b arrow.RecordBatch, g *going) (arrow.RecordBatch, error) {
-	rest, err := g.rest(b)
-	if err == nil {
-		w.done.Deleted += b.NumRows() - rest.NumRows()
-	}
-	return rest, err
-}
-
 // rest returns the rows of a batch that stay.
-func (g *going) rest(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	goes, err := g.goes(b)
+func (g *deletePredicate) rest(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	stays, err := g.deletes(b)
 	if err != nil {
 		return nil, err
 	}
-	for i := range goes {
-		goes[i] = !goes[i]
+	for i := range stays {
+		stays[i] = !stays[i]
 	}
-	return take.Where(b, goes)
-}
-
-// series is a table as a Series; nil if its rows have no order.
-func (w *rewrite) series(t *table.Table) *series.Series {
-	return series.New(w.def, t, w.e.s.opts.Memory)
-}
-
-// writer is the table that files are written for.
-func (w *rewrite) writer() *table.Table {
-	return w.e.s.cat.Staged(w.e.Namespace, w.e.Name, w.t.Metadata(), w.t.MetadataLocation(), w.io)
+	return take.Where(b, stays)
 }

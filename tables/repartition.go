@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/series"
 )
@@ -27,17 +28,17 @@ func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (done
 		return done, err
 	}
 	defer end()
-	err = retryStale(mostRewrites, func() error {
+	err = commit.RetryStale(mostRewrites, func() error {
 		done, err = e.partition(ctx, by)
 		return err
 	})
 	return done, err
 }
 
-func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, failed error) {
-	e.commit.Lock()
-	defer e.commit.Unlock()
-	t, err := e.folded(ctx)
+func (e entry) partition(ctx context.Context, by Partition) (done Partitioned, failed error) {
+	e.Commits.Lock()
+	defer e.Commits.Unlock()
+	t, err := e.Folded(ctx)
 	if err != nil {
 		return done, err
 	}
@@ -45,10 +46,10 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 	if err != nil {
 		return done, err
 	}
-	var steps []step
+	var steps []commit.Prepared
 	if by != "" && by != settings.Partition {
 		settings.Partition = by
-		steps = append(steps, settingsStep(func(s *Settings) { s.Partition = by }))
+		steps = append(steps, commit.Prepared{Do: editsSettings(func(s *Settings) { s.Partition = by })})
 	}
 	if err := settings.CheckPartition(); err != nil {
 		return done, &ArgumentError{Err: err}
@@ -62,24 +63,20 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		if err != nil {
 			return done, err
 		}
-		step, err := e.newCompactStep(t)
+		step, err := e.planCompaction(ctx, e.Staged(meta, e.s.cat.NewIO()))
 		if err != nil {
 			return done, err
 		}
-		defer func() { removeWritten(failed, step.io) }()
-		t = e.s.cat.Staged(e.Namespace, e.Name, meta, t.MetadataLocation(), step.io)
-		if err := e.mergeInOrder(ctx, t, step); err != nil {
-			return done, err
-		}
+		defer func() { step.IO.RemoveFailed(failed) }()
 		done.Partition, done.Why = step.cut.Chosen()
-		if done.FilesBefore, done.FilesAfter = step.files(); done.FilesBefore > 0 {
-			steps = append(steps, step)
+		if done.FilesBefore, done.FilesAfter = step.before, step.after; done.FilesBefore > 0 {
+			steps = append(steps, commit.Prepared{IO: step.IO, Do: step.apply})
 		}
 	}
 	if len(steps) == 0 {
 		return done, nil
 	}
-	if t, err = e.commitSteps(ctx, steps...); err != nil {
+	if t, err = e.Commit(ctx, steps...); err != nil {
 		return done, err
 	}
 	done.Version = versionOf(t.Metadata())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -25,14 +26,14 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	if snapshot == "" {
 		return errors.New("the name of the snapshot is empty")
 	}
-	p, err := b.s.pin()
+	unpin, err := b.s.commits.Pin()
 	if err != nil {
 		return err
 	}
-	defer b.s.unpin(p)
-	b.s.appending.Lock()
-	defer b.s.appending.Unlock()
-	for range mostAttempts {
+	defer unpin()
+	b.s.commits.Appending.Lock()
+	defer b.s.commits.Appending.Unlock()
+	for range commit.MostAttempts {
 		planned, err := b.planRestore(ctx, snapshot, names)
 		if err != nil {
 			return noSnapshot(err)
@@ -47,13 +48,13 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 				}
 			}
 			for _, name := range slices.Sorted(maps.Keys(planned)) {
-				if err := t.restore(tableName{ns, name}, planned[name]); err != nil {
+				if err := t.restore(tableName{Namespace: ns, Name: name}, planned[name]); err != nil {
 					return &OpError{Op: "restore", Bucket: b.name, Table: name, Err: err}
 				}
 			}
 			return nil
 		})
-		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errStale) && !errors.Is(err, ErrDamaged) {
+		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, commit.ErrStale) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 		if _, gone := b.planRestore(ctx, snapshot, names); gone != nil || errors.Is(err, ErrDamaged) {
@@ -85,10 +86,8 @@ func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []strin
 	for _, name := range changed {
 		planned[name] = icecat.Listed{}
 	}
-	for _, e := range b.s.withTail() {
-		if e.Namespace == ns {
-			planned[e.Name] = icecat.Listed{}
-		}
+	for _, n := range b.s.commits.WithTail(ns) {
+		planned[n.Name] = icecat.Listed{}
 	}
 	return planned, b.s.cat.ListAt(ctx, ns, snapshot, func(l icecat.Listed) bool {
 		if _, ok := planned[l.Name]; ok {
@@ -119,13 +118,14 @@ func (t *Txn) restore(n tableName, l icecat.Listed) error {
 	}
 	if l.Location == "" {
 		if c.cur != nil || lost { // else somebody else deleted it
-			c.add(deleteStep{})
+			t.delete(c)
 		}
 		return nil
 	}
 	was, err := t.s.cat.LoadAt(t.ctx, n.Namespace, n.Name, l.Location)
 	if err == nil {
-		c.add(&restoreStep{was: was, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()})
+		step := &restoreStep{was: was, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()}
+		c.Add(commit.Restores|commit.Replaces, nil, step.apply)
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
@@ -30,17 +31,17 @@ type restoreStep struct {
 	base   *string       // the metadata that the table must have here, "" for none; nil is any
 }
 
-func (r *restoreStep) apply(_ context.Context, a *attempt, cur *table.Table) (_ table.Metadata, err error) {
+func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
 	if r.copied != nil {
-		if base := r.base; base != nil && !a.lost && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
+		if base := r.base; base != nil && !a.Lost && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
 			return nil, fmt.Errorf("%w: the table was changed while it was copied", ErrConflict)
 		}
-		a.info.CopyOf = r.copyOf
+		a.Info.CopyOf = r.copyOf
 	} else if cur != nil && cur.MetadataLocation() == r.was.MetadataLocation() {
-		return nil, errNothing
+		return nil, commit.ErrNothing
 	}
 	was := r.was.Metadata()
-	a.info.Updated, a.info.Metadata = a.now, r.meta
+	a.Info.Updated, a.Info.Metadata = a.Now, r.meta
 	var now table.Metadata
 	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == was.TableUUID() {
 		now = cur.Metadata()
@@ -138,15 +139,15 @@ func sameColumns(now, was table.Metadata) (table.Metadata, error) {
 // sameRows returns metadata with a new version that has the files of a table's
 // newest one. Its list of manifests is a file of its own, for other programs remove
 // that of a version that they expire.
-func (r *restoreStep) sameRows(a *attempt, now table.Metadata) (_ table.Metadata, err error) {
+func (r *restoreStep) sameRows(a *commit.Attempt, now table.Metadata) (_ table.Metadata, err error) {
 	had, id, added := r.was.CurrentSnapshot(), rand.Int64(), int64(0)
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
 	var manifests []iceberg.ManifestFile
 	if had != nil {
 		if r.copied != nil {
-			manifests, added, err = r.manifests(a, now, had, id)
+			manifests, added, err = r.writeManifests(a, now, had, id)
 		} else {
-			manifests, err = had.Manifests(a.io)
+			manifests, err = had.Manifests(a.IO)
 		}
 		if err != nil {
 			return nil, err
@@ -162,7 +163,7 @@ func (r *restoreStep) sameRows(a *attempt, now table.Metadata) (_ table.Metadata
 	}
 	schemaID := now.CurrentSchema().ID
 	s := &table.Snapshot{
-		SnapshotID: id, SequenceNumber: now.LastSequenceNumber() + 1, TimestampMs: a.now.UnixMilli(),
+		SnapshotID: id, SequenceNumber: now.LastSequenceNumber() + 1, TimestampMs: a.Now.UnixMilli(),
 		Summary: summary, SchemaID: &schemaID,
 	}
 	if cur := now.CurrentSnapshot(); cur != nil {
@@ -175,7 +176,7 @@ func (r *restoreStep) sameRows(a *attempt, now table.Metadata) (_ table.Metadata
 		s.FirstRowID, s.AddedRows = &firstRow, &added
 	}
 	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", now.Location(), s.SnapshotID, uuid.NewString())
-	w, err := a.io.Create(s.ManifestList)
+	w, err := a.IO.Create(s.ManifestList)
 	if err != nil {
 		return nil, err
 	}
@@ -188,16 +189,16 @@ func (r *restoreStep) sameRows(a *attempt, now table.Metadata) (_ table.Metadata
 	}, "")
 }
 
-// manifests writes the manifests of a version, with the files where they are here, and
+// writeManifests writes the manifests of a version, with the files where they are here, and
 // returns how many rows they have. Each file keeps its sequence number, and so its place.
-func (r *restoreStep) manifests(a *attempt, now table.Metadata, had *table.Snapshot, id int64) (all []iceberg.ManifestFile, rows int64, err error) {
+func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, had *table.Snapshot, id int64) (all []iceberg.ManifestFile, rows int64, err error) {
 	err = r.copied.Entries(had, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		spec := now.PartitionSpecByID(int(m.PartitionSpecID()))
 		if spec == nil {
 			return fmt.Errorf("manifest %s: the table has no partition spec %d", m.FilePath(), m.PartitionSpecID())
 		}
 		loc := fmt.Sprintf("%s/metadata/%s-m0.avro", now.Location(), uuid.NewString())
-		out, err := a.io.Create(loc)
+		out, err := a.IO.Create(loc)
 		if err != nil {
 			return err
 		}
@@ -220,7 +221,7 @@ func (r *restoreStep) manifests(a *attempt, now table.Metadata, had *table.Snaps
 		if err = errors.Join(err, out.Close()); err != nil {
 			return err
 		}
-		written := a.io.Written()
+		written := a.IO.Written()
 		listed, err := w.ToManifestFile(loc, written[len(written)-1].Size)
 		all = append(all, listed)
 		return err

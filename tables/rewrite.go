@@ -3,12 +3,13 @@ package tables
 import (
 	"context"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Rewritten says what DeleteRows, ReplaceRange or Upsert did.
@@ -25,19 +26,15 @@ const mostRewrites = 10
 
 // rewrite is a change of some rows of a table in the making.
 type rewrite struct {
-	e    *entry
-	io   *icecat.FileIO
-	put  []iceberg.DataFile // new rows, which need not be written again for another attempt
-	puts int                // files that io wrote for them
+	commit.Basis // of an attempt, as are t, def, old, files and done
+	e            entry
+	put          []iceberg.DataFile // new rows, which need not be written again for another attempt
+	puts         int                // files that IO wrote for them
 
-	// Of an attempt:
-	t              *table.Table
-	def            *definition.Definition
-	kept, returned *arrow.Schema
-	settings       Settings
-	order          *definition.Order // nil: none
-	step           *rewriteStep
-	done           Rewritten
+	t          *table.Table
+	def        *definition.Definition
+	old, files []iceberg.DataFile // of which the second take the place of the first
+	done       Rewritten
 }
 
 // rewrite commits what plan makes of the newest state of a table. Nobody in this
@@ -48,57 +45,54 @@ func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Con
 		return Rewritten{}, err
 	}
 	defer done()
-	w := &rewrite{e: e, io: b.s.cat.NewIO()}
-	defer func() { removeWritten(err, w.io) }()
-	err = retryStale(mostRewrites, func() error {
-		w.io.RemoveAfter(w.puts)
-		return w.attempt(ctx, plan)
+	w := &rewrite{e: e}
+	io := b.s.cat.NewIO()
+	defer func() { io.RemoveFailed(err) }()
+	err = commit.RetryStale(mostRewrites, func() error {
+		io.RemoveAfter(w.puts)
+		return w.attempt(ctx, io, plan)
 	})
 	return w.done, err
 }
 
-func (w *rewrite) attempt(ctx context.Context, plan func(context.Context, *rewrite) error) (err error) {
-	w.e.commit.Lock()
-	defer w.e.commit.Unlock()
-	if w.t, err = w.e.folded(ctx); err != nil {
+func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
+	w.e.Commits.Lock()
+	defer w.e.Commits.Unlock()
+	if w.t, err = w.e.Folded(ctx); err != nil {
 		return err
 	}
-	meta := w.t.Metadata()
-	if w.def, err = definition.Of(meta); err != nil {
+	if w.def, err = definition.Of(w.t.Metadata()); err != nil {
 		return err
 	}
-	w.kept, w.returned, w.settings = w.def.Stored, w.def.Logical, w.def.Settings
-	w.done, w.step = Rewritten{Version: versionOf(meta)}, &rewriteStep{}
-	if w.step.basis, err = basisOf(w.t, appends, w.io); err != nil {
+	if w.Basis, err = commit.BasisOf(w.t, commit.Appends, io); err != nil {
 		return err
 	}
-	w.order = w.step.order
+	w.old, w.files, w.done = nil, nil, Rewritten{Version: versionOf(w.t.Metadata())}
 	if err := plan(ctx, w); err != nil {
 		return err
 	}
-	w.step.files = append(w.step.files, w.put...)
-	if len(w.step.old)+len(w.step.files) == 0 {
+	w.files = append(w.files, w.put...)
+	if len(w.old)+len(w.files) == 0 {
 		return nil
 	}
-	t, err := w.e.commitSteps(ctx, w.step)
+	t, err := w.e.Commit(ctx, commit.Prepared{IO: io, Do: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+		if err := w.Holds(cur); err != nil {
+			return nil, err
+		}
+		a.Info.Updated = a.Now
+		return commit.ReplaceFiles(ctx, cur, w.old, w.files, nil)
+	}})
 	if err != nil {
 		return err
 	}
-	w.done.Version = versionOf(t.Metadata())
-	w.done.Files = len(w.step.old)
+	w.done.Version, w.done.Files = versionOf(t.Metadata()), len(w.old)
 	return nil
 }
 
-// rewriteStep puts files in the place of others, of which there may be none.
-type rewriteStep struct {
-	basis
-	old, files []iceberg.DataFile
+// series is a table as a Series; nil if its rows have no order.
+func (w *rewrite) series(t *table.Table) *series.Series {
+	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
-func (r *rewriteStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
-	if err := r.holds(cur); err != nil {
-		return nil, err
-	}
-	a.info.Updated = a.now
-	return replaceFiles(ctx, cur, r.old, r.files, nil)
-}
+// writer is the table that files are written for.
+func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
@@ -39,38 +39,26 @@ type RuleEdit = rules.Edit
 // rulesProperty is the property of tables and of namespaces with their rules.
 const rulesProperty = icecat.RulesProperty
 
-func rulesOf(text string) (all []Rule, err error) {
-	if text != "" {
-		err = json.Unmarshal([]byte(text), &all)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("property %s: %w", rulesProperty, err)
-	}
-	return all, nil
-}
-
 // Rules returns the rules of a table, or those of the bucket itself for "", which hold
 // for all its tables, those to come too.
 func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error) {
-	var text string
+	defer failed(&err, "read the rules of", b.name, name)
 	if name == "" {
-		text, err = b.s.cat.Property(ctx, namespaceOf(b.name), rulesProperty)
-	} else {
-		var t *table.Table
-		var n tableName
-		if n, err = b.check(name); err == nil {
-			if t, err = b.s.cat.Load(ctx, n.Namespace, n.Name); err == nil {
-				text = t.Properties()[rulesProperty]
-			}
+		text, err := b.s.cat.Property(ctx, namespaceOf(b.name), rulesProperty)
+		if err != nil {
+			return nil, err
 		}
+		return rules.Parse(text)
 	}
-	if err == nil {
-		all, err = rulesOf(text)
-	}
+	n, err := b.check(name)
 	if err != nil {
-		return nil, &OpError{Op: "read the rules of", Bucket: b.name, Table: name, Err: notFound(err)}
+		return nil, err
 	}
-	return all, nil
+	t, err := b.s.cat.Load(ctx, n.Namespace, n.Name)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return rules.Parse(t.Properties()[rulesProperty])
 }
 
 // EditRules changes the rules of a table, or those of the bucket itself for "". Puts
@@ -93,7 +81,7 @@ func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err er
 
 // editRules returns rules as they are kept after an edit.
 func editRules(was string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
-	all, err := rulesOf(was)
+	all, err := rules.Parse(was)
 	if err != nil {
 		return "", err
 	}
@@ -114,67 +102,37 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	if err != nil {
 		return &OpError{Op: "change the rules of", Bucket: bucket, Table: name, Err: err}
 	}
-	c.add(&rulesStep{bucket, name, e})
-	return nil
-}
-
-// rulesStep changes a table's rules.
-type rulesStep struct {
-	bucket, name string
-	edit         RuleEdit
-}
-
-func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ table.Metadata, err error) {
-	defer func() {
-		if err != nil && !errors.Is(err, errNothing) {
-			err = &OpError{Op: "change the rules of", Bucket: r.bucket, Table: r.name, Err: err}
+	c.Add(commit.Plain, nil, func(_ context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
+		defer failed(&err, "change the rules of", bucket, name)
+		if cur == nil {
+			return nil, ErrNotFound
 		}
-	}()
-	if cur == nil {
-		return nil, ErrNotFound
-	}
-	def, err := definition.Of(cur.Metadata())
-	if err != nil {
-		return nil, err
-	}
-	was := cur.Properties()[rulesProperty]
-	text, err := editRules(was, &r.edit, def.Settings, def.Logical)
-	switch {
-	case err != nil:
-		return nil, err
-	case text == was:
-		return nil, errNothing
-	case text == "":
-		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewRemovePropertiesUpdate([]string{rulesProperty})}, "")
-	}
-	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{rulesProperty: text})}, "")
-}
-
-// rules returns those of a table, given as they are kept, and of its bucket.
-func (e *entry) rules(ctx context.Context, own string) ([]Rule, error) {
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return nil, err
-	}
-	return joinedRules(own, bucket)
-}
-
-func joinedRules(texts ...string) (all []Rule, err error) {
-	for _, text := range texts {
-		some, err := rulesOf(text)
+		def, err := definition.Of(cur.Metadata())
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, some...)
-	}
-	return all, nil
+		was := cur.Properties()[rulesProperty]
+		text, err := editRules(was, &e, def.Settings, def.Logical)
+		if err == nil && text == was {
+			err = commit.ErrNothing
+		}
+		if err != nil {
+			return nil, err
+		}
+		var change table.Update = table.NewSetPropertiesUpdate(iceberg.Properties{rulesProperty: text})
+		if text == "" {
+			change = table.NewRemovePropertiesUpdate([]string{rulesProperty})
+		}
+		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{change}, "")
+	})
+	return nil
 }
 
-// checker returns the check of rows that are put into a table, by its rules, given as
-// they are kept, and those of its bucket; nil without rules. Old is the table with whose
-// rows the new ones will be, but for those of it that go; nil is none.
-func (e *entry) checker(ctx context.Context, old *table.Table, gone *going, put, kept, returned *arrow.Schema, own string) (*rules.Check, error) {
-	all, err := e.rules(ctx, own)
+// check returns the check of rows that are put into a table, by its rules and those of its
+// bucket; nil without rules. Old is the table with whose rows the new ones will be, but for
+// those of it that are deleted; nil is none.
+func (e entry) check(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, gone *deletePredicate) (*rules.Check, error) {
+	all, err := e.Rules(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -184,18 +142,17 @@ func (e *entry) checker(ctx context.Context, old *table.Table, gone *going, put,
 			return e.rowsBut(ctx, old, gone, columns, where, each)
 		}
 	}
-	return rules.NewCheck(ctx, all, put, kept, returned, o)
+	return rules.NewCheck(ctx, all, put, d.Stored, d.Logical, o)
 }
 
-// rowsBut reads rows of a table's files, in the types that are kept, but for those that go.
-func (e *entry) rowsBut(ctx context.Context, t *table.Table, gone *going, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-	v := &view{t: t, schema: t.Schema()}
-	var err error
-	if v.def, err = definition.Of(t.Metadata()); err != nil {
+// rowsBut reads rows of a table's files, in the types that are stored, but for those that
+// are deleted.
+func (e entry) rowsBut(ctx context.Context, t *table.Table, gone *deletePredicate, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+	r, err := e.reader(ctx, t)
+	if err != nil {
 		return err
 	}
-	v.returned = v.def.Stored
-	r := &reader{s: e.s, table: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.tableName}, ctx: ctx, left: -1}
+	r.def = r.def.AsStored()
 	if where != nil {
 		r.filters = append(r.filters, where)
 	}
@@ -203,24 +160,30 @@ func (e *entry) rowsBut(ctx context.Context, t *table.Table, gone *going, column
 		columns = slices.Concat(columns, gone.columns)
 	}
 	columns = slices.Sorted(slices.Values(columns))
-	if err := r.choose(v, slices.Compact(columns)); err != nil {
+	if err := r.plan(slices.Compact(columns)); err != nil {
 		return err
 	}
-	if err := r.plan(ctx, v); err != nil {
-		return err
+	for b, err := range r.batches {
+		if err == nil && gone != nil {
+			var rest arrow.RecordBatch
+			rest, err = gone.rest(b)
+			b.Release()
+			b = rest
+		}
+		if err == nil {
+			err = each(b)
+			b.Release()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	var failed error
-	r.batches(func(b arrow.RecordBatch, err error) bool {
-		if failed = err; err == nil && gone != nil {
-			rest, err := gone.rest(b)
-			b.Release()
-			b, failed = rest, err
-		}
-		if failed == nil {
-			failed = each(b)
-			b.Release()
-		}
-		return failed == nil
-	})
-	return failed
+	return nil
+}
+
+// reader reads the rows of a table's files, as they came.
+func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
+	def, err := definition.Of(t.Metadata())
+	v := &view{of: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.TableName}, t: t, def: def}
+	return v.reader(ctx), err
 }

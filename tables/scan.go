@@ -1,9 +1,11 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"slices"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Scan reads rows: those in files first, then those in the tail. It is one state
@@ -36,32 +40,32 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if o == nil {
 		o = &ScanOptions{}
 	}
-	p, err := t.b.s.pin()
+	unpin, err := t.b.s.commits.Pin()
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &reader{s: t.b.s, table: t, ctx: ctx, left: -1}
+	v, err := t.settled(ctx)
+	if err != nil {
+		unpin()
+		return nil, nil, err
+	}
 	end := func() {
-		release(r.tail)
-		t.b.s.unpin(p)
+		take.Release(v.rows)
+		unpin()
 	}
 	defer func() {
 		if err != nil {
 			end()
 		}
 	}()
-	v, err := t.settled(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	r.tail = v.rows
+	r := v.reader(ctx)
 	if o.Limit > 0 {
 		r.left = o.Limit
 	}
 	if o.Filter != nil {
 		r.filters = append(r.filters, o.Filter)
 	}
-	between, err := series.TimeRange(v.returned, o.TimeColumn, o.From, o.To)
+	between, err := series.TimeRange(v.def.Logical, o.TimeColumn, o.From, o.To)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,26 +80,49 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	case o.Limit > 0 && o.Last > 0:
 		return nil, nil, errors.New("options Limit and Last exclude each other")
 	case o.Last > 0:
-		if err := r.last(ctx, v, o); err != nil {
+		if err := r.last(o.Last); err != nil {
 			return nil, nil, err
 		}
 	}
 	if o.Part != 0 {
-		if err := r.part(ctx, v, o); err != nil {
+		if err := r.part(o); err != nil {
 			return nil, nil, err
 		}
 	}
-	if err := r.choose(v, o.Columns); err != nil {
+	if err := r.plan(o.Columns); err != nil {
 		return nil, nil, err
 	}
-	if err := r.plan(ctx, v); err != nil {
-		return nil, nil, err
-	}
-	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), v.def.Put, nil
+	return arrowsafe.Reader(r.schema, sorted.Chunks(r.batches, o.ChunkRows), end), v.def.Put, nil
+}
+
+// reader is a scan in progress.
+type reader struct {
+	*view
+	ctx context.Context // of Scan; RecordReader's methods have none
+
+	schema  *arrow.Schema // of what it hands on
+	read    *arrow.Schema // of the columns that are read
+	columns []int         // of read, in the table
+	out     []int         // of schema, in read; nil: they are the same
+	filters []*filter.Expr
+	filter  *filter.Expr // all of them, once it is planned; nil: none
+	left    int64        // rows that may still be handed on; -1: all
+	skip    int64        // rows not to be handed on before
+
+	but  map[string]bool // paths of files that are left out
+	only string          // the path of the one file that is read; "": all are
+
+	files   iter.Seq2[arrow.RecordBatch, error] // nil: there are none; those of an ordered table have the tail's rows
+	inFiles bool                                // while they are read
+}
+
+// reader returns one that is not planned yet.
+func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *reader {
+	return &reader{view: v, ctx: ctx, left: -1, filters: filters}
 }
 
 // choose finds the columns to read, and those to hand on.
-func (r *reader) choose(v *view, wanted []string) error {
+func (r *reader) choose(wanted []string) error {
 	need := map[string]bool{}
 	for _, name := range wanted {
 		if need[name] {
@@ -108,24 +135,24 @@ func (r *reader) choose(v *view, wanted []string) error {
 			need[name] = true
 		}
 	}
-	if v.series != nil {
-		for _, name := range v.series.Names {
+	if r.series != nil {
+		for _, name := range r.series.Names {
 			need[name] = true
 		}
 	}
 	for name := range need {
-		if !v.returned.HasField(name) {
-			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(v.returned))
+		if _, err := schema.Place(r.def.Logical, name); err != nil {
+			return err
 		}
 	}
 	var fields []arrow.Field
-	for i, f := range v.returned.Fields() {
+	for i, f := range r.def.Logical.Fields() {
 		if len(wanted) == 0 || need[f.Name] {
 			r.columns = append(r.columns, i)
 			fields = append(fields, f)
 		}
 	}
-	metadata := v.returned.Metadata()
+	metadata := r.def.Logical.Metadata()
 	r.read = arrow.NewSchema(fields, &metadata)
 	if len(wanted) == 0 {
 		r.schema = r.read
@@ -141,66 +168,59 @@ func (r *reader) choose(v *view, wanted []string) error {
 	return nil
 }
 
-// at chooses the version of a view.
-func (v *view) at() []table.ScanOption {
-	if v.snapshot == nil {
-		return nil
+// plan finds the columns and the files to read.
+func (r *reader) plan(columns []string) (err error) {
+	if err := r.choose(columns); err != nil {
+		return err
 	}
-	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
-}
-
-// plan finds the files to read.
-func (r *reader) plan(ctx context.Context, v *view) (err error) {
-	r.kept = v.def.Stored
 	var where *filter.Condition
 	if len(r.filters) > 0 {
 		r.filter = filter.And(r.filters...)
-		if where, err = r.filter.Bind(v.returned); err != nil {
+		if where, err = r.filter.Bind(r.def.Logical); err != nil {
 			return err
 		}
 	}
-	if v.series != nil {
-		r.merges = true
-		r.files, err = v.series.Scan(ctx, schema.Names(r.read), where, r.tail, v.replaces)
+	if r.series != nil {
+		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces)
 		return err
 	}
-	if v.t.CurrentSnapshot() == nil {
+	if r.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := datafile.Tasks(ctx, v.t, v.at()...)
+	tasks, err := datafile.Tasks(r.ctx, r.t, r.at()...)
 	if err != nil {
 		return err
 	}
 	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
-		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !datafile.MayHold(where, v.schema, t.File)
+		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !datafile.MayHold(where, r.def.Columns, t.File)
 	})
-	scan, err := datafile.NewScan(ctx, v.t, v.schema, schema.Names(r.read), where)
+	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, schema.Names(r.read), where)
 	if err != nil {
 		return err
 	}
 	// Groups that are read side by side are held decoded while they wait.
 	scan.Workers = runtime.GOMAXPROCS(0)
 	for _, task := range tasks {
-		if task.File.FileSizeBytes()*8 > r.s.opts.Memory/4 {
+		if task.File.FileSizeBytes()*8 > r.of.b.s.opts.Memory/4 {
 			scan.Workers = 1
 		}
 	}
 	if r.left >= 0 && where == nil { // few may be enough
 		scan.Workers, scan.Rows = 1, min(scan.Rows, r.left)
 	}
-	r.files = scan.Read(ctx, datafile.ToRead(v.t, tasks))
+	r.files = scan.Read(r.ctx, datafile.ToRead(r.t, tasks))
 	return nil
 }
 
 // batch makes of a batch that was read what the caller wants of it. Files of tables
 // without an order have been filtered.
-func (r *reader) batch(ctx context.Context, b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
+func (r *reader) batch(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	b, err := schema.Convert(b, r.read)
 	if err != nil {
 		return nil, err
 	}
 	if r.filter != nil && !filtered {
-		kept, err := r.filter.Filter(ctx, b)
+		kept, err := r.filter.Filter(r.ctx, b)
 		b.Release()
 		if err != nil {
 			return nil, err
@@ -225,4 +245,61 @@ func (r *reader) batch(ctx context.Context, b arrow.RecordBatch, filtered bool) 
 	whole := array.NewRecordBatch(r.schema, columns, b.NumRows())
 	defer whole.Release()
 	return whole.NewSlice(first, first+n), nil
+}
+
+// batches yields what the caller wants.
+func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
+	r.raw(func(b arrow.RecordBatch, err error) bool {
+		var out arrow.RecordBatch
+		if err = cmp.Or(err, r.ctx.Err()); err == nil {
+			out, err = r.batch(b, r.inFiles && r.series == nil)
+		}
+		if b != nil {
+			b.Release()
+		}
+		switch {
+		case err != nil:
+			yield(nil, r.of.error("scan", err))
+			return false
+		case out.NumRows() == 0:
+			out.Release()
+			return true
+		}
+		return yield(out, nil) && r.left != 0
+	})
+}
+
+// raw yields the columns that are read, as they are stored.
+func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
+	if r.files != nil {
+		r.inFiles = true
+		for b, err := range r.files {
+			if !yield(b, err) {
+				return
+			}
+		}
+		r.inFiles = false
+	}
+	if r.series != nil {
+		return
+	}
+	for _, b := range r.rows {
+		if !yield(r.ofTail(b)) {
+			return
+		}
+	}
+}
+
+func (r *reader) ofTail(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	fit, err := schema.CastStored(b, r.def.Stored)
+	if err != nil {
+		return nil, err
+	}
+	defer fit.Release()
+	columns := make([]arrow.Array, len(r.columns))
+	fields := make([]arrow.Field, len(r.columns))
+	for i, at := range r.columns {
+		columns[i], fields[i] = fit.Column(at), r.def.Stored.Field(at)
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, fit.NumRows()), nil
 }

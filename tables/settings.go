@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // Settings of a table. The zero value is that of a table without any.
@@ -51,15 +56,7 @@ const (
 
 // Settings returns the table's settings as they are now.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
-	v, err := t.view(ctx, false)
-	if err != nil {
-		return Settings{}, t.error("read the settings of", err)
-	}
-	s, err := definition.SettingsOf(v.t.Metadata())
-	if err != nil {
-		return s, t.error("read the settings of", err)
-	}
-	return s, nil
+	return look(ctx, t, "read the settings of", func(v *view) (Settings, error) { return definition.SettingsOf(v.t.Metadata()) })
 }
 
 // SetSettings sets a table's settings as a whole. Where these order its rows in
@@ -79,26 +76,23 @@ func (t *Txn) SetSettings(bucket, name string, s Settings) error {
 	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
 }
 
-func (t *Txn) editSettings(op, bucket, name string, edit settingsStep) (err error) {
+func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err error) {
 	defer failed(&err, op, bucket, name)
 	c, err := t.existing(bucket, name)
 	if err != nil {
 		return err
 	}
-	meta, err := edit.applied(c.cur.Metadata())
+	meta, err := withSettings(c.cur.Metadata(), edit)
 	if err != nil {
 		return err
 	}
-	c.add(edit)
-	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", t.s.cat.NewIO())
+	c.cur = c.Staged(meta, t.s.cat.NewIO())
+	c.Add(commit.Plain, nil, editsSettings(edit))
 	return nil
 }
 
-// settingsStep changes the settings.
-type settingsStep func(*Settings)
-
-// applied returns metadata with the settings changed.
-func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
+// withSettings returns metadata with the settings changed.
+func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err != nil {
 		return nil, err
@@ -107,25 +101,47 @@ func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
 	return definition.WithSettings(meta, &s)
 }
 
-func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, ErrNotFound
+// editsSettings is the step that changes the settings. It writes all files anew where their
+// rows get an order.
+func editsSettings(edit func(*Settings)) commit.Step {
+	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+		if cur == nil {
+			return nil, ErrNotFound
+		}
+		before, err := definition.Of(cur.Metadata())
+		if err != nil {
+			return nil, err
+		}
+		meta, err := withSettings(cur.Metadata(), edit)
+		if err != nil {
+			return nil, err
+		}
+		cur = a.Table(meta)
+		is, err := a.Series(cur)
+		if err != nil || is == nil || before.Order != nil && before.Order.Sort == is.Sort && (before.Order.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
+			return meta, err
+		}
+		files, err := is.Files(ctx)
+		if err != nil || len(files) == 0 {
+			return meta, err
+		}
+		var old []iceberg.DataFile
+		for _, f := range files {
+			old = append(old, f.Data())
+		}
+		add, err := is.Rewrite(ctx, files, is, is.Merging(), sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			if err := series.Check(is.Order, b); err != nil {
+				b.Release()
+				return nil, err
+			}
+			return b, nil
+		}))
+		if err == nil && is.Rule == RefuseDuplicate {
+			err = is.Refuse(ctx, nil, add)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return commit.ReplaceFiles(ctx, cur, old, add, nil)
 	}
-	before, err := definition.Of(cur.Metadata())
-	if err != nil {
-		return nil, err
-	}
-	meta, err := edit.applied(cur.Metadata())
-	if err != nil {
-		return nil, err
-	}
-	after, err := definition.Of(meta)
-	if err != nil {
-		return nil, err
-	}
-	was, is := before.Order, after.Order
-	if is == nil || was != nil && was.Sort == is.Sort && (was.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
-		return meta, err
-	}
-	return a.s.reordered(ctx, a.table(meta))
 }

@@ -66,8 +66,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 			return "", err
 		}
 	}
-	s.appending.Lock()
-	defer s.appending.Unlock()
+	s.commits.Appending.Lock()
+	defer s.commits.Appending.Unlock()
 	var damaged error
 	for _, b := range buckets {
 		err := b.foldTails(ctx)
@@ -105,28 +105,12 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 		return err
 	}
 	for _, name := range renamed {
-		e, err := b.s.acquire(tableName{namespaceOf(b.name), name})
-		if err != nil {
-			return err
-		}
-		e.mu.Lock()
-		err = e.refresh(ctx)
-		e.mu.Unlock()
-		e.release()
+		err := b.s.commits.Refresh(ctx, tableName{Namespace: namespaceOf(b.name), Name: name})
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
-	var tables []tableName
-	for _, e := range b.s.withTail() {
-		if e.Namespace == namespaceOf(b.name) {
-			tables = append(tables, e.tableName)
-		}
-	}
-	_, err = b.s.each(ctx, "fold", tables, func(ctx context.Context, e *entry) (r MaintainResult, err error) {
-		r.Rows, err = e.fold(ctx)
-		return r, err
-	})
+	_, err = b.s.each(ctx, "fold", b.s.commits.WithTail(namespaceOf(b.name)), fold)
 	return err
 }
 

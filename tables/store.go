@@ -7,43 +7,52 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
 // Store is a directory of tables, or a bucket's. It is safe for concurrent use.
-//
-// Locks are taken in this order: entry.commit of the tables concerned, in the
-// order of their names; entry.mu in the same order; Store.mu. Store.appending comes
-// before all of them.
 type Store struct {
-	dir    string // or the bucket's URL, without its options
-	local  string // where this machine's locks are
-	opts   Options
-	hooks  hooks
-	cat    *icecat.Catalog
-	tail   *tail.Store // nil: none
-	closes []func() error
-
-	// appending is held by appends to the tail, and by who keeps them out.
-	appending sync.RWMutex
-
-	mu      sync.Mutex
-	entries map[tableName]*entry
-	pins    map[*pin]struct{}
-	closed  bool
-
-	folds  chan *entry // tables whose tail is long
-	done   chan struct{}
-	worker sync.WaitGroup
+	dir     string // or the bucket's URL, without its options
+	local   string // where this machine's locks are
+	opts    Options
+	hooks   hooks
+	cat     *icecat.Catalog
+	tail    *tail.Store // nil: none
+	commits *commit.Tables
+	closes  []func() error
 }
 
 // tableName names a table in the catalog.
-type tableName icecat.TableName
+type tableName = icecat.TableName
+
+// entry is a table that is changed.
+type entry struct {
+	*commit.Entry
+	s *Store
+}
+
+// use returns the entry of a table, and keeps files that are written for it. The caller
+// calls done.
+func (s *Store) use(n tableName) (e entry, done func(), err error) {
+	e.s = s
+	e.Entry, done, err = s.commits.Use(n)
+	return e, done, err
+}
+
+// use is that of the store for a table of the bucket.
+func (b *Bucket) use(name string) (e entry, done func(), err error) {
+	n, err := b.check(name)
+	if err != nil {
+		return e, nil, err
+	}
+	return b.s.use(n)
+}
 
 // hooks are what tests change inside a store.
 type hooks struct {
@@ -66,16 +75,10 @@ func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 }
 
 func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
-	s := &Store{
-		hooks: h, entries: map[tableName]*entry{}, pins: map[*pin]struct{}{},
-		folds: make(chan *entry, 1024), done: make(chan struct{}),
-	}
+	s := &Store{hooks: h}
 	defer func() {
 		if err != nil {
-			for i := len(s.closes) - 1; i >= 0; i-- {
-				err = errors.Join(err, s.closes[i]())
-			}
-			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: err}
+			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closeAll())}
 		}
 	}()
 	if err := s.setOptions(o); err != nil {
@@ -95,13 +98,21 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 		return nil, err
 	}
 	s.closes = append(s.closes, s.cat.Close)
+	s.commits = commit.New(commit.Options{
+		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
+		NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
+			if s.hooks.prepared != nil {
+				s.hooks.prepared()
+			}
+		},
+	})
 	if !s.opts.NoTail || s.opts.ReadOnly && s.opts.TailDir != "" {
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if !s.opts.ReadOnly {
-		s.worker.Go(s.background)
+		s.commits.Run()
 	}
 	return s, nil
 }
@@ -138,23 +149,20 @@ func (s *Store) setOptions(o *Options) error {
 // Close ends what runs in the background and closes the tail, unless it was
 // given. It does not fold: the next Open finds what is in the tail.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if !s.commits.Close() {
 		return nil
 	}
-	s.closed = true
-	s.mu.Unlock()
-	close(s.done)
-	s.worker.Wait()
-	var err error
-	for i := len(s.closes) - 1; i >= 0; i-- {
-		err = errors.Join(err, s.closes[i]())
-	}
-	if err != nil {
+	if err := s.closeAll(); err != nil {
 		return &OpError{Op: "close", Dir: s.dir, Err: err}
 	}
 	return nil
+}
+
+func (s *Store) closeAll() (err error) {
+	for _, f := range slices.Backward(s.closes) {
+		err = errors.Join(err, f())
+	}
+	return err
 }
 
 // Dir returns the directory, as an absolute path, or the URL without its options.
@@ -178,38 +186,4 @@ func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
-}
-
-// pin keeps files from being removed that were of use when it was set: those of
-// a reader's view, and those being written for a commit to come.
-type pin struct{ since time.Time }
-
-func (s *Store) pin() (*pin, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, ErrClosed
-	}
-	p := &pin{time.Now()}
-	s.pins[p] = struct{}{}
-	return p, nil
-}
-
-func (s *Store) unpin(p *pin) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.pins, p)
-}
-
-// pinnedSince returns when the oldest pin was set, or now.
-func (s *Store) pinnedSince() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	oldest := time.Now()
-	for p := range s.pins {
-		if p.since.Before(oldest) {
-			oldest = p.since
-		}
-	}
-	return oldest
 }

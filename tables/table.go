@@ -11,9 +11,11 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Table is a table, an old version of it, or what a snapshot has. Where no version was chosen, each
@@ -97,11 +99,10 @@ func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
 
 // view is one state of a table.
 type view struct {
+	of       *Table
 	t        *table.Table
 	snapshot *table.Snapshot // of an old version, else nil
-	schema   *iceberg.Schema
 	def      *definition.Definition
-	returned *arrow.Schema
 	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
 	tailMark string              // the same for the same rows of the same table
 
@@ -110,59 +111,68 @@ type view struct {
 }
 
 // view returns the table's state, with rows if wanted.
-func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
+func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
+	v = &view{of: t}
 	if t.snapshot != "" {
-		pinned, err := t.pinned(ctx)
-		if err != nil {
+		if v.t, err = t.pinned(ctx); err != nil {
 			return nil, err
 		}
-		v := &view{t: pinned, schema: pinned.Schema()}
-		return v, v.describe(t.b.s.opts.Memory)
+		return v, v.describe(v.t.Schema())
 	}
-	e, err := t.b.s.acquire(t.name)
+	e, err := t.b.s.commits.Acquire(t.name)
 	if err != nil {
 		return nil, err
 	}
-	defer e.release()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	v := &view{}
-	if v.t, err = e.load(ctx); err != nil {
+	defer e.Release()
+	if v.t, v.rows, v.tailMark, err = e.View(ctx, withRows && t.old == nil); err != nil {
 		return nil, notFound(err)
 	}
-	meta := v.t.Metadata()
-	v.schema = meta.CurrentSchema()
+	defer func() {
+		if err != nil {
+			take.Release(v.rows)
+		}
+	}()
+	columns := v.t.Schema()
 	if t.old != nil {
-		if meta.TableUUID().String() != t.uuid {
+		if v.t.Metadata().TableUUID().String() != t.uuid {
 			return nil, fmt.Errorf("the table was deleted and made anew: %w", ErrNotFound)
 		}
-		if v.snapshot, err = snapshotOf(meta, *t.old); err != nil {
+		if v.snapshot, err = snapshotOf(v.t.Metadata(), *t.old); err != nil {
 			return nil, err
 		}
 		if id := v.snapshot.SchemaID; id != nil {
-			v.schema = v.t.Schemas()[*id]
+			columns = v.t.Schemas()[*id]
 		}
 	}
-	if err := v.describe(t.b.s.opts.Memory); err != nil {
-		return nil, err
-	}
-	if t.old == nil && withRows && e.log != nil {
-		if v.rows, err = e.rows(ctx, meta, lastEpoch); err != nil {
-			return nil, err
-		}
-		n, bytes, _, _ := e.log.Size(e.state.folded)
-		v.tailMark = fmt.Sprintf("%d-%d-%d", e.state.folded, n, bytes)
-	}
-	return v, err
+	return v, v.describe(columns)
 }
 
 // describe says how the rows are read.
-func (v *view) describe(memory int64) (err error) {
-	if v.def, err = definition.At(v.t.Metadata(), v.schema); err != nil {
-		return err
+func (v *view) describe(columns *iceberg.Schema) (err error) {
+	if v.def, err = definition.At(v.t.Metadata(), columns); err == nil {
+		v.series = series.New(v.def, v.t, v.of.b.s.opts.Memory, v.at()...)
 	}
-	v.returned, v.series = v.def.Logical, series.New(v.def, v.t, memory, v.at()...)
-	return nil
+	return err
+}
+
+// at chooses the version of a view.
+func (v *view) at() []table.ScanOption {
+	if v.snapshot == nil {
+		return nil
+	}
+	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
+}
+
+// look returns what f finds in a table's state.
+func look[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (out T, err error) {
+	v, err := t.view(ctx, false)
+	if err == nil {
+		out, err = f(v)
+	}
+	if err != nil {
+		return out, t.error(op, err)
+	}
+	return out, nil
 }
 
 // settled is view, with the tail's rows as they are read.
@@ -172,7 +182,7 @@ func (t *Table) settled(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	if err := v.settleTail(ctx); err != nil {
-		release(v.rows)
+		take.Release(v.rows)
 		return nil, err
 	}
 	return v, nil
@@ -184,11 +194,11 @@ func (v *view) settleTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
 		return nil
 	}
-	one, err := conformAll(v.rows, v.def.Stored)
+	one, err := commit.OneBatch(v.rows, v.def.Stored)
 	if err == nil {
 		one, v.replaces, err = v.series.SettleTail(ctx, one)
 	}
-	release(v.rows)
+	take.Release(v.rows)
 	v.rows = nil
 	if err == nil {
 		v.rows = []arrow.RecordBatch{one}
@@ -203,21 +213,13 @@ func (t *Table) error(op string, err error) error {
 // Schema returns the columns in the types that readers get: those that were put,
 // but for encodings such as dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
-	v, err := t.view(ctx, false)
-	if err != nil {
-		return nil, t.error("read the schema of", err)
-	}
-	return v.returned, nil
+	return look(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }
 
 // SchemaAsPut is Schema with dictionaries for the columns that the put which made the
 // table had as such; their values are for [AsDictionaries].
 func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
-	v, err := t.view(ctx, false)
-	if err != nil {
-		return nil, t.error("read the schema of", err)
-	}
-	return v.def.Put, nil
+	return look(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }
 
 // Info describes the table. Of an old version it has the figures of that
@@ -251,20 +253,24 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 
 // Versions returns the versions that there are, oldest first.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
-	v, err := t.view(ctx, false)
-	if err != nil {
-		return nil, t.error("list the versions of", err)
-	}
-	meta := v.t.Metadata()
-	var all []VersionInfo
-	for _, s := range meta.Snapshots() {
-		i := VersionInfo{Version: Version(s.SequenceNumber), Time: time.UnixMilli(s.TimestampMs).UTC()}
-		if s.Summary != nil {
-			i.Operation = string(s.Summary.Operation)
+	return look(ctx, t, "list the versions of", func(v *view) (all []VersionInfo, _ error) {
+		for _, s := range v.t.Metadata().Snapshots() {
+			i := VersionInfo{Version: Version(s.SequenceNumber), Time: time.UnixMilli(s.TimestampMs).UTC()}
+			if s.Summary != nil {
+				i.Operation = string(s.Summary.Operation)
+			}
+			i.Rows, _, _ = icecat.Totals(&s)
+			i.Current = i.Version == versionOf(v.t.Metadata())
+			all = append(all, i)
 		}
-		i.Rows, _, _ = icecat.Totals(&s)
-		i.Current = i.Version == versionOf(meta)
-		all = append(all, i)
+		return all, nil
+	})
+}
+
+// versionOf returns the number of a table's current snapshot.
+func versionOf(meta table.Metadata) Version {
+	if s := meta.CurrentSnapshot(); s != nil {
+		return Version(s.SequenceNumber)
 	}
-	return all, nil
+	return 0
 }

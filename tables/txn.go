@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
@@ -26,8 +27,9 @@ type Txn struct {
 
 // txnChange is what a Txn does to one table.
 type txnChange struct {
-	change
-	cur *table.Table // after the steps so far; nil: there is none
+	commit.Change
+	cur  *table.Table // after the steps so far; nil: there is none
+	puts bool
 }
 
 // Update runs f, and commits what f did to the Txn as one: all of it, or nothing
@@ -39,13 +41,13 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 			err = &OpError{Op: "update", Dir: s.dir, Err: err}
 		}
 	}()
-	p, err := s.pin()
+	unpin, err := s.commits.Pin()
 	if err != nil {
 		return err
 	}
-	defer s.unpin(p)
+	defer unpin()
 	err = s.update(ctx, f)
-	if errors.Is(err, errStale) { // readers that f puts cannot be read twice
+	if errors.Is(err, commit.ErrStale) { // readers that f puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -55,40 +57,29 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
 	defer func() {
 		for _, c := range t.order {
-			removeFiles(err, c.steps)
-			c.e.release()
+			c.RemoveFiles(err)
+			c.Release()
 		}
 	}()
 	if err := f(t); err != nil {
 		return err
 	}
-	var changes []*change
+	var changes []*commit.Change
 	for _, c := range t.order {
-		if len(c.steps) > 0 {
-			changes = append(changes, &c.change)
+		if c.Len() > 0 {
+			changes = append(changes, &c.Change)
 		}
 	}
 	if len(changes)+len(t.hooks) == 0 {
 		return nil
 	}
-	if s.hooks.prepared != nil {
-		s.hooks.prepared()
-	}
-	if err := s.commit(ctx, t.hooks, changes...); err != nil {
-		return err
-	}
-	for _, c := range changes {
-		if c.result == nil { // there was nothing to do any more
-			removeFiles(errNothing, c.steps)
-		}
-	}
-	return nil
+	return s.commits.Commit(ctx, t.hooks, changes...)
 }
 
 // version is the table's after the change.
 func (c *txnChange) version() Version {
-	if c.result != nil {
-		return versionOf(c.result.Metadata())
+	if c.Result != nil {
+		return versionOf(c.Result.Metadata())
 	}
 	return versionOf(c.cur.Metadata())
 }
@@ -98,16 +89,19 @@ func (t *Txn) of(n tableName) (*txnChange, error) {
 	if c := t.changes[n]; c != nil {
 		return c, nil
 	}
-	e, err := t.s.acquire(n)
+	e, err := t.s.commits.Acquire(n)
 	if err != nil {
 		return nil, err
 	}
-	c := &txnChange{change: change{e: e}}
+	c := &txnChange{Change: commit.Change{Entry: e}}
 	t.changes[n] = c
 	t.order = append(t.order, c)
-	c.cur, err = e.current(t.ctx)
+	c.cur, err = e.Current(t.ctx)
 	return c, err
 }
+
+// entry is that of a change.
+func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 
 // Put writes rows; see Bucket.Put. They are read at once, and do not go to the tail.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
@@ -127,30 +121,29 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	if err != nil {
 		return nil, err
 	}
-	was, steps := c.cur, c.steps
+	was := *c
 	if m == Append && c.cur != nil {
 		if err := t.ready(c, schema); err != nil {
 			return nil, err
 		}
 	}
-	step, err := c.e.prepare(t.ctx, c.cur, r, schema, m, opts, slices.ContainsFunc(steps, func(s step) bool { _, put := s.(*putStep); return put }))
-	if errors.Is(err, errNothing) {
-		c.cur, c.steps = was, steps
+	step, err := t.entry(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.puts)
+	if errors.Is(err, commit.ErrNothing) {
+		*c = was
 		return c, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.add(step)
-	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, step.after, "", step.io)
+	c.Add(step.how(), step.IO, step.apply)
+	c.cur, c.puts = c.Staged(step.after, step.IO), true
 	return c, nil
 }
 
 // ready changes the columns of a table as rows of a schema need it, and sees to it
 // that rules for the whole table find all its rows in files.
 func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
-	meta := c.cur.Metadata()
-	d, err := definition.Of(meta)
+	d, err := definition.Of(c.cur.Metadata())
 	if err != nil {
 		return err
 	}
@@ -158,18 +151,18 @@ func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	if err := t.evolve(c, changesOf(changes)); err != nil || len(c.steps) > 0 {
+	if err := t.evolve(c, changesOf(changes)); err != nil || c.Len() > 0 {
 		return err
 	}
-	rules, err := c.e.rules(t.ctx, meta.Properties()[rulesProperty])
+	rules, err := c.Rules(t.ctx, d)
 	if err != nil || !slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
 		return err
 	}
-	if _, err = c.e.fold(t.ctx); err == nil {
-		c.cur, err = c.e.current(t.ctx)
+	if _, err = c.Fold(t.ctx); err == nil {
+		c.cur, err = c.Current(t.ctx)
 	}
 	if err == nil && c.cur == nil {
-		err = errStale
+		err = commit.ErrStale
 	}
 	return err
 }
@@ -180,9 +173,18 @@ func (t *Txn) Delete(bucket, name string) error {
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return &OpError{Op: "delete", Bucket: bucket, Table: name, Err: err}
 	}
-	c.add(deleteStep{})
-	c.cur = nil
+	t.delete(c)
 	return nil
+}
+
+func (t *Txn) delete(c *txnChange) {
+	c.cur = nil
+	c.Add(commit.Deletes, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+		if cur == nil && !a.Lost {
+			return nil, ErrNotFound
+		}
+		return nil, nil
+	})
 }
 
 func (t *Txn) existing(bucket, name string) (*txnChange, error) {

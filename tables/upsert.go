@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -41,25 +42,25 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 	var n newRows
 	var set *keySet
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		keys := w.settings.Order()
+		keys := w.def.Settings.Order()
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
-		if err := checkKeys(w.kept, keys); err != nil {
+		if err := checkKeys(w.def.Stored, keys); err != nil {
 			return err
 		}
-		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.Order()) {
-			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.Order())
+		if ruled := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.def.Settings.Order()) {
+			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}
-		w.step.since = nothing // another upsert may have put the same keys
+		w.Since = commit.Nothing // another upsert may have put the same keys
 		if !n.stands(w) {
 			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.s.opts.Memory / 4}
 		}
-		err := n.write(ctx, w, src, &going{columns: keys, goes: set.mask}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, n.rows) })
+		err := n.write(ctx, w, src, &deletePredicate{columns: keys, deletes: set.mask}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, n.rows) })
 		if err != nil || n.rows == 0 {
 			return err
 		}
-		return w.remove(ctx, &going{may: set.may(w.t.Schema(), w.kept, w.put), columns: keys, goes: set.mask})
+		return w.remove(ctx, &deletePredicate{may: set.may(w.t.Schema(), w.def.Stored, w.put), columns: keys, deletes: set.mask})
 	})
 }
 
@@ -73,18 +74,13 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 		return errors.New("the table's settings have no key: name the key columns")
 	}
 	for _, name := range keys {
-		at := s.FieldIndices(name)
-		if len(at) == 0 {
-			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(s))
+		at, err := schema.Place(s, name)
+		if err != nil {
+			return err
 		}
-		switch t := s.Field(at[0]).Type; t.(type) {
-		case *arrow.StringType, *arrow.BinaryType, *arrow.BooleanType:
-		case arrow.FixedWidthDataType:
-			if _, nested := t.(arrow.NestedType); !nested && !arrow.IsFloating(t.ID()) {
-				continue
-			}
-			return schema.Errorf(name, "it has type %s, which a key of an upsert cannot have", t)
-		default:
+		t := s.Field(at).Type
+		_, fixed := t.(arrow.FixedWidthDataType)
+		if arrow.IsNested(t.ID()) || arrow.IsFloating(t.ID()) || !fixed && t.ID() != arrow.STRING && t.ID() != arrow.BINARY {
 			return schema.Errorf(name, "it has type %s, which a key of an upsert cannot have", t)
 		}
 	}

@@ -66,11 +66,11 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 }
 
 func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOptions) error {
-	p, err := s.pin() // no file goes meanwhile
+	unpin, err := s.commits.Pin() // no file goes meanwhile
 	if err != nil {
 		return err
 	}
-	defer s.unpin(p)
+	defer unpin()
 	if o.Tables != nil && o.Bucket == nil {
 		return errors.New("tables without a bucket: name it")
 	}
@@ -131,14 +131,7 @@ func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace 
 	if err != nil || !current {
 		return err
 	}
-	e, err := s.acquire(tableName{namespace, l.Name})
-	if err != nil {
-		return err
-	}
-	defer e.release()
-	e.mu.Lock()
-	err = e.refresh(ctx)
-	e.mu.Unlock()
+	err = s.commits.Refresh(ctx, tableName{Namespace: namespace, Name: l.Name})
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		v.Note(Finding{State: Damaged, Bucket: of.Bucket, Table: of.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -225,7 +226,7 @@ func TestVerifyManifest(t *testing.T) {
 				wrong = nb.Build()
 			}
 			staged := s.cat.Staged(defaultNamespace, "wrong", cur.Metadata(), "", io)
-			meta, err := addFiles(ctx, staged, []iceberg.DataFile{wrong}, nil)
+			meta, err := commit.AddFiles(ctx, staged, []iceberg.DataFile{wrong}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

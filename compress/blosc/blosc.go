@@ -28,6 +28,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 )
 
 // HeaderLen is the length of a container's header, in bytes.
@@ -59,22 +61,20 @@ const (
 
 // ParseShuffle returns the shuffle of a name: byte, bit or none.
 func ParseShuffle(name string) (Shuffle, error) {
-	for i, n := range []string{"byte", "bit", "none"} {
-		if n == name {
-			return Shuffle(i), nil
-		}
-	}
-	return 0, fmt.Errorf("no such shuffle %q: there is byte, bit, none", name)
+	return named[Shuffle]("shuffle", name, "byte", "bit", "none")
 }
 
 // ParseCompressor returns the compressor of a name: lz4, zstd or copy.
 func ParseCompressor(name string) (Compressor, error) {
-	for i, n := range []string{"lz4", "zstd", "copy"} {
-		if n == name {
-			return Compressor(i), nil
-		}
+	return named[Compressor]("codec", name, "lz4", "zstd", "copy")
+}
+
+func named[T ~uint8](what, name string, all ...string) (T, error) {
+	i := slices.Index(all, name)
+	if i < 0 {
+		return 0, fmt.Errorf("no such %s %q: there is %s", what, name, strings.Join(all, ", "))
 	}
-	return 0, fmt.Errorf("no such codec %q: there is lz4, zstd, copy", name)
+	return T(i), nil
 }
 
 var (

@@ -43,13 +43,9 @@ const blockBytes = 256 << 10
 
 // NewEncoder returns an encoder.
 func NewEncoder(opts *Options) (*Encoder, error) {
-	if opts == nil {
-		opts = &Options{}
-	}
+	opts = cmp.Or(opts, new(Options))
 	e := &Encoder{codec: opts.Compressor, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
-	if e.typeSize == 0 {
-		e.typeSize = 8
-	}
+	e.typeSize = cmp.Or(e.typeSize, 8)
 	switch {
 	case e.typeSize < 1 || e.typeSize > 255:
 		return nil, fmt.Errorf("numbers of %d bytes: it must be 1 to 255, or 0 for 8", opts.TypeSize)

@@ -2,6 +2,7 @@
 package certfiles
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -43,9 +44,7 @@ const lookEvery = time.Second
 
 // Load reads the files.
 func Load(o Options) (*Certificates, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &Certificates{opts: o}
 	return c, c.loadLocked()
 }

@@ -32,25 +32,22 @@ With --json the output is JSON lines, not one array: each line is an object
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		store, err := openReading(cmd.Context(), *url)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
-		w := bufio.NewWriterSize(a.out, 64<<10)
-		enc := newEncoder(w)
-		for info, err := range partd.Keys(cmd.Context(), store) {
-			if err == nil && *asJSON {
-				err = enc.Encode(keyJSON(info))
-			} else if err == nil {
-				_, err = fmt.Fprintf(w, "%s\t%d\n", keyText(info.Key), info.Size)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+			w := bufio.NewWriterSize(a.out, 64<<10)
+			enc := newEncoder(w)
+			for info, err := range partd.Keys(cmd.Context(), store) {
+				if err == nil && *asJSON {
+					err = enc.Encode(keyJSON(info))
+				} else if err == nil {
+					_, err = fmt.Fprintf(w, "%s\t%d\n", keyText(info.Key), info.Size)
+				}
+				if err != nil {
+					return err
+				}
 			}
-			if err != nil {
-				return err
-			}
-		}
-		return w.Flush()
+			return w.Flush()
+		})
 	}
 	return cmd
 }

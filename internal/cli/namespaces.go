@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/remote"
 )
@@ -26,32 +27,29 @@ user has the right admin.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		store, err := openReading(cmd.Context(), *url)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
-		server, ok := store.(interface {
-			Namespaces(context.Context) ([]remote.NamespaceInfo, error)
-		})
-		if !ok {
-			return cliutil.Usagef("--store %s is not a server: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
-		}
-		list, err := server.Namespaces(cmd.Context())
-		if err != nil {
-			return err
-		}
-		records := make([]namespaceRecord, len(list))
-		for i, n := range list {
-			records[i] = namespaceRecord{n.Name, n.Disk, n.Used}
-		}
-		return show(a.out, *asJSON, map[string]any{"namespaces": records}, func(w io.Writer) {
-			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-			for _, n := range list {
-				fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.Disk), n.Used.Format(time.DateTime))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+			server, ok := store.(interface {
+				Namespaces(context.Context) ([]remote.NamespaceInfo, error)
+			})
+			if !ok {
+				return cliutil.Usagef("--store %s is not a server: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
 			}
-			_ = t.Flush() // as with all that show writes, w has the error
+			list, err := server.Namespaces(cmd.Context())
+			if err != nil {
+				return err
+			}
+			records := make([]namespaceRecord, len(list))
+			for i, n := range list {
+				records[i] = namespaceRecord{n.Name, n.Disk, n.Used}
+			}
+			return show(a.out, *asJSON, map[string]any{"namespaces": records}, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				for _, n := range list {
+					fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.Disk), n.Used.Format(time.DateTime))
+				}
+				_ = t.Flush() // as with all that show writes, w has the error
+			})
 		})
 	}
 	return cmd

@@ -13,13 +13,9 @@ import (
 
 // bottom returns the store beneath all layers, to look at.
 func bottom(store partd.Partd) partd.Partd {
-	for {
-		layer, ok := store.(partd.Unwrapper)
-		if !ok {
-			return store
-		}
-		store = layer.Unwrap()
+	for store = range partd.Layers(store) {
 	}
+	return store
 }
 
 // otherStore makes sure that the target, which holds keys, is not the source under

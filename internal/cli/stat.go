@@ -35,30 +35,27 @@ else a line each time, and with --json one object a line.`,
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
 	watching := cmd.Flags().Bool("watch", false, "look again each second, and show rates")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *top < 0 {
 			return cliutil.Usagef("--top is %d, and cannot be negative", *top)
 		}
-		store, err := openReading(cmd.Context(), *url)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
-		if *watching {
-			return (&watch{a: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
-		}
-		stats, err := partd.Stat(cmd.Context(), store)
-		if err != nil {
-			return err
-		}
-		keys, _, err := largest(cmd.Context(), store, *top)
-		if err != nil {
-			return err
-		}
-		r := statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
-		return show(a.out, *asJSON, r, func(w io.Writer) {
-			fmt.Fprintf(w, "store  %s\n", *url)
-			writeStat(w, r, width(a.out))
+		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+			if *watching {
+				return (&watch{a: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
+			}
+			stats, err := partd.Stat(cmd.Context(), store)
+			if err != nil {
+				return err
+			}
+			keys, _, err := largest(cmd.Context(), store, *top)
+			if err != nil {
+				return err
+			}
+			r := statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
+			return show(a.out, *asJSON, r, func(w io.Writer) {
+				fmt.Fprintf(w, "store  %s\n", *url)
+				writeStat(w, r, width(a.out))
+			})
 		})
 	}
 	return cmd

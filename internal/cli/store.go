@@ -74,8 +74,7 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 		return nil, err
 	}
 	store, err := setOf(ctx).Open(ctx, rawURL, options)
-	var inner *partd.Error
-	if errors.As(err, &inner) && inner.Path != "" {
+	if inner, ok := errors.AsType[*partd.Error](err); ok && inner.Path != "" {
 		return nil, inner // names the place, as the URL does
 	}
 	return store, err

@@ -108,19 +108,14 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 		return err
 	}
 	defer closeStore(ctx, store, &err)
-	engine := bottom(store) // a layer just opened holds nothing back
-	checker, ok := engine.(partd.Checker)
-	if !ok {
-		return fmt.Errorf("%T cannot be verified: %w", engine, errors.ErrUnsupported)
-	}
 	bar.Wait("comparing checksums", nil)
-	found, err := checker.Check(ctx)
+	found, err := partd.Check(ctx, store)
 	v.Records, v.Segments = found.Records, found.Segments
 	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
-	bar.Wait("counting keys", nil)
-	for info, keysErr := range partd.Keys(ctx, engine) {
+	bar.Wait("counting keys", nil) // a layer just opened holds nothing back
+	for info, keysErr := range partd.Keys(ctx, bottom(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr

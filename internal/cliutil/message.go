@@ -15,8 +15,7 @@ var ofTheDisk = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, s
 func Message(err error) string {
 	text := strings.TrimPrefix(err.Error(), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		text = strings.Replace(text, p.Path+": "+p.Op+" "+p.Path+": ", p.Path+": ", 1)
 	}
 	for _, number := range ofTheDisk {

@@ -82,7 +82,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("call %d: no error, but %d records", at, n)
 			}
 			// What cannot be swept or closed only for another's sake is no error.
-			if err == nil && fault.Hit() && at > 8 {
+			if err == nil && fault.Hit() && at > 4 {
 				t.Errorf("call %d failed, and nobody noticed", at)
 			}
 			if err != nil && !errors.Is(err, broken) {

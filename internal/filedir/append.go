@@ -64,9 +64,8 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 		}
 	}
 	if d.sync {
-		if err := d.syncBatch(); err != nil {
-			// What the disk holds is unknown, and asking again would not tell.
-			d.refuse(err)
+		// Where that fails what the disk holds is unknown, and asking again would not tell.
+		if err := d.refuse(d.syncBatch()); err != nil {
 			return d.rollback(done, err)
 		}
 	}
@@ -156,8 +155,7 @@ func (d *Dir) makeRoomInBatch() error {
 	}
 	k := d.cache.ring[0]
 	if d.sync { // a failure to write it back might be reported to this descriptor alone
-		if err := k.file.Sync(); err != nil {
-			d.refuse(err)
+		if err := d.refuse(k.file.Sync()); err != nil {
 			return err
 		}
 	}

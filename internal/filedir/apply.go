@@ -91,10 +91,7 @@ func (d *Dir) commit(noted bool) error {
 	if !noted {
 		return nil
 	}
-	if err := d.clearRecord(); err != nil {
-		return unknown(err)
-	}
-	return nil
+	return unknown(d.clearRecord())
 }
 
 // commitNothing notes that an operation which changes no file was applied. With

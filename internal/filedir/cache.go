@@ -120,11 +120,7 @@ func (d *Dir) closeFile(k *keyFile) error {
 		return nil
 	}
 	d.cache.remove(k)
-	err := closeOnce(&k.file)
-	if err != nil { // earlier appends may be lost
-		d.refuse(err)
-	}
-	return err
+	return d.refuse(closeOnce(&k.file)) // earlier appends may be lost
 }
 
 // retry opens something; when too many files are open, it closes all that are
@@ -163,8 +159,7 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 		return file, err
 	}
 	// What is written to a file that a loss of power takes away is lost.
-	if err := d.syncNames(); err != nil {
-		d.refuse(err)
+	if err := d.refuse(d.syncNames()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

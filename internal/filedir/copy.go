@@ -31,40 +31,24 @@ func readFull(file io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-// eachChunk calls visit with the bytes of a file from one offset to another.
-func eachChunk(file io.ReaderAt, from, to int64, visit func(p []byte, off int64) error) error {
-	buf := make([]byte, min(to-from, writeSize))
-	for from < to {
-		p := buf[:min(to-from, int64(len(buf)))]
-		if err := readFull(file, p, from); err != nil {
-			return err
-		}
-		if err := visit(p, from); err != nil {
-			return err
-		}
-		from += int64(len(p))
-	}
-	return nil
-}
-
 func copyRange(dst vfs.File, at int64, src vfs.File, from, to int64) error {
-	return eachChunk(src, from, to, func(p []byte, off int64) error {
-		_, err := dst.WriteAt(p, at+off-from)
-		return err
-	})
+	n, err := io.Copy(io.NewOffsetWriter(dst, at), io.NewSectionReader(src, from, to-from))
+	if err == nil && n < to-from {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
-
-var errNotZero = errors.New("not zero")
 
 func allZero(file vfs.File, from, to int64) (bool, error) {
-	err := eachChunk(file, from, to, func(p []byte, _ int64) error {
-		if bytes.Count(p, []byte{0}) != len(p) {
-			return errNotZero
+	buf := make([]byte, min(to-from, writeSize))
+	for ; from < to; from += int64(len(buf)) {
+		buf = buf[:min(to-from, int64(len(buf)))]
+		if err := readFull(file, buf, from); err != nil {
+			return false, err
 		}
-		return nil
-	})
-	if errors.Is(err, errNotZero) {
-		return false, nil
+		if bytes.Count(buf, []byte{0}) != len(buf) {
+			return false, nil
+		}
 	}
-	return err == nil, err
+	return true, nil
 }

@@ -111,9 +111,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 		boot:    cmp.Or(opts.Hooks.Boot, boot.ID()),
 		turn:    make(chan struct{}, 1), orphan: make(chan struct{}, 1),
 	}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
+	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	if d.maxOpen == 0 {
 		d.maxOpen = defaultOpenFiles()
 	}
@@ -212,12 +210,13 @@ func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	return do(Tx{d})
 }
 
-// refuse makes all later writes fail.
-func (d *Dir) refuse(err error) {
-	if d.failed == nil {
+// refuse makes all later writes fail after an error, which it returns.
+func (d *Dir) refuse(err error) error {
+	if err != nil && d.failed == nil {
 		d.failed = err
 		d.log.Error("partd: writes are refused until the store is opened again", "dir", d.dir, "err", err)
 	}
+	return err
 }
 
 // warn logs what failed and has no effect on the operation under way.
@@ -227,7 +226,12 @@ func (d *Dir) warn(what string, err error) {
 	}
 }
 
-func unknown(err error) error { return fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, err) }
+func unknown(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, err)
+}
 
 // defaultOpenFiles leaves room for other stores, sockets, and spill files.
 func defaultOpenFiles() int {

@@ -199,9 +199,7 @@ func (d *Dir) tryRecord(rec []byte) error {
 	_, err := d.journal.file.WriteAt(rec, 0)
 	d.journal.size = max(d.journal.size, int64(len(rec)))
 	if err == nil && d.sync {
-		if err = d.journal.file.Sync(); err != nil {
-			d.refuse(err)
-		}
+		err = d.refuse(d.journal.file.Sync())
 	}
 	if err == nil {
 		return nil
@@ -235,10 +233,7 @@ func (d *Dir) clearRecord() error {
 		return err
 	}
 	if d.sync {
-		if err := d.journal.file.Sync(); err != nil {
-			d.refuse(err)
-			return err
-		}
+		return d.refuse(d.journal.file.Sync())
 	}
 	return nil
 }

@@ -276,10 +276,7 @@ func (d *Dir) pinLock() error {
 	}
 	d.pin = pin
 	if d.sync && d.failed == nil && len(d.dirty.parents) > 0 { // the directory is new, or this store is
-		if err := d.syncDirs(); err != nil {
-			d.refuse(err)
-			return err
-		}
+		return d.refuse(d.syncDirs())
 	}
 	return nil
 }

@@ -162,8 +162,7 @@ func (d *Dir) removeAll(list *nameList, noted bool) error {
 		return unknown(err)
 	}
 	if d.sync {
-		if err := d.syncNames(); err != nil {
-			d.refuse(err)
+		if err := d.refuse(d.syncNames()); err != nil {
 			return unknown(err)
 		}
 	}

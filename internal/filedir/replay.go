@@ -47,8 +47,7 @@ func (d *Dir) finish() error {
 			return err
 		}
 		if d.sync || r.synced {
-			if err := d.syncFinished(r); err != nil {
-				d.refuse(err)
+			if err := d.refuse(d.syncFinished(r)); err != nil {
 				return err
 			}
 		} else if r.kind == kindAppend {
@@ -257,8 +256,7 @@ func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode,
 		return err
 	}
 	if (d.sync || r.synced) && d.failed == nil {
-		if err := d.journal.file.Sync(); err != nil {
-			d.refuse(err)
+		if err := d.refuse(d.journal.file.Sync()); err != nil {
 			return err
 		}
 	}

@@ -13,9 +13,7 @@ func (d *Dir) rollback(done int, cause error) error {
 	err = errors.Join(err, d.rollbackTag())
 	if d.sync && err == nil {
 		// The cut must be on the disk before the record is gone.
-		if err = d.syncBatchCut(done); err != nil {
-			d.refuse(err)
-		}
+		err = d.refuse(d.syncBatchCut(done))
 	}
 	if err == nil {
 		err = d.clearRecord()

@@ -85,9 +85,7 @@ func (d *Dir) stage(value []byte) (vfs.Info, error) {
 		_, err = tmp.WriteAt(value, 0)
 	}
 	if err == nil && d.sync {
-		if err = tmp.Sync(); err != nil {
-			d.refuse(err)
-		}
+		err = d.refuse(tmp.Sync())
 	}
 	var info vfs.Info
 	if err == nil {
@@ -124,9 +122,5 @@ func (d *Dir) moveStaged(name string) error {
 		d.dirty.add(d.path(name))
 		return nil
 	}
-	if err := d.syncNames(); err != nil {
-		d.refuse(err)
-		return unknown(err)
-	}
-	return nil
+	return unknown(d.refuse(d.syncNames()))
 }

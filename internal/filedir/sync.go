@@ -44,8 +44,7 @@ func (d Tx) Sync(ctx context.Context) error {
 	if err == nil || errors.Is(err, context.Cause(ctx)) {
 		return err
 	}
-	d.refuse(err)
-	return unknown(err)
+	return unknown(d.refuse(err))
 }
 
 func (d *Dir) syncAll(ctx context.Context) error {

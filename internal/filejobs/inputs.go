@@ -114,8 +114,7 @@ func (in *Inputs) Note(l records.Layout) []string {
 // SkipHint adds to an error what would have helped: --skip-bad, or another
 // separator.
 func (in *Inputs) SkipHint(err error, l records.Layout) error {
-	var bad *records.BadError
-	if errors.As(err, &bad) {
+	if errors.As(err, new(*records.BadError)) {
 		return fmt.Errorf("%w%s (--skip-bad leaves out and counts such records)", err, in.OtherSep(l))
 	}
 	return err

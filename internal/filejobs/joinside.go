@@ -190,14 +190,7 @@ func (s *joinSide) encode(dst []byte, values [][]byte, bare []bool, withKey bool
 		dst, err = s.rows.AppendField(dst, column, &v)
 		return err
 	}
-	isKey := func(i int) bool {
-		for _, k := range s.keys {
-			if k == i || k+n == i {
-				return true
-			}
-		}
-		return false
-	}
+	isKey := func(i int) bool { return slices.Contains(s.keys, i) || slices.Contains(s.keys, i-n) }
 	var err error
 	for column := 0; withKey && column < len(s.keys) && err == nil; column++ {
 		err = put(column, (s.keys[column]+n)%n)

@@ -19,23 +19,6 @@ type lazy struct {
 	name string
 }
 
-var (
-	_ partd.Partd        = (*lazy)(nil)
-	_ partd.Setter       = (*lazy)(nil)
-	_ partd.Deleter      = (*lazy)(nil)
-	_ partd.Lister       = (*lazy)(nil)
-	_ partd.Opener       = (*lazy)(nil)
-	_ partd.Scanner      = (*lazy)(nil)
-	_ partd.PartScanner  = (*lazy)(nil)
-	_ partd.Popper       = (*lazy)(nil)
-	_ partd.Flusher      = (*lazy)(nil)
-	_ partd.Syncer       = (*lazy)(nil)
-	_ partd.Statter      = (*lazy)(nil)
-	_ partd.Applier      = (*lazy)(nil)
-	_ partd.SessionGuard = (*lazy)(nil)
-	_ partd.Checker      = (*lazy)(nil)
-)
-
 // with calls f with the open store, unless there is none, which is not made.
 func (l *lazy) with(ctx context.Context, create bool, f func(partd.Partd) error) error {
 	return l.held(ctx, create, false, f)
@@ -176,20 +159,7 @@ func (l *lazy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 // ReaderMemory returns what an open reader and a listing take.
 func (l *lazy) ReaderMemory() (reader, listing int64) { return l.set.opts.Reader, l.set.opts.Listing }
 
-// Check looks beneath layers, as checksums are the store's.
 func (l *lazy) Check(ctx context.Context) (found partd.Checked, err error) {
-	err = l.held(ctx, false, true, func(s partd.Partd) (err error) {
-		for {
-			if c, ok := s.(partd.Checker); ok {
-				found, err = c.Check(ctx)
-				return err
-			}
-			layer, ok := s.(partd.Unwrapper)
-			if !ok {
-				return fmt.Errorf("the store of the namespace keeps no checksums: %w", errors.ErrUnsupported)
-			}
-			s = layer.Unwrap()
-		}
-	})
+	err = l.held(ctx, false, true, func(s partd.Partd) (err error) { found, err = partd.Check(ctx, s); return err })
 	return found, err
 }

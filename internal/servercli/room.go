@@ -85,24 +85,17 @@ func directoryOf(storeURL string) string {
 	return dir
 }
 
-// beneath returns the stores that make up one: layer by layer, the last is no layer.
-func beneath(store partd.Partd) []partd.Partd {
-	all := []partd.Partd{store}
-	for {
-		layer, ok := store.(partd.Unwrapper)
-		if !ok {
-			return all
-		}
-		store = layer.Unwrap()
-		all = append(all, store)
+// bottom returns the store beneath all layers.
+func bottom(store partd.Partd) partd.Partd {
+	for store = range partd.Layers(store) {
 	}
+	return store
 }
 
 // used returns what tells how many bytes a store takes. Only a log: knows without
 // looking at each key.
 func used(ctx context.Context, store partd.Partd) func() (int64, error) {
-	all := beneath(store)
-	switch s := all[len(all)-1].(type) {
+	switch s := bottom(store).(type) {
 	case *logstore.Store:
 		return func() (int64, error) {
 			f, err := s.Figures()
@@ -120,8 +113,7 @@ func used(ctx context.Context, store partd.Partd) func() (int64, error) {
 
 // giveBack has a store free what it keeps of dead data, if it keeps any.
 func giveBack(ctx context.Context, store partd.Partd) {
-	all := beneath(store)
-	if s, ok := all[len(all)-1].(*logstore.Store); ok {
+	if s, ok := bottom(store).(*logstore.Store); ok {
 		s.Reclaim(ctx)
 	}
 }
@@ -130,7 +122,7 @@ func giveBack(ctx context.Context, store partd.Partd) {
 // where they stay, nil where it writes them there at once.
 func pending(store partd.Partd) func() int64 {
 	var parts []func() int64
-	for _, s := range beneath(store) {
+	for s := range partd.Layers(store) {
 		switch s := s.(type) {
 		case *partd.Buffer:
 			parts = append(parts, s.MemoryUsed)

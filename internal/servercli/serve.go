@@ -64,8 +64,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
-	all := beneath(store)
-	logStore, _ := all[len(all)-1].(*logstore.Store)
+	logStore, _ := bottom(store).(*logstore.Store)
 	told.serving.Store(&serving{server, logStore, guard, set, &c.room})
 	if c.withStdin {
 		var stop context.CancelFunc

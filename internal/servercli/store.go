@@ -86,12 +86,7 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 		location := strings.NewReplacer("%", "%25", "?", "%3F").Replace(dir)
 		return stores.OpenDefaults(ctx, scheme+":"+location+"?"+strings.Join(kept, "&"), map[string]string{"memory": each})
 	}
-	opts.Reader, opts.Listing = 1<<20, 5<<20
-	if s, ok := store.(interface {
-		ReaderMemory() (reader, listing int64)
-	}); ok {
-		opts.Reader, opts.Listing = s.ReaderMemory()
-	}
+	opts.Reader, opts.Listing = partd.ReaderMemory(store)
 	set, err := namespaces.New(dir, *opts)
 	if err != nil {
 		return nil, fmt.Errorf("the namespaces in %s: %w", dir, err)

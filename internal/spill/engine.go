@@ -4,6 +4,7 @@
 package spill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,18 +57,14 @@ type Engine struct {
 // each of some parts, 0 meaning as many as there are threads. ctx ends all that the
 // engine does.
 func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
-	if e.Memory == 0 {
-		e.Memory = DefaultMemory
-	}
+	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	if e.Threads == 0 {
 		e.Threads = runtime.GOMAXPROCS(0)
 	}
 	if e.Threads < 0 {
 		return fmt.Errorf("%s with %d threads: there is one at least", doing, e.Threads)
 	}
-	if parts == 0 {
-		parts = e.Threads
-	}
+	parts = cmp.Or(parts, e.Threads)
 	if minMemory := MinMemory * int64(parts); e.Memory < minMemory {
 		return fmt.Errorf("%s in %d bytes of memory with %d threads: they take %d at least", doing, e.Memory, e.Threads, minMemory)
 	}

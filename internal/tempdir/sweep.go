@@ -23,13 +23,12 @@ func (s *Set) Sweep() error {
 
 // sweep removes what dead processes left in a place.
 func sweep(fsys vfs.FS, place string) error {
-	names, err := list(fsys, place, func(e fs.DirEntry) bool { return e.Type().IsRegular() && isLockName(e.Name()) })
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range names {
-		errs = append(errs, sweepOne(fsys, filepath.Join(place, name)))
+	entries, err := os.ReadDir(place)
+	errs := []error{err}
+	for _, e := range entries {
+		if e.Type().IsRegular() && isLockName(e.Name()) {
+			errs = append(errs, sweepOne(fsys, filepath.Join(place, e.Name())))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -55,7 +54,7 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	if lock == nil || err != nil {
 		return err
 	}
-	if err = removeTree(fsys, strings.TrimSuffix(lockName, lockSuffix)); err == nil {
+	if err = removeTree(strings.TrimSuffix(lockName, lockSuffix)); err == nil {
 		err = fsys.Remove(lockName)
 	}
 	return errors.Join(err, lock.Unlock())
@@ -76,69 +75,11 @@ func isOurs(fsys vfs.FS, name string) (bool, error) {
 	return strings.HasPrefix(mark, string(b[:n])), f.Close()
 }
 
-// removeTree removes a directory with all that it holds, and follows no
-// symbolic link. One that does not exist is no error.
-func removeTree(fsys vfs.FS, dir string) error {
-	if l, ok := fsys.(vfs.LinkTeller); ok {
-		isLink, err := l.IsLink(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if isLink {
-			return fmt.Errorf("%s is a symbolic link now, and is left alone", dir)
-		}
+// removeTree removes a directory with all that it holds, and follows no symbolic link.
+// One that does not exist is no error.
+func removeTree(dir string) error {
+	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return fmt.Errorf("%s is a symbolic link now, and is left alone", dir)
 	}
-	dirs := make(map[string]bool)
-	names, err := list(fsys, dir, func(e fs.DirEntry) bool {
-		if e.IsDir() {
-			dirs[e.Name()] = true
-		}
-		return true
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range names {
-		remove := fsys.Remove
-		if dirs[name] {
-			remove = func(path string) error { return removeTree(fsys, path) }
-		}
-		if err := remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return fsys.Remove(dir)
-}
-
-// list returns the names in a directory that want picks.
-func list(fsys vfs.FS, dir string, want func(fs.DirEntry) bool) (names []string, err error) {
-	d, err := fsys.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	for {
-		entries, err := d.Next(1000)
-		for _, e := range entries {
-			if want(e) {
-				names = append(names, e.Name())
-			}
-		}
-		if err == io.EOF || err == nil && len(entries) == 0 {
-			return names, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
+	return os.RemoveAll(dir)
 }

@@ -31,7 +31,7 @@ const (
 
 // Options of a [Set]. The zero value, and nil, are the defaults.
 type Options struct {
-	FS vfs.FS // nil: the real one
+	FS vfs.FS // of the real disk, which a test lets fail; nil: as it is
 }
 
 // Set is a set of temporary directories, one in each of the places that it was
@@ -213,7 +213,7 @@ func (s *Set) Close() error {
 		if d.path == "" {
 			continue
 		}
-		err := removeTree(s.fs, d.path)
+		err := removeTree(d.path)
 		if err == nil {
 			err = s.fs.Remove(d.path + lockSuffix)
 		}

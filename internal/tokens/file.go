@@ -5,6 +5,7 @@ package tokens
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -180,17 +181,12 @@ func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 		name = target // replaced would be the link, and not what the server reads
 	}
 	lock := flock.New(name+".lock", flock.SetPermissions(0o600))
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		locked, err := lock.TryLock()
-		if err != nil {
-			return fmt.Errorf("lock %s: %w", name, err)
-		}
-		if locked {
-			break
-		}
-		if time.Since(begin) > editPatience {
-			return fmt.Errorf("%s: another process has edited it for %v (it holds %s)", name, editPatience, lock.Path())
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), editPatience)
+	defer cancel()
+	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: another process has edited it for %v (it holds %s)", name, editPatience, lock.Path())
+	} else if err != nil {
+		return fmt.Errorf("lock %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	grants, err := Read(name)

@@ -63,7 +63,7 @@ func (b *bench) beside(s *tables.Store) error {
 	if err != nil {
 		return err
 	}
-	m, err := table.Manifest(b.ctx)
+	m, err := table.ScanPlan(b.ctx)
 	if err != nil {
 		return err
 	}

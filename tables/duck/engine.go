@@ -267,14 +267,10 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 		}
 		return err
 	}
-	batches := func(yield func(arrow.RecordBatch, error) bool) {
-		for {
-			batch, err := result.Next()
-			if batch == nil && err == nil || !yield(batch, failed(err)) || err != nil {
-				return
-			}
-		}
-	}
+	batches := arrowsafe.Until(func() (arrow.RecordBatch, error) {
+		b, err := result.Next()
+		return b, failed(err)
+	})
 	r := arrowsafe.Reader(result.Schema(), batches, func() {
 		result.End()
 		q.close()

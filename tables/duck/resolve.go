@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // bound is a table of a statement: a view in the query's database over the files
@@ -25,23 +26,23 @@ type bound struct {
 	columns       []column
 	files         []string
 	replaced      []string // those of whose rows some are in rows anew
-	manifest      *tables.Manifest
+	plan          *tables.ScanPlan
 	rows          *scratchFile // rows that are in no file of the table
 }
 
 func (t *bound) String() string {
 	if t.bucket == "" {
-		return database.Ident(t.table)
+		return sqlquote.Name(t.table)
 	}
-	return database.Ident(t.bucket) + "." + database.Ident(t.table)
+	return sqlquote.Name(t.bucket) + "." + sqlquote.Name(t.table)
 }
 
 func (t *bound) close() {
 	if t.rows != nil {
 		t.rows.release()
 	}
-	if t.manifest != nil {
-		t.manifest.Close()
+	if t.plan != nil {
+		t.plan.Close()
 	}
 }
 
@@ -67,11 +68,12 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 		if t.schema == "" {
 			t.schema = mainSchema
 		}
-		if t.bucket, t.table, err = q.find(ctx, n); err != nil {
+		var opened *tables.Table
+		if t.bucket, t.table, opened, err = q.find(ctx, n); err != nil {
 			return all, database.ErrorAt(sql, n.At, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return all, database.Refused(sql, n.At, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", database.Ident(n.Schema))
+			return all, database.Refused(sql, n.At, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", sqlquote.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if was := known[key]; was != nil {
@@ -82,7 +84,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 		}
 		known[key] = t
 		all = append(all, t)
-		if err := q.plan(ctx, t, schemas); err != nil {
+		if err := q.bind(ctx, t, opened, schemas); err != nil {
 			var sqlErr *tables.SQLError
 			if errors.As(err, &sqlErr) {
 				return all, err
@@ -93,9 +95,9 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 	return all, nil
 }
 
-// find returns the bucket and the table that a name means: the one of just this
-// name, else the only one whose name differs by case alone.
-func (q *query) find(ctx context.Context, n database.Name) (bucket, table string, err error) {
+// find opens the table that a name means, and says how it and its bucket are written: the
+// one of just this name, else the only one whose name differs by case alone.
+func (q *query) find(ctx context.Context, n database.Name) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
 	if n.Schema == "" {
 		bucket = q.o.Bucket
@@ -110,12 +112,9 @@ func (q *query) find(ctx context.Context, n database.Name) (bucket, table string
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		_, err := q.store.Bucket(b).Table(ctx, n.Table, q.o.At)
-		if err == nil {
-			return b, n.Table, nil
-		}
-		if !errors.Is(err, tables.ErrNotFound) {
-			return "", "", err
+		opened, err := q.store.Bucket(b).Table(ctx, n.Table, q.o.At)
+		if err == nil || !errors.Is(err, tables.ErrNotFound) {
+			return b, n.Table, opened, err
 		}
 		missing = cmp.Or(missing, err)
 	}
@@ -123,7 +122,7 @@ func (q *query) find(ctx context.Context, n database.Name) (bucket, table string
 	var near []string
 	for b, err := range q.store.Buckets(ctx) {
 		if err != nil {
-			return "", "", err
+			return "", "", nil, err
 		}
 		if b != bucket && (n.Schema == "" || !strings.EqualFold(b, n.Schema)) {
 			continue
@@ -136,7 +135,7 @@ func (q *query) find(ctx context.Context, n database.Name) (bucket, table string
 				break // the bucket has no snapshot of this name
 			}
 			if err != nil {
-				return "", "", err
+				return "", "", nil, err
 			}
 			near = append(near, info.Name)
 			if strings.EqualFold(info.Name, n.Table) {
@@ -147,34 +146,31 @@ func (q *query) find(ctx context.Context, n database.Name) (bucket, table string
 	switch len(found) {
 	case 0:
 		if q.o.At.Snapshot() != "" && len(near) == 0 || errors.Is(missing, fs.ErrPermission) {
-			return "", "", missing // which says whether there is such a snapshot
+			return "", "", nil, missing // which says whether there is such a snapshot
 		}
 		asked := &bound{bucket: bucket, table: n.Table}
-		return "", "", fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.Table, near), tables.ErrNotFound)
+		return "", "", nil, fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.Table, near), tables.ErrNotFound)
 	case 1:
-		return found[0].bucket, found[0].table, nil
+		opened, err = q.store.Bucket(found[0].bucket).Table(ctx, found[0].table, q.o.At)
+		return found[0].bucket, found[0].table, opened, err
 	}
-	return "", "", fmt.Errorf("tables %v and %v differ only by the case of their letters: write one of these names", found[0], found[1])
+	return "", "", nil, fmt.Errorf("tables %v and %v differ only by the case of their letters: write one of these names", found[0], found[1])
 }
 
-// plan finds what the table's view is over, without its files if only schemas are
+// bind finds what the table's view is over, without its files if only schemas are
 // wanted.
-func (q *query) plan(ctx context.Context, t *bound, schemas bool) error {
-	table, err := q.store.Bucket(t.bucket).Table(ctx, t.table, q.o.At)
-	if err != nil {
+func (q *query) bind(ctx context.Context, t *bound, table *tables.Table, schemas bool) (err error) {
+	if t.plan, err = table.ScanPlan(ctx); err != nil {
 		return err
 	}
-	if t.manifest, err = table.Manifest(ctx); err != nil {
-		return err
-	}
-	copied := q.o.Nanoseconds && withoutZones(t.manifest)
-	if t.columns, err = columnsOf(t.manifest); err != nil {
+	copied := q.o.Nanoseconds && withoutZones(t.plan)
+	if t.columns, err = columnsOf(t.plan); err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
 	if schemas {
 		return nil
 	}
-	switch m := t.manifest; {
+	switch m := t.plan; {
 	case m.Scanned || copied:
 		t.rows, err = q.e.scratch.write(ctx, m, "")
 	default:
@@ -197,9 +193,9 @@ func (q *query) plan(ctx context.Context, t *bound, schemas bool) error {
 // within is the schema of the table's view.
 func (t *bound) within() string {
 	if t.catalog == "" {
-		return database.Ident(t.schema)
+		return sqlquote.Name(t.schema)
 	}
-	return database.Ident(t.catalog) + "." + database.Ident(t.schema)
+	return sqlquote.Name(t.catalog) + "." + sqlquote.Name(t.schema)
 }
 
 // views are the statements that make tables known.
@@ -214,13 +210,13 @@ func views(all []*bound) (set []string) {
 // ids: files may have them under older names, or lack them.
 func (t *bound) view() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE VIEW %s.%s AS SELECT ", t.within(), database.Ident(t.name))
+	fmt.Fprintf(&b, "CREATE VIEW %s.%s AS SELECT ", t.within(), sqlquote.Name(t.name))
 	if len(t.files) == 0 {
 		for i, c := range t.columns {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			fmt.Fprintf(&b, "NULL::%s AS %s", c.sql, database.Ident(c.name))
+			fmt.Fprintf(&b, "NULL::%s AS %s", c.sql, sqlquote.Name(c.name))
 		}
 		return b.String() + " WHERE false"
 	}
@@ -228,8 +224,8 @@ func (t *bound) view() string {
 	b.WriteString("* FROM " + t.reading(plain))
 	if len(t.replaced) > 0 {
 		var same []string
-		for _, name := range t.manifest.Replaced {
-			same = append(same, "old."+database.Ident(name)+" = new."+database.Ident(name))
+		for _, name := range t.plan.Replaced {
+			same = append(same, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
 		}
 		fmt.Fprintf(&b, " UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
 			t.reading(t.replaced), t.reading([]string{t.rows.path}), strings.Join(same, " AND "))
@@ -245,14 +241,14 @@ func (t *bound) reading(files []string) string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(database.Quote(f))
+		b.WriteString(sqlquote.Text(f))
 	}
 	b.WriteString("], schema=MAP{")
 	for i, c := range t.columns {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "%s: {name: %s, type: %s, default_value: NULL}", c.id, database.Quote(c.name), database.Quote(c.sql))
+		fmt.Fprintf(&b, "%s: {name: %s, type: %s, default_value: NULL}", c.id, sqlquote.Text(c.name), sqlquote.Text(c.sql))
 	}
 	return b.String() + "})"
 }

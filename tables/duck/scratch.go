@@ -41,7 +41,7 @@ type scratchFile struct {
 
 // write returns a file with a tail's rows, or with all rows if mark is "". The
 // caller releases it.
-func (s *scratch) write(ctx context.Context, m *tables.Manifest, mark string) (*scratchFile, error) {
+func (s *scratch) write(ctx context.Context, m *tables.ScanPlan, mark string) (*scratchFile, error) {
 	f, isNew := s.acquire(m.UUID, mark)
 	if isNew {
 		f.err = f.fill(ctx, m, mark != "")
@@ -125,13 +125,13 @@ func (s *scratch) sweep() {
 
 // fill writes the rows, or those of the tail alone. The mark does not tell which: it
 // goes when a newer tail comes.
-func (f *scratchFile) fill(ctx context.Context, m *tables.Manifest, tail bool) error {
+func (f *scratchFile) fill(ctx context.Context, m *tables.ScanPlan, tail bool) error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST))
-	w, err := pqarrow.NewFileWriter(m.Kept, file, properties, pqarrow.NewArrowWriterProperties())
+	w, err := pqarrow.NewFileWriter(m.Stored, file, properties, pqarrow.NewArrowWriterProperties())
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}

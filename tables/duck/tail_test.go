@@ -48,7 +48,7 @@ func TestTailThatIsFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := table.Manifest(ctx)
+	m, err := table.ScanPlan(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

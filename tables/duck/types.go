@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // column is a column of a view.
@@ -20,7 +20,7 @@ type column struct {
 	sql  string // DuckDB's type
 }
 
-func columnsOf(m *tables.Manifest) ([]column, error) {
+func columnsOf(m *tables.ScanPlan) ([]column, error) {
 	known := map[string]string{}
 	var all []column
 	for i, f := range m.Schema.Fields() {
@@ -29,7 +29,7 @@ func columnsOf(m *tables.Manifest) ([]column, error) {
 			return nil, fmt.Errorf("columns %q and %q differ only by the case of their letters, and SQL cannot tell them apart", was, f.Name)
 		}
 		known[key] = f.Name
-		kept := m.Kept.Field(i)
+		kept := m.Stored.Field(i)
 		id, ok := kept.Metadata.GetValue("PARQUET:field_id")
 		if !ok {
 			return nil, fmt.Errorf("column %q has no id", f.Name)
@@ -98,7 +98,7 @@ func sqlType(t, kept arrow.DataType) string {
 	case *arrow.StructType:
 		fields := make([]string, t.NumFields())
 		for i, f := range t.Fields() {
-			fields[i] = database.Ident(f.Name) + " " + sqlType(f.Type, kept.(*arrow.StructType).Field(i).Type)
+			fields[i] = sqlquote.Name(f.Name) + " " + sqlType(f.Type, kept.(*arrow.StructType).Field(i).Type)
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType:
@@ -107,10 +107,10 @@ func sqlType(t, kept arrow.DataType) string {
 	return "BLOB"
 }
 
-// withoutZones takes the zones from a manifest's columns of times in nanoseconds, of
+// withoutZones takes the zones from a plan's columns of times in nanoseconds, of
 // which DuckDB has none with one. It reports whether there are any.
-func withoutZones(m *tables.Manifest) bool {
-	kept, got := m.Kept.Fields(), m.Schema.Fields()
+func withoutZones(m *tables.ScanPlan) bool {
+	kept, got := m.Stored.Fields(), m.Schema.Fields()
 	any := false
 	for i := range kept {
 		if t, ok := got[i].Type.(*arrow.TimestampType); ok && t.Unit == arrow.Nanosecond && t.TimeZone != "" {
@@ -119,6 +119,6 @@ func withoutZones(m *tables.Manifest) bool {
 			kept[i].Type = got[i].Type
 		}
 	}
-	m.Kept, m.Schema = arrow.NewSchema(kept, nil), arrow.NewSchema(got, nil)
+	m.Stored, m.Schema = arrow.NewSchema(kept, nil), arrow.NewSchema(got, nil)
 	return any
 }

@@ -5,10 +5,12 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Quoted is a column's name as an expression writes it.
-func Quoted(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
+func Quoted(column string) string { return sqlquote.Name(column) }
 
 // Compare returns the expression that compares a column with a value, which is written
 // as in an expression, but without quotes. The sign is one of = != < <= > >=.

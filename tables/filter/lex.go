@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 type tokenKind int
@@ -44,7 +46,7 @@ type literal struct {
 
 func (l literal) String() string {
 	if l.kind == literalText {
-		return "'" + strings.ReplaceAll(l.text, "'", "''") + "'"
+		return sqlquote.Text(l.text)
 	}
 	return l.text
 }

@@ -1,6 +1,7 @@
 package flightclient
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,9 +67,7 @@ func (c *Client) Buckets(ctx context.Context) iter.Seq2[string, error] {
 
 // Tables yields the tables of a bucket that f selects.
 func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) iter.Seq2[tables.TableInfo, error] {
-	if f == nil {
-		f = &tables.Filter{}
-	}
+	f = cmp.Or(f, new(tables.Filter))
 	return operations.Tables.Each(ctx, c.target(), &operations.List{Bucket: bucket, Filter: *f})
 }
 

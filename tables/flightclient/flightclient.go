@@ -3,6 +3,7 @@
 package flightclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -53,9 +54,7 @@ type Client struct {
 // Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT.
 // It connects with the first call.
 func Dial(server string, o *Options) (*Client, error) {
-	if o == nil {
-		o = &Options{}
-	}
+	o = cmp.Or(o, new(Options))
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" {
 		return nil, fmt.Errorf("flightclient: %q is no server: it should be as grpc://HOST:PORT or grpc+tls://HOST:PORT", server)
@@ -72,10 +71,7 @@ func Dial(server string, o *Options) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("flightclient: %q: there is no scheme %q, only grpc and grpc+tls", server, u.Scheme)
 	}
-	port := u.Port()
-	if port == "" {
-		port = DefaultPort
-	}
+	port := cmp.Or(u.Port(), DefaultPort)
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/messages"
+	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -92,7 +93,7 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 		cancel()
 		return nil, c.fail(err)
 	}
-	return arrowsafe.Reader(r.Schema(), arrowsafe.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
+	return arrowsafe.Reader(r.Schema(), sorted.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			b := r.RecordBatch()
 			b.Retain() // for the reader, which releases it

@@ -131,7 +131,7 @@ var changing = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
 // total counts the rows of a view.
 func (h *handler) total(q *request, v *view) (int64, error) {
 	const most = 1000
-	m, err := v.table.Manifest(q.ctx)
+	m, err := v.table.ScanPlan(q.ctx)
 	if err != nil {
 		return 0, err
 	}

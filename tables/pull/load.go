@@ -173,18 +173,13 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 			return
 		}
 		defer batches.Release()
-		for batches.Next() {
-			b, err := schema.ConvertNamed(batches.RecordBatch(), m.schema)
-			if err == nil {
-				b, err = between(b, m.time, lo, hi)
+		arrowsafe.Each(batches, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			fit, err := schema.ConvertNamed(b, m.schema)
+			if err != nil {
+				return nil, err
 			}
-			if !yield(b, err) || err != nil {
-				return
-			}
-		}
-		if err := batches.Err(); err != nil {
-			yield(nil, err)
-		}
+			return between(fit, m.time, lo, hi)
+		})(yield)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -61,7 +62,7 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 		var files []dataFile
 		if i >= 0 {
 			f := base.files[i]
-			within := at < end && timeAt(times, at) <= f.Max
+			within := at < end && series.TimeAt(times, at) <= f.Max
 			if at == end || !within && f.Rows >= n.small {
 				next.files = append(next.files, f)
 			} else {
@@ -158,7 +159,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 func picks(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)
-		if i+1 < times.Len() && timeAt(times, i) == timeAt(times, i+1) {
+		if i+1 < times.Len() && series.TimeAt(times, i) == series.TimeAt(times, i+1) {
 			i++
 		}
 		newer = append(newer, i)

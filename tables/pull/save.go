@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -204,7 +205,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 		err = errNoTime
 	}
 	for i := 1; i < times.Len() && err == nil; i++ {
-		if timeAt(times, i) == timeAt(times, i-1) {
+		if series.TimeAt(times, i) == series.TimeAt(times, i-1) {
 			err = fmt.Errorf("the time %s is there twice: each row needs one of its own", times.ValueStr(i))
 		}
 	}
@@ -222,7 +223,7 @@ func (n *Node) write(b arrow.RecordBatch, time int) (files []dataFile, err error
 	for at := 0; at < times.Len(); at += each {
 		end := min(at+each, times.Len())
 		part := b.NewSlice(int64(at), int64(end))
-		f := dataFile{Rows: part.NumRows(), Min: timeAt(times, at), Max: timeAt(times, end-1)}
+		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, at), Max: series.TimeAt(times, end-1)}
 		f.Named, err = n.disk.Create(func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {

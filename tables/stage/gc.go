@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -28,9 +29,7 @@ type GCResult struct {
 // those that stay. It leaves what somebody computes or uses, and removes what was left by
 // those that were killed. The files of tables go by the Expire of their store.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (done GCResult, err error) {
-	if o == nil {
-		o = &GCOptions{}
-	}
+	o = cmp.Or(o, new(GCOptions))
 	stay := map[string]bool{}
 	for _, last := range o.Live {
 		stages, err := r.keysOf(last.node())

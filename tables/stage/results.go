@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -57,9 +58,7 @@ var errBusy = errors.New("somebody else has the lock")
 // kept elsewhere it has what is being made, locks, hashes of raw files, and the files that
 // stages made.
 func Open(dir string, o *Options) (*Results, error) {
-	if o == nil {
-		o = &Options{}
-	}
+	o = cmp.Or(o, new(Options))
 	if o.Tables != nil && o.Store != nil {
 		return nil, errors.New("results are kept in Tables or in Store: give one of them")
 	}

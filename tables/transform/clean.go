@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Clean leaves out rows of a table. In the source itself, rows that are put while
@@ -111,16 +112,16 @@ func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		c := quote(name) + " IS NOT NULL"
+		c := sqlquote.Name(name) + " IS NOT NULL"
 		if arrow.IsFloating(f.Type.ID()) {
-			c += " AND NOT isnan(" + quote(name) + ")"
+			c += " AND NOT isnan(" + sqlquote.Name(name) + ")"
 		}
 		conditions = append(conditions, c)
 	}
 	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
 		return "", errors.New("there is nothing to leave out: give a condition, columns without nulls, or columns whose first row is kept")
 	}
-	sql := "SELECT * FROM " + quote(o.Source.Name)
+	sql := "SELECT * FROM " + sqlquote.Name(o.Source.Name)
 	if len(conditions) > 0 {
 		sql += " WHERE " + strings.Join(conditions, " AND ")
 	}

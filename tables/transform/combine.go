@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Combine puts the rows of several tables: with union all of them, below each
@@ -106,9 +107,9 @@ func (c *combining) union() (string, error) {
 		for _, f := range c.fields {
 			x := "NULL"
 			if at := s.schema.FieldIndices(f.Name); len(at) > 0 {
-				x = as(quote(f.Name), s.schema.Field(at[0]).Type, f)
+				x = as(sqlquote.Name(f.Name), s.schema.Field(at[0]).Type, f)
 			}
-			columns = append(columns, x+" AS "+quote(f.Name))
+			columns = append(columns, x+" AS "+sqlquote.Name(f.Name))
 		}
 		parts = append(parts, "SELECT "+strings.Join(columns, ", ")+" FROM "+s.sql())
 	}
@@ -128,7 +129,7 @@ func (c *combining) join(on []string) (string, error) {
 			}
 			if i == 0 {
 				c.fields = append(c.fields, arrow.Field{Name: name, Type: f.Type, Nullable: true})
-				columns = append(columns, "s0."+quote(name))
+				columns = append(columns, "s0."+sqlquote.Name(name))
 				keys[name] = f.Type
 				continue
 			}
@@ -153,7 +154,7 @@ func (c *combining) join(on []string) (string, error) {
 				continue
 			}
 			taken := func(g arrow.Field) bool { return g.Name == f.Name }
-			columns = append(columns, fmt.Sprintf("s%d.%s", i, quote(f.Name)))
+			columns = append(columns, fmt.Sprintf("s%d.%s", i, sqlquote.Name(f.Name)))
 			if slices.ContainsFunc(c.fields, taken) {
 				if f.Name += "_" + s.Name; slices.ContainsFunc(c.fields, taken) {
 					return "", &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns of this name")}
@@ -174,7 +175,7 @@ func (c *combining) join(on []string) (string, error) {
 func (c *combining) key(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
-	x := fmt.Sprintf("s%d.%s", i, quote(name))
+	x := fmt.Sprintf("s%d.%s", i, sqlquote.Name(name))
 	switch {
 	case !slices.ContainsFunc(c.sources, func(s source) bool { return isWhole(typeOf(s)) }):
 		return x
@@ -193,7 +194,7 @@ func as(x string, t arrow.DataType, to arrow.Field) string {
 	case arrow.TypeEqual(to.Type, wide):
 		return x + "::DECIMAL(20, 0)"
 	case to.Type.ID() == arrow.FLOAT64 && isWhole(t):
-		message := literal(fmt.Sprintf("column %q: no float64 is the integer ", to.Name))
+		message := sqlquote.Text(fmt.Sprintf("column %q: no float64 is the integer ", to.Name))
 		return fmt.Sprintf("CASE WHEN %[1]s IS NULL OR %[1]s::DOUBLE::HUGEINT = %[1]s::HUGEINT THEN %[1]s::DOUBLE ELSE error(%[2]s || %[1]s) END", x, message)
 	case to.Type.ID() == arrow.FLOAT64:
 		return x + "::DOUBLE"

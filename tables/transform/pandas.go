@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // What a client noted beside the columns: pandas itself, and what partd_go adds to it
@@ -64,7 +65,7 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 			}
 			literal := values.ValueStr(j)
 			if !number {
-				literal = "'" + strings.ReplaceAll(literal, "'", "''") + "'"
+				literal = sqlquote.Text(literal)
 			}
 			order = append(order, literal)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Resample puts the rows of a statement, or an aggregate of the source's rows for
@@ -194,8 +195,8 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 
 // bounds finds the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
-	at := quote(q.time) // the engine knows the ends of a column, not those of a function of it
-	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+at+")"), q.epoch("max("+at+")"), at, quote(from.Name))
+	at := sqlquote.Name(q.time) // the engine knows the ends of a column, not those of a function of it
+	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+at+")"), q.epoch("max("+at+")"), at, sqlquote.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: zonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {
 		return err
@@ -223,9 +224,9 @@ func (q *resampling) epoch(t string) string {
 // sql is the statement whose rows have the number of a bin, what the bins were made
 // for as it is now, the number of the source's rows, and the aggregates.
 func (q *resampling) sql(table string) string {
-	inner, order := []string{q.epoch(quote(q.time)) + " AS t"}, ""
+	inner, order := []string{q.epoch(sqlquote.Name(q.time)) + " AS t"}, ""
 	for i, c := range q.columns {
-		x := quote(c.Name)
+		x := sqlquote.Name(c.Name)
 		if arrow.IsFloating(c.Type.ID()) {
 			x = fmt.Sprintf("CASE WHEN NOT isnan(%[1]s) THEN %[1]s END", x)
 		}
@@ -253,7 +254,7 @@ SELECT %[2]s AS b, min(t) AS lo, max(t) AS hi%[3]s
 FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1)
 SELECT range AS bin, (SELECT min(lo) FROM %[1]s) AS lo, (SELECT max(hi) FROM %[1]s) AS hi, (SELECT count(*) FROM %[6]s) AS n%[7]s
 FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY 1`,
-		bins, q.bins.sql("t"), in.String(), order, strings.Join(inner, ", "), quote(table), out.String())
+		bins, q.bins.sql("t"), in.String(), order, strings.Join(inner, ", "), sqlquote.Name(table), out.String())
 }
 
 // batch is one of the result.

@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 func opError(op string, t TableName, err error) error {
@@ -22,16 +23,10 @@ func opError(op string, t TableName, err error) error {
 	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}
 }
 
-// quote makes a name one of SQL.
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-// literal makes a text one of SQL.
-func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
-
 func quoteAll(names []string) string {
 	all := make([]string, len(names))
 	for i, name := range names {
-		all[i] = quote(name)
+		all[i] = sqlquote.Name(name)
 	}
 	return strings.Join(all, ", ")
 }
@@ -39,9 +34,9 @@ func quoteAll(names []string) string {
 // sql names a table within any bucket's statement.
 func (t TableName) sql() string {
 	if t.Bucket == "" {
-		return quote(t.Name)
+		return sqlquote.Name(t.Name)
 	}
-	return quote(t.Bucket) + "." + quote(t.Name)
+	return sqlquote.Name(t.Bucket) + "." + sqlquote.Name(t.Name)
 }
 
 func schemaOf(ctx context.Context, s *tables.Store, t TableName) (*arrow.Schema, error) {
@@ -54,14 +49,11 @@ func schemaOf(ctx context.Context, s *tables.Store, t TableName) (*arrow.Schema,
 
 // field returns a column, or the error that says what columns there are.
 func field(s *arrow.Schema, name string) (arrow.Field, error) {
-	if at := s.FieldIndices(name); len(at) > 0 {
-		return s.Field(at[0]), nil
+	at, err := schema.Place(s, name)
+	if err != nil {
+		return arrow.Field{}, err
 	}
-	var names []string
-	for _, f := range s.Fields() {
-		names = append(names, f.Name)
-	}
-	return arrow.Field{}, &tables.SchemaError{Column: name, Err: fmt.Errorf("the table has no such column, only %q", names)}
+	return s.Field(at), nil
 }
 
 // zonedNanos reports whether a column has times that SQL would round: DuckDB has no
@@ -95,17 +87,7 @@ func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableNam
 // restored gives rows of the engine the types of a table's columns, which SQL has
 // not all of, such as time zones.
 func restored(r array.RecordReader, to *arrow.Schema) array.RecordReader {
-	return arrowsafe.Reader(to, func(yield func(arrow.RecordBatch, error) bool) {
-		for r.Next() {
-			b, err := schema.Convert(r.RecordBatch(), to)
-			if !yield(b, err) || err != nil {
-				return
-			}
-		}
-		if err := r.Err(); err != nil {
-			yield(nil, err)
-		}
-	}, r.Release)
+	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
 }
 
 // integers returns the first row's values in some columns, 0 for nulls.

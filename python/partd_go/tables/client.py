@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from ..errors import Closed, Error, Misuse, Refused, failure
+from ..server import START
 from . import filters as filtering
 from .calls import Call
 from .errors import told
 from .frames import As, from_arrow, index_of, to_arrow
-from .server import START, Server, own_flags
+from .server import Server, own_flags
 
 Names: TypeAlias = list[str]  # the class has a method of the name of list
 Answers: TypeAlias = list[Any]

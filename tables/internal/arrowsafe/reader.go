@@ -33,3 +33,35 @@ func (r *reader) Release() {
 		r.end()
 	}
 }
+
+// Rows is what is needed of an array.RecordReader.
+type Rows interface {
+	Next() bool
+	RecordBatch() arrow.RecordBatch
+	Err() error
+}
+
+// Each yields what f makes of each batch of a reader, which stays the reader's.
+func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for r.Next() {
+			if b, err := f(r.RecordBatch()); !yield(b, err) || err != nil {
+				return
+			}
+		}
+		if err := r.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// Until yields the batches that next returns, until there is none.
+func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for {
+			if b, err := next(); b == nil && err == nil || !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+}

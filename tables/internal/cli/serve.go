@@ -150,7 +150,7 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 		}
 	}
 	log.Info("listening", "address", url, "dir", *c.dir)
-	if c.options.Secret == nil && beyondLoopback(l.Addr()) {
+	if c.options.Secret == nil && remote.BeyondLoopback(l.Addr()) {
 		log.Warn("there is no secret: anyone who can reach this address may read, change and remove everything", "address", url)
 	}
 	_, err := fmt.Fprintf(out, "ready %s\n", url)
@@ -190,15 +190,10 @@ func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	if beyondLoopback(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
+	if remote.BeyondLoopback(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
 		_ = l.Close()
 		return nil, cliutil.Usagef("%s %s can be reached from other machines, and there is neither a secret nor TLS: whoever connects could read, "+
 			"change and remove everything. Give --tls-cert, --tls-key and --secret-file, or --insecure if the network lets in only those who may", flag, l.Addr())
 	}
 	return l, nil
-}
-
-func beyondLoopback(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return ok && !tcp.IP.IsLoopback()
 }

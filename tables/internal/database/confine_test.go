@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // TestConfined asks a database itself, past what the parse tree is searched for: it
@@ -23,16 +25,16 @@ func TestConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.execute("SELECT * FROM read_csv(" + Quote(other) + ")"); err != nil {
+	if err := d.execute("SELECT * FROM read_csv(" + sqlquote.Text(other) + ")"); err != nil {
 		t.Fatal(err) // it is open until it is confined
 	}
 	if err := d.execute(confinement(&Job{Memory: 1 << 30, Views: []string{`CREATE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}})...); err != nil {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{
-		"SELECT * FROM read_csv(" + Quote(other) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + Quote(other),
-		"COPY (SELECT 1) TO " + Quote(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + Quote(filepath.Join(dir, "out")), "ATTACH " + Quote(filepath.Join(dir, "db")),
-		"EXPORT DATABASE " + Quote(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
+		"SELECT * FROM read_csv(" + sqlquote.Text(other) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + sqlquote.Text(other),
+		"COPY (SELECT 1) TO " + sqlquote.Text(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + sqlquote.Text(filepath.Join(dir, "out")), "ATTACH " + sqlquote.Text(filepath.Join(dir, "db")),
+		"EXPORT DATABASE " + sqlquote.Text(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
 		"SET allowed_paths=['/etc/passwd']", "RESET memory_limit", "PRAGMA threads=99", "SET temp_directory='/tmp'", "SET autoload_known_extensions=true",
 	} {
 		if err := d.execute(sql); err == nil {

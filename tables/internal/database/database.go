@@ -11,6 +11,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Database is DuckDB in memory, for one query.
@@ -21,12 +23,6 @@ type Database struct {
 	dir  string // for what exceeds the memory
 	calm func() // ends what interrupts the statement; nil: nothing does
 }
-
-// Quote is a text as SQL writes it.
-func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
-// Ident is a name as SQL writes it.
-func Ident(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
 // Options are what a database may take.
 type Options struct {
@@ -50,7 +46,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 	return d, d.execute(append([]string{
 		"SET threads=" + fmt.Sprint(o.Threads),
 		"SET memory_limit=" + inBytes(o.Memory),
-		"SET temp_directory=" + Quote(dir),
+		"SET temp_directory=" + sqlquote.Text(dir),
 		"SET max_temp_directory_size=" + inBytes(o.MaxTemp),
 		"SET autoinstall_known_extensions=false",
 		"SET autoload_known_extensions=false",
@@ -77,7 +73,7 @@ func confinement(j *Job) []string {
 	}
 	var paths []string
 	for _, path := range j.Paths {
-		paths = append(paths, Quote(path))
+		paths = append(paths, sqlquote.Text(path))
 	}
 	set = append(set, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
 		"SET enable_external_access=false", "SET lock_configuration=true")

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // TestLikeAsDuckDB compares LIKE of random patterns with DuckDB's own.
@@ -34,7 +36,7 @@ func TestLikeAsDuckDB(t *testing.T) {
 				p += []string{string(r), string(r), "_", "%", "", "%%"}[random.IntN(6)]
 			}
 		}
-		values = append(values, fmt.Sprintf("(%s, %s)", Quote(s), Quote(p)))
+		values = append(values, fmt.Sprintf("(%s, %s)", sqlquote.Text(s), sqlquote.Text(p)))
 	}
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // Name is a table as a statement writes it.
@@ -126,7 +128,7 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 			n := Name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}
 			switch {
 			case n.Catalog != "" && n.Catalog != Catalog:
-				w.err = Refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", Ident(n.Catalog), Ident(n.Schema), Ident(n.Table), Catalog)
+				w.err = Refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
 			}

@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/apache/arrow-go/v18/arrow"
-
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
@@ -93,11 +91,5 @@ func (d *Database) send(c *worker.Conn, m *jobMessage) error {
 	if err != nil {
 		return c.Reply(nil, err)
 	}
-	return c.SendBatches(arrowsafe.Reader(result.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
-		for {
-			if batch, err := result.Next(); batch == nil && err == nil || !yield(batch, err) || err != nil {
-				return
-			}
-		}
-	}, result.End))
+	return c.SendBatches(arrowsafe.Reader(result.Schema(), arrowsafe.Until(result.Next), result.End))
 }

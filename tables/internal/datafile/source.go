@@ -6,14 +6,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 // Rows is what is needed of an array.RecordReader.
-type Rows interface {
-	Next() bool
-	RecordBatch() arrow.RecordBatch
-	Err() error
-}
+type Rows = arrowsafe.Rows
 
 // Source is the rows of a put: those read so far, and where there may be more.
 type Source struct {

@@ -13,6 +13,8 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -24,7 +26,8 @@ type Definition struct {
 	Logical *arrow.Schema // and in which readers get them
 
 	Settings Settings
-	Order    *Order // nil: rows are read as they came
+	Order    *Order                       // nil: rows are read as they came
+	Rules    func() ([]rules.Rule, error) // the table's own
 
 	made    key
 	mu      sync.Mutex
@@ -33,8 +36,8 @@ type Definition struct {
 
 // key is what a definition is made of, beside the columns.
 type key struct {
-	columns, sort int // the ids
-	put, settings string
+	columns, sort        int // the ids
+	put, settings, rules string
 }
 
 // mostRemembered is how many definitions are remembered, and of each how many casters.
@@ -49,7 +52,7 @@ var remembered struct {
 // Of returns the definition of a table.
 func Of(meta table.Metadata) (*Definition, error) {
 	columns, properties := meta.CurrentSchema(), meta.Properties()
-	k := key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty]}
+	k := key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
 	remembered.Lock()
 	defer remembered.Unlock()
 	for _, d := range remembered.all {
@@ -70,7 +73,7 @@ func At(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
 	if err != nil || columns.ID == now.Columns.ID {
 		return now, err
 	}
-	d := &Definition{Columns: columns, Settings: now.Settings}
+	d := &Definition{Columns: columns, Settings: now.Settings, Rules: now.Rules}
 	if d.Put, d.Stored, err = Types(columns, meta.Properties()[schema.Property(columns.ID)]); err != nil {
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func Types(columns *iceberg.Schema, property string) (put, stored *arrow.Schema,
 }
 
 func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
-	d = &Definition{Columns: columns, made: k}
+	d = &Definition{Columns: columns, made: k, Rules: sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })}
 	if d.Put, d.Stored, err = Types(columns, k.put); err != nil {
 		return nil, err
 	}
@@ -103,6 +106,11 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	}
 	d.Order, err = newOrder(d, k.sort)
 	return d, err
+}
+
+// AsStored is the definition with the types that are stored as those that readers get.
+func (d *Definition) AsStored() *Definition {
+	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
 // caster is what makes rows of a schema fit the table.

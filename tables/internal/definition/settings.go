@@ -91,11 +91,11 @@ func (s Settings) checkOrder(columns *arrow.Schema) error {
 	}
 	ordering := s.Order()
 	for i, name := range ordering {
-		at := columns.FieldIndices(name)
-		if len(at) == 0 {
-			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(columns))
+		at, err := schema.Place(columns, name)
+		if err != nil {
+			return err
 		}
-		t := columns.Field(at[0]).Type
+		t := columns.Field(at).Type
 		if s.Time != "" && i == 0 {
 			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
 				return schema.Errorf(name, "it has type %s: a time column is a timestamp or a date32", t)

@@ -118,7 +118,7 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 	if err != nil {
 		return err
 	}
-	m, err := table.Manifest(d.ctx)
+	m, err := table.ScanPlan(d.ctx)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 		end()
 		return nil, r.explained(err)
 	}
-	return arrowsafe.Reader(r.batches.Schema, r.all, func() {
+	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(r.next), func() {
 		r.batches.Release()
 		end()
 	}), nil
@@ -115,15 +115,6 @@ type apart struct {
 	batches *worker.Batches
 	memory  int64
 	left    int64 // values that may follow
-}
-
-func (a *apart) all(yield func(arrow.RecordBatch, error) bool) {
-	for {
-		b, err := a.next()
-		if b == nil && err == nil || !yield(b, err) || err != nil {
-			return
-		}
-	}
 }
 
 func (a *apart) next() (arrow.RecordBatch, error) {

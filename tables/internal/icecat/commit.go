@@ -1,6 +1,7 @@
 package icecat
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -77,9 +78,10 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 			return errors.Join(retriable(err), tx.Rollback())
 		}
 	}
+	w := &work{ctx, tx, nil}
 	for _, ch := range changes {
-		if err := ch.apply(ctx, tx); err != nil {
-			return errors.Join(retriable(err), tx.Rollback())
+		if ch.apply(w); w.err != nil {
+			return errors.Join(retriable(w.err), tx.Rollback())
 		}
 	}
 	if err := commit(tx); err != nil {
@@ -152,146 +154,88 @@ func metadataVersion(loc string) int {
 }
 
 // apply makes the change in the database.
-func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
-	var res sql.Result
-	var err error
+func (ch *Change) apply(w *work) {
 	was := ch.Lost
 	if ch.Base != nil {
 		loc := ch.Base.MetadataLocation()
 		was = &loc
 	}
+	var n int64
 	switch {
 	case was == nil:
-		if _, err := tx.ExecContext(ctx, insertNamespace, ch.Namespace); err != nil {
-			return err
-		}
-		res, err = tx.ExecContext(ctx, insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
+		w.do(insertNamespace, ch.Namespace)
+		n = w.do(insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
 	case ch.New == nil:
-		res, err = tx.ExecContext(ctx, deleteTable, ch.Namespace, ch.Name, *was)
+		n = w.do(deleteTable, ch.Namespace, ch.Name, *was)
 	default:
-		res, err = tx.ExecContext(ctx, updateTable, ch.Result.MetadataLocation(), *was, ch.Namespace, ch.Name, *was)
+		n = w.do(updateTable, ch.Result.MetadataLocation(), *was, ch.Namespace, ch.Name, *was)
 	}
-	if err != nil {
-		return err
+	if w.err == nil && n == 0 {
+		w.err = ErrConflict
 	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return ErrConflict
-	}
-	if was != nil {
-		if err := ch.unlight(ctx, tx, *was); err != nil {
-			return err
-		}
+	if was != nil && w.do(deleteInline, *was) > 0 { // only the database was sure to keep it: its file may be lost
+		w.do(`DELETE FROM partd_files WHERE path=?`, *was)
 	}
 	if ch.New == nil {
-		return ch.forget(ctx, tx, *was)
+		ch.forget(w, *was)
+		return
 	}
 	if ch.Inline {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inline); err != nil {
-			return err
-		}
+		w.do(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inline)
 	}
-	return ch.record(ctx, tx)
-}
-
-// unlight forgets metadata that only the database was sure to keep: its file may be lost.
-func (ch *Change) unlight(ctx context.Context, tx *sql.Tx, was string) error {
-	res, err := tx.ExecContext(ctx, deleteInline, was)
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, was)
-	return err
+	ch.record(w)
 }
 
 // forget removes what is known of a table that was deleted. Its files are
 // orphans now.
-func (ch *Change) forget(ctx context.Context, tx *sql.Tx, was string) error {
-	if err := reindex(ctx, tx, TableName{ch.Namespace, ch.Name}, "null"); err != nil {
-		return err
-	}
+func (ch *Change) forget(w *work, was string) {
+	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
 	uuid := "" // of one that is damaged it is not known, and its puts are forgotten with time
 	location, _, _ := strings.Cut(was, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
-	if _, err := tx.ExecContext(ctx, deleteInfo, uuid, ch.Namespace, ch.Name); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM partd_puts WHERE uuid=?`, uuid); err != nil {
-		return err
-	}
+	w.do(deleteInfo, uuid, ch.Namespace, ch.Name)
+	w.do(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
 	if dir, err := ch.IOs[0].cat.own(location); err == nil { // else none of its files are ours
 		// They were of use until now, whatever a Sweep found before they were committed.
-		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0"); err != nil {
-			return err
-		}
+		w.do(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
-	return nil
 }
 
 // record keeps what there is to know of the change beside the metadata.
-func (ch *Change) record(ctx context.Context, tx *sql.Tx) error {
+func (ch *Change) record(w *work) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
 		l := listed(ch.New)
 		meta, err := json.Marshal(ch.Info.Metadata)
 		if err != nil {
-			return err
+			w.err = cmp.Or(w.err, err)
 		}
-		if err := reindex(ctx, tx, TableName{ch.Namespace, ch.Name}, string(meta)); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, deleteInfo, uuid, ch.Namespace, ch.Name); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
+		w.reindex(TableName{ch.Namespace, ch.Name}, string(meta))
+		w.do(deleteInfo, uuid, ch.Namespace, ch.Name)
+		w.do(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
 			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
-		if err != nil {
-			return err
-		}
 	}
 	for _, io := range ch.IOs {
-		if err := io.record(ctx, tx, uuid); err != nil {
-			return err
-		}
+		io.record(w, uuid)
 	}
 	if ch.Info != nil && ch.Info.CopyOf != "" {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf); err != nil {
-			return err
-		}
+		w.do(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
 	}
 	for _, p := range ch.PutIDs {
-		_, err := tx.ExecContext(ctx, `INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
-		if err != nil {
-			return err
-		}
+		w.do(`INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
 	}
-	return nil
 }
 
 // record keeps what was written, of a table or of none yet.
-func (f *FileIO) record(ctx context.Context, tx *sql.Tx, uuid string) error {
-	for _, w := range f.Written() {
-		hash := w.Hash.Bytes()
-		_, err := tx.ExecContext(ctx, upsertFile, w.Path, uuid, w.Size, hash[:])
-		if err != nil {
-			return err
-		}
+func (f *FileIO) record(w *work, uuid string) {
+	for _, file := range f.Written() {
+		hash := file.Hash.Bytes()
+		w.do(upsertFile, file.Path, uuid, file.Size, hash[:])
+		path, err := f.cat.own(file.Path)
+		w.err = cmp.Or(w.err, err)
 		// A Sweep may have found it of no use while it waited to be committed.
-		path, err := f.cat.own(w.Path)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
-			return err
-		}
+		w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
 	}
-	return nil
 }

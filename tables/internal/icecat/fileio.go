@@ -19,6 +19,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -255,6 +256,14 @@ func (f *FileIO) Written() []WrittenFile {
 // RemoveWritten removes all that was written, after a commit that surely failed.
 // What it cannot remove is an orphan, for Expire to find.
 func (f *FileIO) RemoveWritten() { f.RemoveAfter(0) }
+
+// RemoveFailed is RemoveWritten after an error, unless the outcome of the commit is not
+// known: then Expire decides.
+func (f *FileIO) RemoveFailed(err error) {
+	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+		f.RemoveWritten()
+	}
+}
 
 // RemoveAfter removes what was written after the first n files, and forgets it: they
 // are of no use, and the first n are.

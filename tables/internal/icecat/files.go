@@ -57,7 +57,7 @@ func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error
 
 // NoteFiles keeps what was written through f before a commit needs it.
 func (c *Catalog) NoteFiles(ctx context.Context, f *FileIO) error {
-	return c.inTx(ctx, func(tx *sql.Tx) error { return f.record(ctx, tx, "") })
+	return c.inTx(ctx, func(w *work) { f.record(w, "") })
 }
 
 // Wanted keeps a file from being removed by a Sweep of another process for the time of
@@ -67,13 +67,9 @@ func (c *Catalog) Wanted(ctx context.Context, location string) (still bool, err 
 	if err != nil {
 		return false, err
 	}
-	err = c.inTx(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
-			return err
-		}
-		found, err := stringsOf(ctx, tx, `SELECT path FROM partd_files WHERE path=?`, location)
-		still = len(found) > 0
-		return err
+	err = c.inTx(ctx, func(w *work) {
+		w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
+		still = len(w.strings(`SELECT path FROM partd_files WHERE path=?`, location)) > 0
 	})
 	return still, err
 }
@@ -81,11 +77,7 @@ func (c *Catalog) Wanted(ctx context.Context, location string) (still bool, err 
 // CopyOf returns the metadata's location in another warehouse that the table with the
 // metadata at loc is an unchanged copy of, "" if it is none.
 func (c *Catalog) CopyOf(ctx context.Context, loc string) (string, error) {
-	found, err := c.strings(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
-	if err != nil || len(found) == 0 {
-		return "", err
-	}
-	return found[0], nil
+	return c.one(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
 }
 
 // State is a location of metadata.

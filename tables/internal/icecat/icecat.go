@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
@@ -154,30 +155,28 @@ func (c *Catalog) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	w := &work{ctx, tx, nil}
 	for _, q := range missing {
-		if _, err := tx.ExecContext(ctx, q); err != nil {
-			return err
-		}
+		w.do(q)
 	}
 	in := cmp.Or(c.root, c.dir)
 	for key, value := range map[string]string{"format": "2", "made-in": in, "id": uuid.NewString()} {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value); err != nil {
-			return err
-		}
+		w.do(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
 	}
 	var format string
 	for key, to := range map[string]*string{"format": &format, "made-in": &c.madeIn, "id": &c.id} {
-		if err := tx.QueryRowContext(ctx, `SELECT value FROM partd_info WHERE key=?`, key).Scan(to); err != nil {
-			return err
-		}
+		*to = strings.Join(w.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
+	}
+	if w.err != nil {
+		return w.err
 	}
 	if (c.root != "" || c.postgres) && c.madeIn != in {
 		return fmt.Errorf("it is that of the tables in %s, not of those in %s: give each warehouse a database of its own, or a schema by search_path", c.madeIn, in)
 	}
 	switch format {
 	case "1": // without snapshots, whose files an older program would remove, and without partd_meta
-		if err := upgrade(ctx, tx); err != nil {
-			return err
+		if w.upgrade(); w.err != nil {
+			return w.err
 		}
 	case "2":
 	default:
@@ -193,29 +192,17 @@ func (c *Catalog) prepare(ctx context.Context) error {
 }
 
 // upgrade makes format 2 of format 1.
-func upgrade(ctx context.Context, tx *sql.Tx) error {
-	listed, err := stringsOf(ctx, tx, `SELECT json_array(namespace, name, metadata) FROM partd_tables`)
-	if err != nil {
-		return err
-	}
-	for _, l := range listed {
+func (w *work) upgrade() {
+	for _, l := range w.strings(`SELECT json_array(namespace, name, metadata) FROM partd_tables`) {
 		var of [3]string
-		if err := json.Unmarshal([]byte(l), &of); err != nil {
-			return err
-		}
-		meta, err := ParseMetadata([]byte(of[2]))
-		if err != nil {
-			return err
-		}
-		if err := index(ctx, tx, TableName{of[0], of[1]}, nil, meta); err != nil {
-			return err
+		err := json.Unmarshal([]byte(l), &of)
+		meta, err2 := ParseMetadata([]byte(of[2]))
+		if w.err = cmp.Or(w.err, err, err2); w.err == nil {
+			w.index(TableName{of[0], of[1]}, nil, meta)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, insertUnlisted); err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE partd_info SET value='2' WHERE key='format'`)
-	return err
+	w.do(insertUnlisted)
+	w.do(`UPDATE partd_info SET value='2' WHERE key='format'`)
 }
 
 // Close closes the database.
@@ -284,14 +271,10 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	if t := c.cache.get(loc); t != nil {
 		return t, nil
 	}
-	switch t, size, err := c.loadInline(ctx, namespace, name, loc); {
-	case err != nil:
-		return nil, err
-	case t != nil:
-		c.cache.put(loc, t, size, "")
-		return t, nil
+	t, size, err := c.loadInline(ctx, namespace, name, loc)
+	if t == nil && err == nil {
+		t, size, err = c.loadFile(ctx, namespace, name, loc)
 	}
-	t, size, err := c.loadFile(ctx, namespace, name, loc)
 	if err != nil {
 		return nil, err
 	}

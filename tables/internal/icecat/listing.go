@@ -65,46 +65,28 @@ func (c *Catalog) HasNamespace(ctx context.Context, namespace string) (bool, err
 
 // DropNamespace drops a namespace that has no tables, and leaves one that does.
 func (c *Catalog) DropNamespace(ctx context.Context, namespace string) error {
-	return c.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, deleteNamespace, namespace)
-		return err
-	})
+	return c.inTx(ctx, func(w *work) { w.do(deleteNamespace, namespace) })
 }
 
 // Property returns a property of a namespace, "" if it has none.
 func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, error) {
-	found, err := c.strings(ctx, selectProperty, namespace, key)
-	if err != nil || len(found) == 0 {
-		return "", err
-	}
-	return found[0], nil
+	return c.one(ctx, selectProperty, namespace, key)
 }
 
 // EditProperty sets a property of a namespace, which it makes, to what edit makes of
 // it; nobody else does meanwhile.
 func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(was string) (string, error)) error {
-	c.around(false)
-	defer c.around(true)
-	tx, err := c.writes.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() //nolint:errcheck // after a Commit it says that there is nothing to do
-	var was string
-	if err := tx.QueryRowContext(ctx, selectProperty, namespace, key).Scan(&was); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return err
-	}
-	now, err := edit(was)
-	if err != nil || now == was {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, insertNamespace, namespace); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, insertProperty+` ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value=excluded.property_value`, namespace, key, now); err != nil {
-		return err
-	}
-	return commit(tx)
+	return c.inTx(ctx, func(w *work) {
+		was, now := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
+		if w.err == nil {
+			now, w.err = edit(was)
+		}
+		if w.err != nil || now == was {
+			return
+		}
+		w.do(insertNamespace, namespace)
+		w.do(insertProperty+` ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value=excluded.property_value`, namespace, key, now)
+	})
 }
 
 // listPage is how many tables are read from the database at once, so that a
@@ -114,18 +96,26 @@ const listPage = 1000
 // List calls f for each table of a namespace in the order of names. Where
 // somebody else committed to a table, the figures come from its metadata.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
+	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
+	return err
+}
+
+// pages calls f for each table that a query finds from a name on, up to a number. It
+// reports whether there are any.
+func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (some bool, err error) {
 	for after := ""; ; {
-		page, err := c.list(ctx, ` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace, after, listPage)
+		page, err := c.listed(ctx, q, append(slices.Clip(args), after, listPage)...)
 		if err != nil {
-			return err
+			return some, err
 		}
 		for _, l := range page {
 			if !f(l) {
-				return nil
+				return true, nil
 			}
 		}
+		some = some || len(page) > 0
 		if len(page) < listPage {
-			return nil
+			return some, nil
 		}
 		after = page[len(page)-1].Name
 	}
@@ -133,7 +123,7 @@ func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) boo
 
 // Get returns what a listing shows of one table.
 func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
-	page, err := c.list(ctx, ` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
+	page, err := c.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
 	if err == nil && len(page) == 0 {
 		err = ErrNotFound
 	}
@@ -143,49 +133,36 @@ func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, erro
 	return page[0], nil
 }
 
-func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed, error) {
-	return c.listed(ctx, selectTables+where, args...)
-}
-
 // listed returns what a query with the columns of selectTables finds.
 func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
-	rows, err := c.reads.QueryContext(ctx, q, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // Err below says what went wrong
-	type stale struct {
-		at  int
-		loc string
-	}
 	var page []Listed
-	var others []stale
-	for rows.Next() {
+	var others []int // that somebody else committed to
+	err := query(ctx, c.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
-		var loc string
 		var uuid, known, meta sql.NullString
 		var n [5]sql.NullInt64
-		if err := rows.Scan(&l.Namespace, &l.Name, &loc, &uuid, &known, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
-			return nil, err
+		if err := rows.Scan(&l.Namespace, &l.Name, &l.Location, &uuid, &known, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
+			return err
 		}
-		l.Location, l.UUID, l.Rows, l.Bytes, l.Files, l.Version = loc, uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
+		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
 			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
 				l.Damaged = &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 			}
 		}
-		if known.String != loc {
-			others = append(others, stale{len(page), loc})
+		if known.String != l.Location {
+			others = append(others, len(page))
 		}
 		page = append(page, l)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, q, args...)
+	if err != nil {
 		return nil, err
 	}
-	for _, s := range others {
-		l := &page[s.at]
-		t, err := c.LoadAt(ctx, l.Namespace, l.Name, s.loc)
+	for _, at := range others {
+		l := &page[at]
+		t, err := c.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 		if errors.Is(err, ErrContent) {
 			l.Damaged = err
 			continue
@@ -194,7 +171,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 			return nil, err
 		}
 		now := listed(t.Metadata())
-		now.Namespace, now.Name, now.Location = l.Namespace, l.Name, s.loc
+		now.Namespace, now.Name, now.Location = l.Namespace, l.Name, l.Location
 		if l.UUID == now.UUID {
 			now.Metadata = l.Metadata
 		}
@@ -272,25 +249,4 @@ func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (
 		applied = append(applied, found...)
 	}
 	return applied, nil
-}
-
-// strings returns the one column of a query.
-func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string, error) {
-	return stringsOf(ctx, c.reads, q, args...)
-}
-
-func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []string, err error) {
-	rows, err := db.QueryContext(ctx, q, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // Err below says what went wrong
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, err
-		}
-		all = append(all, s)
-	}
-	return all, rows.Err()
 }

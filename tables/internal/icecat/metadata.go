@@ -2,6 +2,7 @@ package icecat
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -11,7 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 	"github.com/zeebo/xxh3"
 )
 
@@ -123,49 +127,62 @@ func FromProperties(props map[string]string) (m map[string]any) {
 	return m
 }
 
+// UpdatedText is a time of the last change as the metadata has it.
+func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// Mirror returns metadata with what the listing shows as properties.
+func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
+	want := iceberg.Properties(Properties(i.Metadata))
+	delete(want, JSONPrefix+UpdatedKey)
+	want[MetaPrefix+UpdatedKey] = UpdatedText(i.Updated)
+	var gone []string
+	for k, v := range meta.Properties() {
+		if !IsMetadata(k) {
+			continue
+		}
+		if w, ok := want[k]; !ok {
+			gone = append(gone, k)
+		} else if w == v {
+			delete(want, k)
+		}
+	}
+	var ups []table.Update
+	if len(want) > 0 {
+		ups = append(ups, table.NewSetPropertiesUpdate(want))
+	}
+	if len(gone) > 0 {
+		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
+	}
+	if len(ups) == 0 {
+		return meta, nil
+	}
+	return table.UpdateTableMetadata(meta, ups, "")
+}
+
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
 // index keeps by which metadata a table is found: of its name, which had old.
-func index(ctx context.Context, tx *sql.Tx, n TableName, old, now map[string]any) error {
+func (w *work) index(n TableName, old, now map[string]any) {
 	for k, v := range old {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name); err != nil {
-			return err
-		}
+		w.do(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
 	}
 	for k, v := range now {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_meta VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, n.Namespace, k, hashOf(v), n.Name); err != nil {
-			return err
-		}
+		w.do(`INSERT INTO partd_meta VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, n.Namespace, k, hashOf(v), n.Name)
 	}
-	return nil
 }
 
 // reindex brings the index up to the metadata, as JSON, that a name is about to get.
-func reindex(ctx context.Context, tx *sql.Tx, n TableName, meta string) error {
-	var was string
-	err := tx.QueryRowContext(ctx, `SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name).Scan(&was)
-	if errors.Is(err, sql.ErrNoRows) {
-		was, err = "null", nil
-	}
-	if err != nil {
-		return err
-	}
-	res, err := tx.ExecContext(ctx, `DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
-	if err != nil {
-		return err
-	}
-	if unlisted, err := res.RowsAffected(); err != nil || unlisted == 0 && was == meta {
-		return err
+func (w *work) reindex(n TableName, meta string) {
+	was := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
+	unlisted := w.do(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
+	if w.err != nil || unlisted == 0 && was == meta {
+		return
 	}
 	old, err := ParseMetadata([]byte(was))
-	if err != nil {
-		return err
+	now, err2 := ParseMetadata([]byte(meta))
+	if w.err = cmp.Or(err, err2); w.err == nil {
+		w.index(n, old, now)
 	}
-	now, err := ParseMetadata([]byte(meta))
-	if err != nil {
-		return err
-	}
-	return index(ctx, tx, n, old, now)
 }
 
 // mostFindKeys is by how many keys tables are looked for; SQLite has a limit.
@@ -196,7 +213,7 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 		for _, name := range names {
 			args = append(args, name)
 		}
-		page, err := c.list(ctx, ` AND t.table_namespace=? AND t.table_name IN (?`+strings.Repeat(",?", len(names)-1)+`) ORDER BY t.table_name`, args...)
+		page, err := c.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+strings.Repeat(",?", len(names)-1)+`) ORDER BY t.table_name`, args...)
 		if err != nil {
 			return err
 		}
@@ -226,51 +243,45 @@ func (c *Catalog) NamespaceMetadata(ctx context.Context, namespace string) (map[
 }
 
 func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[string]any, error) {
-	rows, err := db.QueryContext(ctx, selectProperties, namespace)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // Err below says what went wrong
 	props := map[string]string{}
-	for rows.Next() {
+	err := query(ctx, db, func(rows *sql.Rows) error {
 		var k string
 		var v sql.NullString
-		if err := rows.Scan(&k, &v); err != nil {
-			return nil, err
-		}
+		err := rows.Scan(&k, &v)
 		props[k] = v.String
-	}
-	return FromProperties(props), rows.Err()
+		return err
+	}, selectProperties, namespace)
+	return FromProperties(props), err
 }
 
-// querier is a database, or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
+// namespaceMetadata is that of a namespace now.
+func (w *work) namespaceMetadata(namespace string) (m map[string]any) {
+	if w.err == nil {
+		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)
+	}
+	return m
 }
 
 // ChangeNamespaceMetadata makes a namespace's metadata what change returns, as a
 // part of a commit. A namespace that is missing is made.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
-		was, err := namespaceMetadata(ctx, tx, namespace)
-		if err != nil {
-			return err
+		w := &work{ctx, tx, nil}
+		was := w.namespaceMetadata(namespace)
+		if w.err != nil {
+			return w.err
 		}
 		now, err := change(was)
 		if err != nil {
 			return err
 		}
 		for k := range Properties(was) {
-			if _, err := tx.ExecContext(ctx, deleteProperty, namespace, k); err != nil {
-				return err
-			}
+			w.do(deleteProperty, namespace, k)
 		}
 		for k, v := range Properties(now) {
-			if _, err := tx.ExecContext(ctx, insertProperty, namespace, k, v); err != nil {
-				return err
-			}
+			w.do(insertProperty, namespace, k, v)
 		}
-		_, err = tx.ExecContext(ctx, insertNamespace, namespace)
-		return err
+		w.do(insertNamespace, namespace)
+		return w.err
 	}
 }

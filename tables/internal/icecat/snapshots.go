@@ -1,6 +1,7 @@
 package icecat
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -29,13 +30,10 @@ type Snapshot struct {
 // TakeSnapshot makes a snapshot of all tables of some namespaces as they are, in one
 // transaction. It reports false where one of them has a snapshot of the name.
 func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, at time.Time) (made bool, err error) {
-	err = c.inTx(ctx, func(tx *sql.Tx) error {
+	err = c.inTx(ctx, func(w *work) {
 		for _, ns := range namespaces {
-			if err := takeSnapshot(ctx, tx, ns, name, at); err != nil {
-				return err
-			}
+			w.takeSnapshot(ns, name, at)
 		}
-		return nil
 	})
 	if errors.Is(err, errTaken) {
 		return false, nil
@@ -45,91 +43,53 @@ func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name st
 
 var errTaken = errors.New("there is a snapshot of the name")
 
-func takeSnapshot(ctx context.Context, tx *sql.Tx, namespace, name string, at time.Time) error {
-	m, err := namespaceMetadata(ctx, tx, namespace)
-	if err != nil {
-		return err
+func (w *work) takeSnapshot(namespace, name string, at time.Time) {
+	meta, err := json.Marshal(w.namespaceMetadata(namespace))
+	w.err = cmp.Or(w.err, err)
+	if w.do(`INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, at.UnixMicro(), string(meta)) == 0 {
+		w.err = cmp.Or(w.err, errTaken)
 	}
-	meta, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	res, err := tx.ExecContext(ctx, `INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, at.UnixMicro(), string(meta))
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil {
-		return err
-	} else if n == 0 {
-		return errTaken
-	}
-	if res, err = tx.ExecContext(ctx, insertPins, namespace, name); err != nil {
-		return err
-	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
-	return err
+	n := w.do(insertPins, namespace, name)
+	w.do(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
 }
 
 // Snapshots returns the snapshots of a namespace, oldest first.
 func (c *Catalog) Snapshots(ctx context.Context, namespace string) (all []Snapshot, err error) {
-	rows, err := c.reads.QueryContext(ctx, `SELECT snapshot, made_us, tables, metadata FROM partd_snapshots WHERE namespace=? ORDER BY made_us, snapshot`, namespace)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // Err below says what went wrong
-	for rows.Next() {
+	err = query(ctx, c.reads, func(rows *sql.Rows) error {
 		var s Snapshot
 		var at int64
 		var meta string
-		if err := rows.Scan(&s.Name, &at, &s.Tables, &meta); err != nil {
-			return nil, err
+		err := rows.Scan(&s.Name, &at, &s.Tables, &meta)
+		if err != nil {
+			return err
 		}
 		if s.Metadata, err = ParseMetadata([]byte(meta)); err != nil {
-			return nil, fmt.Errorf("the catalog: metadata of snapshot %q: %w", s.Name, err)
+			return fmt.Errorf("the catalog: metadata of snapshot %q: %w", s.Name, err)
 		}
 		s.Made = time.UnixMicro(at).UTC()
 		all = append(all, s)
-	}
-	return all, rows.Err()
+		return nil
+	}, `SELECT snapshot, made_us, tables, metadata FROM partd_snapshots WHERE namespace=? ORDER BY made_us, snapshot`, namespace)
+	return all, err
 }
 
 // DropSnapshots deletes snapshots of a namespace: one, or all if the name is nil.
 // What it pinned is left to Sweep.
 func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
-	return c.inTx(ctx, func(tx *sql.Tx) error {
+	return c.inTx(ctx, func(w *work) {
 		for _, t := range []string{"partd_snapshots", "partd_snapshot_tables"} {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM `+t+` WHERE namespace=?1 AND (snapshot=?2 OR ?2 IS NULL)`, namespace, name); err != nil {
-				return err
-			}
+			w.do(`DELETE FROM `+t+` WHERE namespace=?1 AND (snapshot=?2 OR ?2 IS NULL)`, namespace, name)
 		}
-		return nil
 	})
 }
 
 // ListAt is List for the tables of a snapshot.
 func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
-	for after := ""; ; {
-		page, err := c.listed(ctx, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot, after, listPage)
-		if err != nil {
-			return err
-		}
-		if after == "" && len(page) == 0 {
-			return c.hasSnapshot(ctx, namespace, snapshot)
-		}
-		for _, l := range page {
-			if !f(l) {
-				return nil
-			}
-		}
-		if len(page) < listPage {
-			return nil
-		}
-		after = page[len(page)-1].Name
+	some, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
+	if err == nil && !some {
+		err = c.hasSnapshot(ctx, namespace, snapshot)
 	}
+	return err
 }
 
 // GetAt is Get for a table of a snapshot.

@@ -27,14 +27,11 @@ type Swept struct {
 // use just before, as used says. Busy returns when the oldest reader or writer in
 // this process began, or now.
 func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (Swept, error) {
-	if err := c.inTx(ctx, func(tx *sql.Tx) error {
-		for _, q := range []string{sweepInline, sweepCopies} {
-			if _, err := tx.ExecContext(ctx, q); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
+	err := c.inTx(ctx, func(w *work) {
+		w.do(sweepInline)
+		w.do(sweepCopies)
+	})
+	if err != nil {
 		return Swept{}, err
 	}
 	// Files are listed before the references are read: one that is made
@@ -213,43 +210,29 @@ func (r references) addVersion(s *table.Snapshot) error {
 // each is known.
 func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	since := make(map[string]time.Time, len(files))
-	return since, c.inTx(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT path, seen_ms FROM partd_orphans`)
-		if err != nil {
-			return err
-		}
+	return since, c.inTx(ctx, func(w *work) {
 		var gone []string
-		for rows.Next() {
+		w.err = query(ctx, w.tx, func(rows *sql.Rows) error {
 			var path string
 			var at int64
-			if err := rows.Scan(&path, &at); err != nil {
-				return errors.Join(err, rows.Close())
-			}
+			err := rows.Scan(&path, &at)
 			_, was := used[path]
 			if _, still := files[path]; still && !was {
 				since[path] = time.UnixMilli(at)
 			} else {
 				gone = append(gone, path)
 			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return err
-		}
+		}, `SELECT path, seen_ms FROM partd_orphans`)
 		for _, path := range gone {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
-				return err
-			}
+			w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
 		}
 		for path := range files {
-			if _, known := since[path]; known {
-				continue
-			}
-			since[path] = now
-			if _, err := tx.ExecContext(ctx, `INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1); err != nil {
-				return err
+			if _, known := since[path]; !known {
+				since[path] = now
+				w.do(`INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1)
 			}
 		}
-		return nil
 	})
 }
 
@@ -257,38 +240,15 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used 
 // where somebody wants or committed it since it was found to be of no use.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (useless bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
-	err = c.inTx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path)
-		if err != nil {
-			return err
+	err = c.inTx(ctx, func(w *work) {
+		if useless = w.do(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; useless {
+			w.do(`DELETE FROM partd_files WHERE path=?`, location)
 		}
-		n, err := res.RowsAffected()
-		if useless = n > 0; err != nil || !useless {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, location)
-		return err
 	})
 	return useless, err
 }
 
 // ForgetPuts forgets the ids of puts from before a time.
 func (c *Catalog) ForgetPuts(ctx context.Context, before time.Time) error {
-	return c.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM partd_puts WHERE at_ms<?`, before.UnixMilli())
-		return err
-	})
-}
-
-func (c *Catalog) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
-	c.around(false)
-	defer c.around(true)
-	tx, err := c.writes.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return commit(tx)
+	return c.inTx(ctx, func(w *work) { w.do(`DELETE FROM partd_puts WHERE at_ms<?`, before.UnixMilli()) })
 }

@@ -2,7 +2,6 @@ package icecat
 
 import (
 	"context"
-	"database/sql"
 	"testing"
 
 	"github.com/go-partd/partd/internal/vfs"
@@ -23,7 +22,7 @@ func TestWantedBesideSweep(t *testing.T) {
 	}
 	exec := func(q string, args ...any) {
 		t.Helper()
-		if err := c.inTx(ctx, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, q, args...); return err }); err != nil {
+		if err := c.inTx(ctx, func(w *work) { w.do(q, args...) }); err != nil {
 			t.Fatal(err)
 		}
 	}

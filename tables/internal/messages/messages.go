@@ -7,8 +7,9 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // mergeRows is how many rows are merged at most: batches with more are as well
@@ -28,7 +29,7 @@ func Of(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 			for i, b := range batches {
 				for part := range Parts(b) {
 					if !yield(part) {
-						release(batches[i:])
+						take.Release(batches[i:])
 						return false
 					}
 				}
@@ -57,31 +58,13 @@ func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arr
 	if len(batches) < 2 {
 		return batches
 	}
-	columns := make([]arrow.Array, 0, schema.NumFields())
-	defer func() {
-		for _, c := range columns {
-			c.Release()
-		}
-	}()
-	for i := range schema.NumFields() {
-		parts := make([]arrow.Array, len(batches))
-		for j, b := range batches {
-			parts[j] = b.Column(i)
-		}
-		c, err := array.Concatenate(parts, memory.DefaultAllocator)
-		if err != nil {
-			return batches
-		}
-		columns = append(columns, c)
+	one, err := take.Concat(batches)
+	if err != nil {
+		return batches
 	}
-	release(batches)
-	return []arrow.RecordBatch{array.NewRecordBatch(schema, columns, rows)}
-}
-
-func release(batches []arrow.RecordBatch) {
-	for _, b := range batches {
-		b.Release()
-	}
+	defer one.Release()
+	take.Release(batches)
+	return []arrow.RecordBatch{array.NewRecordBatch(schema, one.Columns(), rows)}
 }
 
 // partBytes is about how large a message is made. Many peers refuse more than

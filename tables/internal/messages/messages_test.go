@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // batches makes batches of these sizes. Each number says its row; each list has
@@ -41,7 +43,7 @@ func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release(all)
+	take.Release(all)
 	t.Cleanup(r.Release)
 	return r
 }
@@ -114,5 +116,5 @@ func TestMerged(t *testing.T) {
 	if got := merged(n, both, 0); len(got) != 2 {
 		t.Errorf("%d batches, want 2", len(got))
 	}
-	release(both)
+	take.Release(both)
 }

@@ -41,14 +41,7 @@ var (
 			return d, err
 		})
 
-	Versions = one(Entry{Name: "versions", Command: "versions"},
-		func(ctx context.Context, s *tables.Store, in *wire.Table) ([]tables.VersionInfo, error) {
-			t, err := table(ctx, s, in)
-			if err != nil {
-				return nil, err
-			}
-			return t.Versions(ctx)
-		})
+	Versions = ofTable("versions", (*tables.Table).Versions)
 
 	Delete = silent(Entry{Name: "delete", Writes: true, Slots: PutSlot, Page: true, Command: "delete"},
 		func(ctx context.Context, s *tables.Store, in *Names) error {
@@ -58,14 +51,7 @@ var (
 
 // Settings, columns and rules.
 var (
-	Settings = one(Entry{Name: "settings", Command: "settings"},
-		func(ctx context.Context, s *tables.Store, in *wire.Table) (tables.Settings, error) {
-			t, err := table(ctx, s, in)
-			if err != nil {
-				return tables.Settings{}, err
-			}
-			return t.Settings(ctx)
-		})
+	Settings = ofTable("settings", (*tables.Table).Settings)
 
 	SetSettings = silent(Entry{Name: "set_settings", Writes: true, Slots: PutSlot, Command: "settings"},
 		func(ctx context.Context, s *tables.Store, in *TableSettings) error {
@@ -167,6 +153,17 @@ var (
 
 func table(ctx context.Context, s *tables.Store, t *wire.Table) (*tables.Table, error) {
 	return s.Bucket(t.Bucket).Table(ctx, t.Name, t.At())
+}
+
+// ofTable is an operation that reads what a table has, which the command of its name shows.
+func ofTable[Out any](name string, get func(*tables.Table, context.Context) (Out, error)) Operation[wire.Table, Out] {
+	return one(Entry{Name: name, Command: name}, func(ctx context.Context, s *tables.Store, in *wire.Table) (out Out, err error) {
+		t, err := table(ctx, s, in)
+		if err != nil {
+			return out, err
+		}
+		return get(t, ctx)
+	})
 }
 
 func transforms[In any](name string, do func(context.Context, *tables.Store, *In) (transform.Result, error)) Operation[In, transform.Result] {

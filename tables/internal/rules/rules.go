@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -123,6 +124,17 @@ type Edit struct {
 	Remove  []string `json:"remove,omitempty"` // by their names
 	Disable []string `json:"disable,omitempty"`
 	Enable  []string `json:"enable,omitempty"`
+}
+
+// Parse reads rules as they are kept; "" is none.
+func Parse(text string) (all []Rule, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &all)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("property %s: %w", icecat.RulesProperty, err)
+	}
+	return all, nil
 }
 
 // Missing is the error of an edit for a rule that is not there: its name.

@@ -32,8 +32,8 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	}
 	c := &Caster{From: from, To: to, stored: stored, places: make([]int, to.NumFields())}
 	for _, f := range stored.Fields() {
-		if !to.HasField(f.Name) {
-			return nil, &Error{f.Name, fmt.Errorf("the table has no such column, only %q", Names(to))}
+		if _, err := Place(to, f.Name); err != nil {
+			return nil, err
 		}
 	}
 	for i, f := range to.Fields() {
@@ -85,6 +85,15 @@ func (c *Caster) After(from *arrow.Schema, before func(arrow.RecordBatch) (arrow
 	after := *c
 	after.From, after.before, after.made = from, before, c.From
 	return &after
+}
+
+// Place returns where a column is, or an [Error] that says which there are.
+func Place(s *arrow.Schema, name string) (int, error) {
+	at := s.FieldIndices(name)
+	if len(at) == 0 {
+		return -1, Errorf(name, "the table has no such column, only %q", Names(s))
+	}
+	return at[0], nil
 }
 
 // Names returns the names of a schema's columns.

@@ -76,20 +76,28 @@ func (c *Cut) time(v int64) time.Time {
 	return arrow.Timestamp(v).ToTime(c.of.(*arrow.TimestampType).Unit)
 }
 
-// value is the number of a time, that of the type's last or first for times beyond.
-func (c *Cut) value(t time.Time) int64 {
-	seconds := t.Unix()
-	if c.of.ID() == arrow.DATE32 {
-		return seconds / (24 * 60 * 60)
+// Tick returns the first time of a type, as a number, that is not before t, or the nearest
+// that there is.
+func Tick(t time.Time, of arrow.DataType) int64 {
+	seconds, nanos := t.Unix(), int64(t.Nanosecond())
+	ts, ok := of.(*arrow.TimestampType)
+	if !ok {
+		const day = 24 * 60 * 60
+		days := seconds / day
+		if rest := seconds % day; rest > 0 || rest == 0 && nanos > 0 {
+			days++
+		}
+		return days
 	}
-	per := int64(time.Second / c.of.(*arrow.TimestampType).Unit.Multiplier())
+	each := int64(ts.Unit.Multiplier()) // nanoseconds
+	per := int64(time.Second) / each
 	switch {
-	case seconds > math.MaxInt64/per:
+	case seconds >= math.MaxInt64/per:
 		return math.MaxInt64
-	case seconds < math.MinInt64/per:
+	case seconds <= math.MinInt64/per:
 		return math.MinInt64
 	}
-	return seconds * per
+	return seconds*per + (nanos+each-1)/each
 }
 
 // end returns the first value after the period that a time is in. The last period
@@ -97,7 +105,7 @@ func (c *Cut) value(t time.Time) int64 {
 func (c *Cut) end(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
 		by, _ := c.Chosen()
-		if end := c.value(by.Next(c.time(v))); end > v {
+		if end := Tick(by.Next(c.time(v)), c.of); end > v {
 			return end
 		}
 	}

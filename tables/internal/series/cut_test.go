@@ -34,8 +34,8 @@ func TestPeriods(t *testing.T) {
 				t.Errorf("%s: the period of %d ends at %d", of, v, end)
 			}
 		}
-		if at := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !c.time(c.value(at)).Equal(at) {
-			t.Errorf("%s: %s becomes %s", of, at, c.time(c.value(at)))
+		if at := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !c.time(Tick(at, of)).Equal(at) {
+			t.Errorf("%s: %s becomes %s", of, at, c.time(Tick(at, of)))
 		}
 	}
 	for days, want := range map[int]definition.Partition{0: definition.PartitionMonth, 365: definition.PartitionMonth, 366: definition.PartitionQuarter, 3*365 + 1: definition.PartitionYear, 9999: definition.PartitionYear} {

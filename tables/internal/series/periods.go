@@ -27,7 +27,7 @@ func (p *periods) begin() bool {
 		p.end = math.MaxInt64
 		return true
 	}
-	v := timeAt(p.rest.Column(p.cut.column), 0)
+	v := TimeAt(p.rest.Column(p.cut.column), 0)
 	if v > math.MinInt64 {
 		p.cut.see(v)
 	}
@@ -58,7 +58,7 @@ func (p *periods) batches(yield func(arrow.RecordBatch, error) bool) {
 		n := rows
 		if p.end < math.MaxInt64 {
 			times := p.rest.Column(p.cut.column)
-			n = sort.Search(rows, func(i int) bool { return timeAt(times, i) >= p.end })
+			n = sort.Search(rows, func(i int) bool { return TimeAt(times, i) >= p.end })
 		}
 		if n == 0 {
 			return

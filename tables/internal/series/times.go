@@ -110,12 +110,12 @@ func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	if times.Len() == 0 || times.NullN() > 0 {
 		return nil
 	}
-	return &sorted.Bounds{Lowest: timeAt(times, 0), Highest: timeAt(times, times.Len()-1)}
+	return &sorted.Bounds{Lowest: TimeAt(times, 0), Highest: TimeAt(times, times.Len()-1)}
 }
 
-// timeAt returns a value of a time column; nulls, which somebody else may have put,
+// TimeAt returns a value of a time column; nulls, which somebody else may have put,
 // come first.
-func timeAt(times arrow.Array, row int) int64 {
+func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64
 	}

@@ -1,6 +1,7 @@
 package sorted
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"fmt"
@@ -22,15 +23,7 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 		for rank, s := range bundled(ctx, sources, memory) {
 			m.pending = append(m.pending, &cursor{Source: s, rank: rank})
 		}
-		slices.SortStableFunc(m.pending, func(a, b *cursor) int {
-			switch {
-			case a.Bounds == nil || b.Bounds == nil:
-				return compareBools(a.Bounds != nil, b.Bounds != nil)
-			case a.Bounds.Lowest != b.Bounds.Lowest:
-				return compareBools(a.Bounds.Lowest > b.Bounds.Lowest, a.Bounds.Lowest < b.Bounds.Lowest)
-			}
-			return 0
-		})
+		slices.SortStableFunc(m.pending, func(a, b *cursor) int { return a.byLowest(b.Source) })
 		err := m.run(ctx)
 		if err == nil && !m.out.ended {
 			err = m.out.flush()
@@ -303,15 +296,18 @@ func bundled(ctx context.Context, sources []Source, memory int64) []Source {
 	return sources
 }
 
+// byLowest compares sources by their lowest values, those without bounds first.
+func (s Source) byLowest(o Source) int {
+	if s.Bounds == nil || o.Bounds == nil {
+		return compareBools(s.Bounds != nil, o.Bounds != nil)
+	}
+	return cmp.Compare(s.Bounds.Lowest, o.Bounds.Lowest)
+}
+
 // peak returns how much sources take at most while they are open.
 func peak(sources []Source) (most int64) {
 	byLowest := slices.Clone(sources)
-	slices.SortStableFunc(byLowest, func(a, b Source) int {
-		if a.Bounds == nil || b.Bounds == nil {
-			return compareBools(a.Bounds != nil, b.Bounds != nil)
-		}
-		return compareBools(a.Bounds.Lowest > b.Bounds.Lowest, a.Bounds.Lowest < b.Bounds.Lowest)
-	})
+	slices.SortStableFunc(byLowest, Source.byLowest)
 	var open []Source
 	for _, s := range byLowest {
 		open = slices.DeleteFunc(open, func(o Source) bool {

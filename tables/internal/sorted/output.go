@@ -2,8 +2,6 @@ package sorted
 
 import (
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables/internal/take"
@@ -130,34 +128,10 @@ func joined(runs []run) (arrow.RecordBatch, error) {
 			order = append(order, s.at+i-s.from)
 		}
 	}
-	return taken(parts, order)
-}
-
-// taken returns rows of batches, as if these were one, in an order.
-func taken(parts []arrow.RecordBatch, index []int) (arrow.RecordBatch, error) {
-	schema := parts[0].Schema()
-	columns := make([]arrow.Array, schema.NumFields())
-	defer func() {
-		for _, c := range columns {
-			if c != nil {
-				c.Release()
-			}
-		}
-	}()
-	for i := range columns {
-		of := make([]arrow.Array, len(parts))
-		for j, p := range parts {
-			of[j] = p.Column(i)
-		}
-		whole, err := array.Concatenate(of, memory.DefaultAllocator)
-		if err != nil {
-			return nil, err
-		}
-		columns[i], err = take.Rows(whole, index)
-		whole.Release()
-		if err != nil {
-			return nil, err
-		}
+	whole, err := take.Concat(parts)
+	if err != nil {
+		return nil, err
 	}
-	return array.NewRecordBatch(schema, columns, int64(len(index))), nil
+	defer whole.Release()
+	return take.Batch(whole, order)
 }

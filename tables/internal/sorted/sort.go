@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Input is rows in any order.
@@ -155,13 +155,13 @@ func one(b arrow.RecordBatch) Batches {
 // blocks yields the rows in sorted batches of about the memory each.
 func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 	var gathered []arrow.RecordBatch
-	defer func() { release(gathered) }()
+	defer func() { take.Release(gathered) }()
 	flush := func() bool {
 		if len(gathered) == 0 {
 			return true
 		}
 		b, err := Block(gathered, in.Keys)
-		release(gathered)
+		take.Release(gathered)
 		gathered = nil
 		return yield(b, err) && err == nil
 	}
@@ -185,41 +185,12 @@ func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 	flush()
 }
 
-func release(batches []arrow.RecordBatch) {
-	for _, b := range batches {
-		b.Release()
-	}
-}
-
 // Block makes one sorted batch of some, at least one. Rows of equal keys stay in
 // their order.
 func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error) {
-	whole := batches[0]
-	if len(batches) > 1 {
-		all := make([]arrow.Array, whole.NumCols())
-		defer func() {
-			for _, a := range all {
-				if a != nil {
-					a.Release()
-				}
-			}
-		}()
-		of := make([]arrow.Array, len(batches))
-		var rows int64
-		for i := range all {
-			rows = 0
-			for j, b := range batches {
-				of[j] = b.Column(i)
-				rows += b.NumRows()
-			}
-			var err error
-			if all[i], err = array.Concatenate(of, memory.DefaultAllocator); err != nil {
-				return nil, err
-			}
-		}
-		whole = array.NewRecordBatch(whole.Schema(), all, rows)
-	} else {
-		whole.Retain()
+	whole, err := take.Concat(batches)
+	if err != nil {
+		return nil, err
 	}
 	defer whole.Release()
 	k, err := keysOf(whole, columns)
@@ -236,5 +207,5 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return k.compare(a, k, b) })
-	return taken([]arrow.RecordBatch{whole}, order)
+	return take.Batch(whole, order)
 }

@@ -64,3 +64,19 @@ func Only(batch arrow.RecordBatch) Batches {
 		yield(batch, nil)
 	}
 }
+
+// Each returns what changes each batch of some rows, as f does, which takes it over.
+func Each(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
+	return func(rows Batches) Batches {
+		return func(yield func(arrow.RecordBatch, error) bool) {
+			for b, err := range rows {
+				if err == nil {
+					b, err = f(b)
+				}
+				if !yield(b, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}

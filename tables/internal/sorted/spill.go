@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 const (
@@ -69,16 +70,7 @@ func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
 		return
 	}
 	defer r.Release()
-	for r.Next() {
-		b := r.RecordBatch()
-		b.Retain()
-		if !yield(b, nil) {
-			return
-		}
-	}
-	if err := r.Err(); err != nil {
-		yield(nil, err)
-	}
+	arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { b.Retain(); return b, nil })(yield)
 }
 
 // spilled is rows that go through a file when the first is wanted.

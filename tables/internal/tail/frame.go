@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // A key's value is a row of frames, one an append:
@@ -123,16 +124,10 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 		batches = append(batches, batch)
 	}
 	if err := r.Err(); err != nil {
-		release(batches)
+		take.Release(batches)
 		return nil, nil, err
 	}
 	return r.Schema(), batches, nil
-}
-
-func release(batches []arrow.RecordBatch) {
-	for _, b := range batches {
-		b.Release()
-	}
 }
 
 // merge makes fewer batches of many small ones at the end, which it lets go of:
@@ -150,33 +145,10 @@ func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 	if len(batches)-from < 2 {
 		return batches, nil
 	}
-	one, err := Concat(batches[from:])
+	one, err := take.Concat(batches[from:])
 	if err != nil {
 		return nil, err
 	}
-	release(batches[from:])
+	take.Release(batches[from:])
 	return append(batches[:from:from], one), nil
-}
-
-// Concat returns one record batch of several with the same schema.
-func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
-	var rows int64
-	for _, b := range batches {
-		rows += b.NumRows()
-	}
-	schema := batches[0].Schema()
-	columns := make([]arrow.Array, schema.NumFields())
-	for i := range columns {
-		parts := make([]arrow.Array, len(batches))
-		for j, b := range batches {
-			parts[j] = b.Column(i)
-		}
-		column, err := array.Concatenate(parts, memory.DefaultAllocator)
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
-		}
-		defer column.Release()
-		columns[i] = column
-	}
-	return array.NewRecordBatch(schema, columns, rows), nil
 }

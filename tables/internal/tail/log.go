@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Log is the tail of one table. It is safe for concurrent use.
@@ -121,7 +122,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 		if err != nil {
 			return err
 		}
-		release(batches)
+		take.Release(batches)
 		e.schema, e.since = schema, f.at
 	}
 	e.bytes += length
@@ -153,7 +154,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 
 // drop lets go of what an epoch holds in memory.
 func (l *Log) drop(e *epoch) {
-	release(e.batches)
+	take.Release(e.batches)
 	l.s.used.Add(-e.mem)
 	e.held, e.mem, e.batches, e.pending = false, 0, nil, nil
 }
@@ -172,7 +173,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 		}
 		batches, err := l.read(ctx, e)
 		if err != nil {
-			release(rows)
+			take.Release(rows)
 			return nil, fmt.Errorf("tail key %s: %w", l.key(e.n), err)
 		}
 		rows = append(rows, batches...)

@@ -20,6 +20,11 @@ func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
 		batch.Retain()
 		return batch, nil
 	}
+	return Batch(batch, at)
+}
+
+// Batch returns the rows of a batch at indices. The caller releases them.
+func Batch(batch arrow.RecordBatch, at []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, batch.NumCols())
 	for i, c := range batch.Columns() {
 		picked, err := Rows(c, at)

@@ -11,9 +11,9 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// TestManifest plans a table with files and a tail, and then one of which another
+// TestScanPlan plans a table with files and a tail, and then one of which another
 // writer deleted rows beside its files.
-func TestManifest(t *testing.T) {
+func TestScanPlan(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("x")
@@ -28,7 +28,7 @@ func TestManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := tab.Manifest(t.Context())
+		m, err := tab.ScanPlan(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,13 +52,13 @@ func TestManifest(t *testing.T) {
 	}
 
 	// A plan's files stay.
-	if since := s.pinnedSince(); !since.Before(time.Now()) || len(s.pins) != 3 {
-		t.Errorf("%d pins", len(s.pins))
+	if pins, since := s.commits.Pinned(); !since.Before(time.Now()) || pins != 3 {
+		t.Errorf("%d pins", pins)
 	}
 	first.Close()
 	first.Close()
-	if len(s.pins) != 2 {
-		t.Errorf("%d pins after one of three was closed", len(s.pins))
+	if pins, _ := s.commits.Pinned(); pins != 2 {
+		t.Errorf("%d pins after one of three was closed", pins)
 	}
 
 	l := library{s.cat}

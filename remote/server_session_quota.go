@@ -23,10 +23,10 @@ type forgettable struct {
 	left   list.List // used, and of no open connection
 }
 
-// makeRoom makes room for one session more, which it notes in the quotas. Where
+// reserve notes one session more in the quotas. Where
 // there are too many, the peer that has most loses one that nobody would miss; if
 // there is none, one of its connections, unless it is the peer that wants more.
-func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
+func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	if len(c.used) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
 	}

@@ -1,25 +1,30 @@
-package tables
+package commit
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
 // queue asks for a fold of the entry. Where too many are asked for already, age
 // finds it. It wants mu.
-func (e *entry) queue() {
+func (e *Entry) queue() {
 	if e.queued {
 		return
 	}
 	select {
-	case e.s.folds <- e:
+	case e.of.folds <- e:
 		e.queued = true
 	default:
 	}
 }
 
+// Run folds in the background, until Close.
+func (s *Tables) Run() { s.worker.Go(s.background) }
+
 // background folds tables whose tail is long or old, one after the other.
-func (s *Store) background() {
+func (s *Tables) background() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -27,8 +32,8 @@ func (s *Store) background() {
 		cancel()
 	}()
 	every := time.Hour
-	if s.opts.FoldAge > 0 {
-		every = max(s.opts.FoldAge/4, 10*time.Millisecond)
+	if s.FoldAge > 0 {
+		every = max(s.FoldAge/4, 10*time.Millisecond)
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -39,8 +44,8 @@ func (s *Store) background() {
 		case e := <-s.folds:
 			s.foldBehind(ctx, e)
 		case <-tick.C:
-			if s.opts.FoldAge > 0 {
-				for _, e := range s.aged(time.Now().Add(-s.opts.FoldAge)) {
+			if s.FoldAge > 0 {
+				for _, e := range s.aged(time.Now().Add(-s.FoldAge)) {
 					if ctx.Err() != nil {
 						return
 					}
@@ -53,22 +58,18 @@ func (s *Store) background() {
 
 // foldBehind folds a table. An error is no one's but the log's: the rows stay in
 // the tail, and the next round tries again.
-func (s *Store) foldBehind(ctx context.Context, e *entry) {
+func (s *Tables) foldBehind(ctx context.Context, e *Entry) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
-	if _, err := e.fold(ctx); err != nil && ctx.Err() == nil {
-		s.opts.Logger.Error("a table could not be folded, its rows stay in the tail", "bucket", bucketOf(e.Namespace), "table", e.Name, "err", err)
+	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
+		s.Logger.Error("a table could not be folded, its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
 	}
 }
 
-// withTail returns the tables with rows in the tail.
-func (s *Store) withTail() []*entry { return s.aged(time.Now().Add(time.Hour)) }
-
 // aged returns the tables with rows in the tail from before a time.
-func (s *Store) aged(before time.Time) []*entry {
-	var old []*entry
-	for _, e := range s.tailed() {
+func (s *Tables) aged(before time.Time) (old []*Entry) {
+	for _, e := range s.inMemory() {
 		e.mu.Lock()
 		if e.log != nil {
 			rows, _, since, _ := e.log.Size(e.state.folded)
@@ -83,13 +84,9 @@ func (s *Store) aged(before time.Time) []*entry {
 	return old
 }
 
-// tailed returns the tables that are in memory, which are all with rows in the tail.
-func (s *Store) tailed() []*entry {
+// inMemory returns the tables that are in memory.
+func (s *Tables) inMemory() []*Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*entry, 0, len(s.entries))
-	for _, e := range s.entries {
-		all = append(all, e)
-	}
-	return all
+	return slices.Collect(maps.Values(s.entries))
 }

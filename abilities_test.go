@@ -1,0 +1,78 @@
+package partd_test
+
+import (
+	"io"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
+)
+
+// What every store can. One that loses an ability no longer compiles here.
+type able interface {
+	partd.Partd
+	partd.Setter
+	partd.Deleter
+	partd.Lister
+	partd.Scanner
+	partd.PartScanner
+	partd.Statter
+}
+
+type (
+	lasting interface {
+		partd.Opener
+		partd.Syncer
+		io.Closer
+	}
+	layered interface {
+		lasting
+		partd.Popper
+		partd.Flusher
+		partd.MemoryUser
+		partd.Unwrapper
+	}
+	numbered interface {
+		partd.Popper
+		partd.Applier
+		partd.SessionGuard
+	}
+)
+
+var (
+	_ interface {
+		able
+		numbered
+		partd.MemoryUser
+	} = (*partd.Dict)(nil)
+	_ interface {
+		able
+		lasting
+		numbered
+	} = (*partd.File)(nil)
+	_ interface {
+		able
+		layered
+	} = (*partd.Buffer)(nil)
+	_ interface {
+		able
+		layered
+		partd.Applier
+	} = (*compress.Store)(nil)
+	_ interface {
+		able
+		lasting
+		numbered
+		partd.Flusher
+		partd.MemoryUser
+		partd.Batcher
+	} = (*logstore.Store)(nil)
+	_ interface {
+		able
+		lasting
+		numbered
+		partd.Flusher
+		partd.Checker
+	} = (*remote.Client)(nil)
+)

@@ -1,0 +1,181 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/rules"
+	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// Append adds rows to the tail. It reports whether the table exists: if not,
+// nothing was done.
+func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string) (version int64, exists bool, err error) {
+	for {
+		e.of.Appending.RLock()
+		v, exists, full, err := e.tryAppend(ctx, src, id)
+		e.of.Appending.RUnlock()
+		if !full || err != nil {
+			return v, exists, err
+		}
+		// Folds do not keep up with appends: who appends helps.
+		if _, err := e.Fold(ctx); err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, id string) (v int64, exists, full bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.refresh(ctx); err != nil || e.state.def == nil {
+		return 0, false, false, err
+	}
+	if e.log != nil {
+		if _, size, _, _ := e.log.Size(e.state.folded); size >= 4*e.of.FoldBytes {
+			return 0, true, true, nil
+		}
+	}
+	if id != "" {
+		if applied, err := e.applied(ctx, e.state.uuid, id); applied || err != nil {
+			return e.state.version, true, false, err
+		}
+	}
+	all, err := joined(e.state.def, e.bucketRules)
+	if err != nil {
+		return 0, true, false, err
+	}
+	rows, err := e.cast(ctx, src, e.state.def, all, true)
+	if err != nil || len(rows) == 0 {
+		return e.state.version, true, false, err
+	}
+	defer take.Release(rows)
+	if e.log == nil {
+		e.log = e.of.Tail.Log(e.state.uuid, e.state.folded)
+	}
+	if err := e.log.Append(ctx, e.state.def.Stored, rows, id, time.Now()); err != nil {
+		return 0, true, false, err
+	}
+	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.of.FoldBytes {
+		e.queue()
+	}
+	return e.state.version, true, false, nil
+}
+
+// cast returns the rows read so far in the types that are stored, once they were checked:
+// ErrNeedsCommit where it takes others of the table, if it has any. The caller releases them.
+func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, all []rules.Rule, others bool) (rows []arrow.RecordBatch, err error) {
+	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
+		return nil, ErrNeedsCommit
+	}
+	c, changes, err := d.Caster(src.Schema)
+	if err == nil && len(changes) > 0 {
+		err = ErrNeedsCommit
+	}
+	if err != nil {
+		return nil, err
+	}
+	ck, err := rules.NewCheck(ctx, all, src.Schema, d.Stored, d.Logical, rules.Options{Memory: e.of.Memory / 8})
+	if err != nil {
+		return nil, err
+	}
+	defer ck.Close()
+	if others && ck.WholeTable() {
+		return nil, ErrNeedsCommit
+	}
+	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
+	for i := 0; i < len(src.Batches) && err == nil; i++ {
+		var fit arrow.RecordBatch
+		if fit, err = c.Cast(src.Batches[i]); err == nil {
+			rows = append(rows, fit)
+			err = ck.Add(ctx, fit)
+		}
+	}
+	if err == nil {
+		err = ck.End(ctx)
+	}
+	if err == nil {
+		err = series.Check(d.Order, rows...)
+	}
+	if err != nil {
+		take.Release(rows)
+		return nil, err
+	}
+	return rows, nil
+}
+
+// Create makes a table whose first rows are in the tail: nobody sees them there before the
+// catalog has the table, and Iceberg's files are left to the first fold. It returns ErrStale
+// where the table is there.
+func (e *Entry) Create(ctx context.Context, src *datafile.Source, made table.Metadata, id string, metadata map[string]any) error {
+	e.of.Appending.RLock()
+	defer e.of.Appending.RUnlock()
+	e.Commits.Lock()
+	defer e.Commits.Unlock()
+	if t, err := e.Current(ctx); t != nil || err != nil {
+		return cmp.Or(err, ErrStale)
+	}
+	d, err := definition.Of(made)
+	if err != nil {
+		return err
+	}
+	all, err := e.Rules(ctx, d)
+	if err != nil {
+		return err
+	}
+	rows, err := e.cast(ctx, src, d, all, false)
+	if err != nil {
+		return err
+	}
+	defer take.Release(rows)
+	log := e.of.Tail.Log(made.TableUUID().String(), -1)
+	if len(rows) > 0 {
+		if err = log.Append(ctx, d.Stored, rows, id, time.Now()); err == nil {
+			err = e.of.Tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
+		}
+	}
+	if err == nil {
+		_, err = e.Commit(ctx, Prepared{Exclusive, nil, func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+			if cur != nil {
+				return nil, ErrStale
+			}
+			a.Info.Updated, a.Info.Metadata, a.inline = a.Now, metadata, true
+			return made, nil
+		}})
+	}
+	if errors.Is(err, partd.ErrUnknownOutcome) { // if there is the table, its log is found again
+		log.Release()
+		return err
+	}
+	if err != nil {
+		err = errors.Join(err, e.of.Tail.Discard(context.WithoutCancel(ctx), log))
+	}
+	return err
+}
+
+// Applied reports whether a put of an id was applied to a table.
+func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
+}
+
+// applied is Applied for a UUID. It wants mu where the entry has a log.
+func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
+	if e.log != nil && e.log.UUID() == uuid {
+		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
+			return ok, err
+		}
+	}
+	found, err := e.of.Catalog.PutsApplied(ctx, uuid, id)
+	return len(found) > 0, err
+}

@@ -1,0 +1,242 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// Fold moves a table's rows from the tail into its files, and returns how many.
+func (e *Entry) Fold(ctx context.Context) (int64, error) {
+	e.Commits.Lock()
+	defer e.Commits.Unlock()
+	return e.fold(ctx)
+}
+
+// Folded returns the table once what was acknowledged before is in its files. It wants
+// Commits.
+func (e *Entry) Folded(ctx context.Context) (*table.Table, error) {
+	if _, err := e.fold(ctx); err != nil {
+		return nil, err
+	}
+	t, err := e.Current(ctx)
+	if err == nil && t == nil {
+		err = ErrNotFound
+	}
+	return t, err
+}
+
+// fold is Fold for who has Commits. Where somebody else changes the table's schema
+// meanwhile, the rows are written again.
+func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
+	if e.of.Tail == nil || e.of.ReadOnly {
+		return 0, nil
+	}
+	err = RetryStale(MostAttempts, func() error {
+		rows, err = e.foldOnce(ctx)
+		return err
+	})
+	return rows, err
+}
+
+// folding is the rows of the tail's epochs up to one, on their way into files.
+type folding struct {
+	Basis
+	t       *table.Table
+	rows    []arrow.RecordBatch
+	stored  *arrow.Schema
+	epoch   int64
+	ids     map[string]time.Time
+	updated time.Time
+}
+
+func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
+	unpin, err := e.of.Pin()
+	if err != nil {
+		return 0, err
+	}
+	defer unpin()
+	f, err := e.foldable(ctx)
+	if err != nil || f == nil {
+		return 0, err
+	}
+	defer take.Release(f.rows)
+	if len(f.rows) > 0 { // else others applied all the puts
+		if folded, err = e.commitFold(ctx, f); err != nil {
+			return 0, err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if folded > 0 {
+		if _, err := e.load(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if e.log == nil {
+		return folded, nil
+	}
+	return folded, e.log.Forget(ctx, f.epoch)
+}
+
+// foldable ends the tail's epoch, and returns the rows to fold, nil if there are none.
+func (e *Entry) foldable(ctx context.Context) (*folding, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, err := e.load(ctx)
+	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	last, ok, err := e.log.Turn(ctx)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if last <= e.state.folded { // by a fold whose outcome was unknown, or that could not tidy up
+		return nil, e.log.Forget(ctx, last)
+	}
+	f := &folding{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
+	_, _, _, f.updated = e.log.Size(e.state.folded)
+	if f.Basis, err = BasisOf(t, Anything, e.of.Catalog.NewIO()); err == nil {
+		f.rows, err = e.rows(ctx, t.Metadata(), last)
+	}
+	return f, err
+}
+
+// commitFold writes the files of a fold, and commits it.
+func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err error) {
+	defer func() { f.IO.RemoveFailed(err) }()
+	one, err := OneBatch(f.rows, f.stored)
+	if err != nil {
+		return 0, err
+	}
+	rows = one.NumRows()
+	files, err := e.writeTail(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, one)
+	if err != nil {
+		return 0, err
+	}
+	c := &Change{Entry: e}
+	c.Add(Plain, f.IO, func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+		if err := f.Holds(cur); err != nil {
+			return nil, err
+		}
+		if e.of.Tail.Folded(cur.Properties()) >= f.epoch {
+			return nil, ErrNothing // an earlier fold, whose outcome was unknown, took effect
+		}
+		// A put that another Store applied meanwhile must not count twice.
+		applied, err := e.of.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
+		if err != nil || len(applied) > 0 {
+			return nil, cmp.Or(err, ErrStale)
+		}
+		a.discard(f.ids)
+		if f.updated.After(a.Info.Updated) {
+			a.Info.Updated = f.updated
+		}
+		return a.AddOrdered(ctx, cur, files, e.of.epochProperty(f.epoch), true)
+	})
+	return rows, e.of.commitWithRetry(ctx, nil, c)
+}
+
+// epochProperty says in a table's properties which epochs of the tail are in its files.
+func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
+	if s.NoEpoch {
+		return nil
+	}
+	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
+}
+
+// discard keeps the ids of puts whose rows leave the tail.
+func (a *Attempt) discard(ids map[string]time.Time) {
+	for id, at := range ids {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: at})
+	}
+}
+
+// replaced is the step after which the tail's epochs up to one count no more: their rows
+// were replaced. It wants mu.
+func (e *Entry) replaced(epoch int64) Step {
+	ids := e.log.IDs(e.state.folded, epoch)
+	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+		if cur == nil { // somebody else deleted the table
+			return nil, ErrNothing
+		}
+		a.discard(ids)
+		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.of.epochProperty(epoch))}, "")
+	}
+}
+
+// rows returns the rows that are in the tail alone, up to an epoch. The caller
+// releases them. It wants mu.
+func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
+	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
+	for i := 0; i < len(rows) && err == nil; i++ {
+		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
+			rows[i], err = carried(meta, rows[i])
+		}
+	}
+	if err != nil {
+		take.Release(rows)
+		return nil, err
+	}
+	return rows, nil
+}
+
+// carried returns a batch, which it takes over, of an older schema of the table
+// under the names that its columns have now, without those that were dropped. A
+// batch of no such schema stays as it is.
+func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	for _, sc := range slices.Backward(meta.Schemas()) {
+		stored, err := schema.StoredOf(sc)
+		if err != nil {
+			return batch, err
+		}
+		if !stored.Equal(batch.Schema()) {
+			continue
+		}
+		var fields []arrow.Field
+		var columns []arrow.Array
+		for i, f := range sc.Fields() {
+			if now, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
+				field := stored.Field(i)
+				field.Name = now.Name
+				fields, columns = append(fields, field), append(columns, batch.Column(i))
+			}
+		}
+		if len(fields) == 0 { // all columns were replaced: only the names say what is what
+			return batch, nil
+		}
+		defer batch.Release()
+		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
+	}
+	return batch, nil
+}
+
+// OneBatch returns one batch in a schema of batches of the tail, which may be in several.
+func OneBatch(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
+	fit := make([]arrow.RecordBatch, 0, len(rows))
+	defer func() { take.Release(fit) }()
+	for _, batch := range rows {
+		b, err := schema.CastStored(batch, stored)
+		if err != nil {
+			return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
+		}
+		fit = append(fit, b)
+	}
+	return take.Concat(fit)
+}

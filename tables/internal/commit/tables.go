@@ -1,0 +1,212 @@
+// Package commit puts the steps of a change on the newest state of a table until the catalog
+// takes them, writes their files, and folds what waits in the tail.
+//
+// Locks are taken in this order: [Entry.Commits] of the tables concerned, in the order of
+// their names; Entry.mu in the same order; Tables.mu. [Tables.Appending] comes before all
+// of them.
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/tail"
+)
+
+var (
+	// ErrNotFound is wrapped by the error for a table that is not there.
+	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
+	// ErrConflict is wrapped by the error of a commit that lost to others' again and again.
+	ErrReadOnly = errors.New("the tables are open for reading only")
+	ErrConflict = errors.New("others commit to the table at the same time; try again")
+	// ErrStale says that a change must be looked at anew, since the table is not what it was
+	// when its files were written.
+	ErrStale = errors.New("the table was made, replaced or deleted meanwhile")
+	// ErrNeedsCommit says that a put does not go to the tail: where it could be refused
+	// for what others put, or changes columns, one commit decides.
+	ErrNeedsCommit = errors.New("the put is a commit of its own")
+	// ErrNothing says that a step has nothing to do.
+	ErrNothing = errors.New("there is nothing to do")
+)
+
+// Options of Tables.
+type Options struct {
+	Catalog   *icecat.Catalog
+	FoldBytes int64         // of a table in the tail, from which on it is folded
+	FoldAge   time.Duration // of rows in the tail, likewise; below 0, age folds nothing
+	Memory    int64
+	Logger    *slog.Logger
+	BucketOf  func(namespace string) string // for the log
+
+	ReadOnly bool   // nothing is committed or folded
+	Prepared func() // called once the files of a change are written; nil: nobody is
+	NoEpoch  bool   // for tests: a fold does not commit its epoch with the rows
+}
+
+// Tables are those of a catalog, as far as they are in use or have rows in the tail.
+type Tables struct {
+	Options
+	Tail *tail.Store // nil: none
+
+	// Appending is held by appends to the tail, and by who keeps them out.
+	Appending sync.RWMutex
+
+	mu      sync.Mutex
+	entries map[icecat.TableName]*Entry
+	pins    map[*pin]struct{}
+	closed  bool
+
+	folds  chan *Entry // tables whose tail is long
+	done   chan struct{}
+	worker sync.WaitGroup
+}
+
+// New returns the tables of a catalog, to which a tail may be given with Recover.
+func New(o Options) *Tables {
+	return &Tables{
+		Options: o, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
+		folds: make(chan *Entry, 1024), done: make(chan struct{}),
+	}
+}
+
+// Close ends what runs in the background. It reports false where it was called before.
+func (s *Tables) Close() bool {
+	s.mu.Lock()
+	was := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if !was {
+		close(s.done)
+	}
+	s.worker.Wait()
+	return !was
+}
+
+// Done is closed by Close.
+func (s *Tables) Done() <-chan struct{} { return s.done }
+
+// pin keeps files from being removed that were of use when it was set: those of
+// a reader's view, and those being written for a commit to come.
+type pin struct{ since time.Time }
+
+// Pin sets a pin until unpin is called.
+func (s *Tables) Pin() (unpin func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	p := &pin{time.Now()}
+	s.pins[p] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.pins, p)
+	}, nil
+}
+
+// Pinned returns how many pins there are, and when the oldest was set, or now.
+func (s *Tables) Pinned() (pins int, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := time.Now()
+	for p := range s.pins {
+		if p.since.Before(oldest) {
+			oldest = p.since
+		}
+	}
+	return len(s.pins), oldest
+}
+
+// Acquire returns the entry of a table, which the caller releases.
+func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	e := s.entries[n]
+	if e == nil {
+		e = &Entry{of: s, TableName: n}
+		s.entries[n] = e
+	}
+	e.refs++
+	return e, nil
+}
+
+// Use acquires an entry, and keeps files that are written for it. The caller calls done.
+func (s *Tables) Use(n icecat.TableName) (e *Entry, done func(), err error) {
+	if e, err = s.Acquire(n); err != nil {
+		return nil, nil, err
+	}
+	unpin, err := s.Pin()
+	if err != nil {
+		e.Release()
+		return nil, nil, err
+	}
+	return e, func() { unpin(); e.Release() }, nil
+}
+
+// Refresh brings what is in memory of a table up to what the catalog says now, and finds
+// rows that the tail has of it.
+func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
+	e, err := s.Acquire(n)
+	if err != nil {
+		return err
+	}
+	defer e.Release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.refresh(ctx)
+}
+
+// Now adds what is in the tail to what the catalog lists of a table.
+func (s *Tables) Now(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
+	s.mu.Lock()
+	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
+	s.mu.Unlock()
+	if e == nil {
+		return l, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// A fold may have come since the listing: both are read again together.
+	if err := e.refresh(ctx); err != nil || e.log == nil {
+		return l, err
+	}
+	now, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
+	if err != nil {
+		return l, err
+	}
+	rows, bytes, _, updated := e.log.Size(e.state.folded)
+	now.Rows, now.Bytes, now.Metadata, now.Damaged = now.Rows+rows, now.Bytes+bytes, l.Metadata, l.Damaged
+	if updated.After(now.Updated) {
+		now.Updated = updated
+	}
+	return now, nil
+}
+
+// InMemory returns the tables that are in memory: all with rows in the tail, and others.
+func (s *Tables) InMemory() (all []icecat.TableName) {
+	for _, e := range s.inMemory() {
+		all = append(all, e.TableName)
+	}
+	return all
+}
+
+// WithTail returns the tables of a namespace that have rows in the tail.
+func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
+	for _, e := range s.aged(time.Now().Add(time.Hour)) {
+		if e.Namespace == namespace {
+			all = append(all, e.TableName)
+		}
+	}
+	return all
+}

@@ -1,0 +1,221 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// Write writes what r has as data files of a table, which is a Series where its rows have
+// an order, through io, once it was checked: by rules, which may be nil, and by a check of
+// the caller's, which may be. With an error nothing is left of them.
+func Write(ctx context.Context, t *table.Table, s *series.Series, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+	defer rules.Close()
+	if s == nil {
+		files, err = datafile.Write(ctx, t, c.To, casting(ctx, r, c, rules, check))
+	} else {
+		files, err = s.WriteSorted(ctx, casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
+			if err := series.Check(s.Order, b); err != nil || check == nil {
+				return err
+			}
+			return check(b)
+		}))
+	}
+	if err != nil {
+		io.RemoveWritten()
+	}
+	return files, err
+}
+
+// WriteRows is Write for a table as it is. Rows that were acknowledged are not refused as
+// duplicates.
+func (e *Entry) WriteRows(ctx context.Context, t *table.Table, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *rules.Check, acknowledged bool) ([]iceberg.DataFile, error) {
+	s, err := e.Series(t)
+	if err != nil {
+		return nil, err
+	}
+	if acknowledged && s != nil && s.Rule == definition.RefuseDuplicate {
+		s = s.KeepingAll()
+	}
+	return Write(ctx, t, s, io, r, c, rules, nil)
+}
+
+// writeTail is Write for rows of the tail as they are stored, which it takes over.
+func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+	defer func() {
+		if err != nil {
+			io.RemoveWritten()
+		}
+	}()
+	s, err := e.Series(t)
+	if s == nil {
+		defer rows.Release()
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		return datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows))
+	}
+	if rows, err = s.SortRows(ctx, rows); err != nil {
+		return nil, err
+	}
+	defer rows.Release()
+	return s.Write(ctx, sorted.Only(rows))
+}
+
+// TailFiles writes what is in the tail as files of a table that has the metadata to, whose
+// rows are made of those that readers get, as fit does it; nil: they stay as they are. The
+// change has to Fold.
+func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+	if a.tailDone || a.log == nil {
+		return nil, nil
+	}
+	a.tailDone = true
+	rows, err := a.rows(ctx, cur.Metadata(), lastEpoch)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	defer take.Release(rows)
+	def, err := definition.Of(cur.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	one, err := OneBatch(rows, def.Stored)
+	if err != nil {
+		return nil, err
+	}
+	if fit == nil {
+		return a.writeTail(ctx, a.Table(to), a.IO, one)
+	}
+	defer one.Release()
+	as, err := schema.Convert(one, fit.From)
+	if err != nil {
+		return nil, err
+	}
+	defer as.Release()
+	return a.WriteRows(ctx, a.Table(to), a.IO, &datafile.Source{Batches: []arrow.RecordBatch{as}}, fit, rules, true)
+}
+
+// casting yields what r has in the types that a table stores, once it was checked.
+func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for r.Next() {
+			if err := ctx.Err(); err != nil {
+				yield(nil, err)
+				return
+			}
+			if r.RecordBatch().NumRows() == 0 {
+				continue
+			}
+			batch, err := c.Cast(r.RecordBatch())
+			if err == nil {
+				if err = rules.Add(ctx, batch); err == nil && check != nil {
+					err = check(batch)
+				}
+				if err != nil {
+					batch.Release()
+				}
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if rules.Violated() { // what else is wrong is to be counted, and nothing written
+				batch.Release()
+				continue
+			}
+			if !yield(batch, nil) {
+				return
+			}
+		}
+		if err := cmp.Or(r.Err(), rules.End(ctx)); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// AddOrdered adds files of an append, as the table's rule for duplicates says, and
+// properties with them. What is acknowledged is not lost to the rule that refuses.
+func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
+	s, err := a.Series(cur)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil || cur.CurrentSnapshot() == nil || len(come) == 0 {
+		return AddFiles(ctx, cur, come, props)
+	}
+	var times []*sorted.Bounds
+	for _, f := range come {
+		times = append(times, s.Bounds(f))
+	}
+	has, err := s.Overlapping(ctx, times...)
+	if err != nil {
+		return nil, err
+	}
+	if s.Rule == definition.RefuseDuplicate && !acknowledged {
+		if err := s.Refuse(ctx, has, come); err != nil {
+			return nil, err
+		}
+	}
+	add, gone, err := s.Dedup(ctx, has, come)
+	if err != nil {
+		return nil, err
+	}
+	if len(gone) == 0 {
+		return AddFiles(ctx, cur, add, props)
+	}
+	return ReplaceFiles(ctx, cur, gone, add, props)
+}
+
+// AddFiles adds files, and properties with them.
+func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
+	return filed(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		return tx.AddDataFiles(ctx, files, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
+	})
+}
+
+// ReplaceFiles puts files in the place of others, and properties with them.
+func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
+	return filed(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping())
+	})
+}
+
+func filed(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, do func(*table.Transaction, []iceberg.DataFile) error) (table.Metadata, error) {
+	files, err := datafile.WithRowIDs(t, files)
+	if err != nil {
+		return nil, err
+	}
+	tx := t.NewTransaction()
+	if props != nil {
+		if err := tx.SetProperties(props); err != nil {
+			return nil, err
+		}
+	}
+	if err := do(tx, files); err != nil {
+		return nil, err
+	}
+	return MetadataOf(tx)
+}
+
+// MetadataOf returns the metadata that a transaction makes.
+func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
+	t, err := tx.StagedTable()
+	if err != nil {
+		return nil, err
+	}
+	return t.Metadata(), nil
+}

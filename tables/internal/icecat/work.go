@@ -1,0 +1,93 @@
+package icecat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// work is the statements of a transaction. Once one failed, the others do nothing.
+type work struct {
+	ctx context.Context
+	tx  *sql.Tx
+	err error
+}
+
+// do runs a statement, and returns how many rows it changed.
+func (w *work) do(q string, args ...any) (rows int64) {
+	if w.err != nil {
+		return 0
+	}
+	var res sql.Result
+	if res, w.err = w.tx.ExecContext(w.ctx, q, args...); w.err == nil {
+		rows, w.err = res.RowsAffected()
+	}
+	return rows
+}
+
+// strings returns the one column of a query.
+func (w *work) strings(q string, args ...any) (all []string) {
+	if w.err == nil {
+		all, w.err = stringsOf(w.ctx, w.tx, q, args...)
+	}
+	return all
+}
+
+// inTx commits the work that f does, unless it fails.
+func (c *Catalog) inTx(ctx context.Context, f func(w *work)) error {
+	c.around(false)
+	defer c.around(true)
+	tx, err := c.writes.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	w := &work{ctx, tx, nil}
+	if f(w); w.err != nil {
+		return errors.Join(w.err, tx.Rollback())
+	}
+	return commit(tx)
+}
+
+// querier is a database, or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
+}
+
+// query calls scan for each row that it finds.
+func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string, args ...any) error {
+	rows, err := db.QueryContext(ctx, q, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // Err below says what went wrong
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// strings returns the one column of a query.
+func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string, error) {
+	return stringsOf(ctx, c.reads, q, args...)
+}
+
+// one returns what a query finds first, "" if it finds nothing.
+func (c *Catalog) one(ctx context.Context, q string, args ...any) (string, error) {
+	found, err := c.strings(ctx, q, args...)
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	return found[0], nil
+}
+
+func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []string, err error) {
+	err = query(ctx, db, func(rows *sql.Rows) error {
+		var s string
+		err := rows.Scan(&s)
+		all = append(all, s)
+		return err
+	}, q, args...)
+	return all, err
+}
