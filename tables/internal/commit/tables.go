@@ -23,8 +23,9 @@ import (
 var (
 	// ErrNotFound is wrapped by the error for a table that is not there.
 	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
-	// ErrConflict is wrapped by the error of a commit that lost to others' again and again.
+	// ErrReadOnly is wrapped by the error of what would change tables that are open for reading.
 	ErrReadOnly = errors.New("the tables are open for reading only")
+	// ErrConflict is wrapped by the error of a commit that lost to others' again and again.
 	ErrConflict = errors.New("others commit to the table at the same time; try again")
 	// ErrStale says that a change must be looked at anew, since the table is not what it was
 	// when its files were written.
