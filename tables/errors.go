@@ -28,6 +28,10 @@ var (
 	// directory's tail.
 	ErrInUse = errors.New("in use")
 
+	// ErrReadOnly is wrapped by the error of what would change a Store with
+	// Options.ReadOnly.
+	ErrReadOnly = commit.ErrReadOnly
+
 	// ErrClosed is wrapped by every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
 

@@ -9,15 +9,16 @@ import (
 // checkName says why a name is none. A bucket may be "", and a snapshot to be made;
 // a table may not.
 func checkName(what, name string) error {
+	wrong := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	switch {
 	case len(name) > MaxName:
-		return fmt.Errorf("the name of the %s has %d bytes, the limit is %d", what, len(name), MaxName)
+		return wrong("the name of the %s has %d bytes, the limit is %d", what, len(name), MaxName)
 	case !utf8.ValidString(name):
-		return fmt.Errorf("the name of the %s is not valid UTF-8", what)
+		return wrong("the name of the %s is not valid UTF-8", what)
 	case what == "table" && name == "":
-		return fmt.Errorf("the name of the table is empty")
+		return wrong("the name of the table is empty")
 	case strings.IndexByte(name, 0) >= 0:
-		return fmt.Errorf("the name of the %s holds a zero byte", what)
+		return wrong("the name of the %s holds a zero byte", what)
 	}
 	return nil
 }

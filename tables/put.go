@@ -32,6 +32,9 @@ type DuplicateError = series.DuplicateError
 // of r, and so does one that it replaces.
 func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	defer failed(&err, "put", b.name, name)
+	if b.s.opts.ReadOnly {
+		return 0, ErrReadOnly
+	}
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err

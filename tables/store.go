@@ -89,24 +89,31 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if err != nil {
 		return nil, err
 	}
+	if cat.Database == "" && (s.opts.ReadOnly || !writable(at)) {
+		if err := s.borrow(&cat); err != nil {
+			return nil, err
+		}
+	}
 	if s.cat, err = icecat.Open(ctx, at, cat); err != nil {
 		return nil, err
 	}
 	s.closes = append(s.closes, s.cat.Close)
 	s.commits = commit.New(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		NoEpoch: h.noEpoch, Prepared: func() {
+		NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
 			if s.hooks.prepared != nil {
 				s.hooks.prepared()
 			}
 		},
 	})
-	if !s.opts.NoTail {
+	if !s.opts.NoTail || s.opts.ReadOnly && s.opts.TailDir != "" {
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
 	}
-	s.commits.Run()
+	if !s.opts.ReadOnly {
+		s.commits.Run()
+	}
 	return s, nil
 }
 

@@ -96,6 +96,12 @@ type Options struct {
 	// at once.
 	NoTail bool
 
+	// ReadOnly opens the tables as they are now, and changes nothing of them: the
+	// catalog and the tail, if they are in directories, are copied to a temporary one.
+	// Another Store may have them meanwhile, whose changes this one does not see. A
+	// directory that this process may not write is opened so in any case.
+	ReadOnly bool
+
 	// Sync makes appends to the tail survive a loss of power before they are
 	// acknowledged. Commits always do. A Tail that was given must be a
 	// partd.Syncer.

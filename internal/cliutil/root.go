@@ -1,6 +1,7 @@
 package cliutil
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -29,8 +30,8 @@ Every flag can also be given as an environment variable, named in brackets
 beside it; a flag on the command line takes precedence.
 
 Exit codes: ` + p.ExitCodes
-	root.Version = version(root.Name())
-	root.SetVersionTemplate("{{.Version}}\n")
+	// A template of cobra's would keep all methods of all types in the program.
+	root.Version = strings.TrimPrefix(version(root.Name()), root.Name()+" version ")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetOut(p.Out)
@@ -97,10 +98,7 @@ func version(program string) string {
 // describe names the version of a program, the commit it was built of where that
 // is known, Go's version and the system.
 func describe(program string, info *debug.BuildInfo) string {
-	words := []string{program, info.Main.Version}
-	if words[1] == "" {
-		words[1] = "(devel)"
-	}
+	words := []string{program, "version", cmp.Or(info.Main.Version, "(devel)")}
 	settings := map[string]string{}
 	for _, s := range info.Settings {
 		settings[s.Key] = s.Value

@@ -14,12 +14,12 @@ func TestVersionTellsCommit(t *testing.T) {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
 	built := " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
 	for want, info := range map[string]debug.BuildInfo{
-		"p (devel)":                         {},
-		"p v1.2.3":                          {Main: debug.Module{Version: "v1.2.3"}},
-		"p (devel) 0123456789ab":            {Main: debug.Module{Version: "(devel)"}, Settings: settings(commit, "false")},
-		"p v1.2.3 0123456789ab":             {Main: debug.Module{Version: "v1.2.3"}, Settings: settings(commit, "false")},
-		"p v1.2.3+dirty 0123456789ab+dirty": {Main: debug.Module{Version: "v1.2.3+dirty"}, Settings: settings(commit, "true")},
-		"p (devel) abc":                     {Settings: settings("abc", "")},
+		"p version (devel)":                         {},
+		"p version v1.2.3":                          {Main: debug.Module{Version: "v1.2.3"}},
+		"p version (devel) 0123456789ab":            {Main: debug.Module{Version: "(devel)"}, Settings: settings(commit, "false")},
+		"p version v1.2.3 0123456789ab":             {Main: debug.Module{Version: "v1.2.3"}, Settings: settings(commit, "false")},
+		"p version v1.2.3+dirty 0123456789ab+dirty": {Main: debug.Module{Version: "v1.2.3+dirty"}, Settings: settings(commit, "true")},
+		"p version (devel) abc":                     {Settings: settings("abc", "")},
 	} {
 		if got := describe("p", &info); got != want+built {
 			t.Errorf("%q, want %q", got, want+built)

@@ -1,7 +1,12 @@
 package cloud
 
 import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +16,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,13 +73,18 @@ func fakeGCS(t *testing.T) *httptest.Server {
 	})
 	mux.HandleFunc("GET /storage/v1/b/bucket/o", func(w http.ResponseWriter, r *http.Request) {
 		items := []map[string]string{}
-		start := r.URL.Query().Get("startOffset")
+		start := max(r.URL.Query().Get("startOffset"), r.URL.Query().Get("pageToken"))
+		next := ""
 		for o := range mem.List(r.Context(), r.URL.Query().Get("prefix"), "") {
+			if len(items) == 2 { // a page
+				next = o.Name
+				break
+			}
 			if o.Name >= start {
 				items = append(items, map[string]string{"name": o.Name, "size": fmt.Sprint(o.Size), "updated": o.Modified.Format("2006-01-02T15:04:05.000Z07:00")})
 			}
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"items": items})
+		_ = json.NewEncoder(w).Encode(map[string]any{"items": items, "nextPageToken": next})
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		raw, ok := strings.CutPrefix(r.URL.EscapedPath(), "/storage/v1/b/bucket/o/")
@@ -98,6 +111,112 @@ func fakeGCS(t *testing.T) *httptest.Server {
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
+}
+
+// guarded lets no request through to a server without its token, and says who is billed.
+func guarded(t *testing.T, to *httptest.Server, token string, billed *string) *httptest.Server {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*billed = r.Header.Get("X-Goog-User-Project")
+		if r.Header.Get("Authorization") != "Bearer "+token {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		to.Config.Handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// The application default credentials sign every request.
+func TestGCSCredentials(t *testing.T) {
+	var billed string
+	server := guarded(t, fakeGCS(t), "secret", &billed)
+	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" || r.FormValue("assertion") == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token":"secret","token_type":"Bearer","expires_in":3600}`)
+	}))
+	t.Cleanup(tokens.Close)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := json.Marshal(map[string]string{
+		"type": "service_account", "client_email": "a@example.org", "token_uri": tokens.URL, "quota_project_id": "payer",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "account.json")
+	if err := os.WriteFile(file, account, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
+	ctx, cancel := context.WithCancel(t.Context())
+	b, err := openGCS(ctx, "bucket", "a/", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel() // the context of opening is not that of the bucket
+	b.api = server.URL + "/storage/v1/"
+	if err := b.Create(t.Context(), "x", []byte("y")); err != nil || billed != "payer" {
+		t.Error(billed, err)
+	}
+	b.client = http.DefaultClient
+	if err := b.Create(t.Context(), "z", nil); !errors.Is(err, objstore.ErrRefused) {
+		t.Error(err)
+	}
+}
+
+// TestGCSEmulator finds the server of the variable that Google's own library takes.
+func TestGCSEmulator(t *testing.T) {
+	server := fakeGCS(t)
+	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))
+	b, err := openGCS(t.Context(), "bucket", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Create(t.Context(), "a b/ü?#%", []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	for o, err := range b.List(t.Context(), "a b/", "") {
+		if err != nil || o.Name != "a b/ü?#%" || o.Size != 1 {
+			t.Error(o, err)
+		}
+	}
+	if _, err := b.ReadRange(t.Context(), "a b/ü?#%", 0, -1); err != nil {
+		t.Error(err)
+	}
+	if _, err := openGCS(t.Context(), "bucket", "", "localhost:1"); err == nil {
+		t.Error("an endpoint without http:// was taken")
+	}
+}
+
+// TestLight finds that the clouds bring none of what makes a program heavy.
+func TestLight(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", ".")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	for _, heavy := range []string{"google.golang.org/grpc", "google.golang.org/protobuf", "go.opentelemetry.io/", "github.com/envoyproxy/"} {
+		if i := slices.IndexFunc(packages, func(p string) bool { return strings.HasPrefix(p, heavy) }); i >= 0 {
+			t.Errorf("the clouds' buckets need %s", packages[i])
+		}
+	}
+	if n := len(packages); n > 350 {
+		t.Errorf("the clouds' buckets need %d packages", n)
+	}
 }
 
 func TestGCS(t *testing.T) {

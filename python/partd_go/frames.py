@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from .errors import SchemaMismatch
+from .errors import Misuse, SchemaMismatch
 
 As = Literal["pandas", "polars", "arrow"]
 NOTE = b"partd_go.pandas"
@@ -37,7 +37,7 @@ def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, rang
         return _of_pandas(data, nested, dictionaries, ranges)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
-    raise TypeError(f"a value of type {type(data).__name__}: give a table of pandas, polars or pyarrow")
+    raise Misuse(f"a value of type {type(data).__name__}: give a table of pandas, polars or pyarrow")
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
@@ -142,7 +142,7 @@ def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
 
         return polars.from_arrow(table)
     if as_ != "pandas":
-        raise ValueError(f"as_={as_!r}: write 'pandas', 'polars' or 'arrow'")
+        raise Misuse(f"as_={as_!r}: write 'pandas', 'polars' or 'arrow'")
     return _to_pandas(table, nested)
 
 

@@ -43,6 +43,9 @@ type Engine struct {
 
 var _ tables.Engine = (*Engine)(nil)
 
+// threadMemory is what a thread of a statement wants, in bytes.
+const threadMemory = 128 << 20
+
 // How many databases wait for a query: one takes 10 to 20 ms to open, in a process
 // of its own 100 ms.
 const (
@@ -355,6 +358,10 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 		most = min(most, q.o.Memory)
 	}
 	j := &database.Job{SQL: sql, Memory: most, Views: views(q.tables), Parameters: q.o.Parameters}
+	// Each thread holds what it sorts, groups or joins before that can be spilled.
+	if n := max(1, int(most/threadMemory)); n < q.e.opts.Threads {
+		j.Threads = n
+	}
 	for _, t := range q.tables {
 		j.Paths = append(j.Paths, t.files...)
 		j.Attach = j.Attach || t.catalog != ""

@@ -31,6 +31,7 @@ var actions = map[string]action{
 	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, (*Server).combine},
 	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, (*Server).clean},
 	"shutdown":      {"Shut down the server", true, (*Server).shutdown},
+	"partd.cancel":  {"End calls: id, as in their header partd-call", true, (*Server).cancelCall},
 }
 
 // ListActions lists what DoAction knows.
@@ -140,6 +141,17 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 	}
 	s.stop()
 	return []string{"shutdown command received"}, nil
+}
+
+func (s *Server) cancelCall(_ context.Context, body []byte) (any, error) {
+	var c struct{ ID string }
+	if err := decode(body, &c); err != nil {
+		return nil, err
+	}
+	if len(c.ID) < leastID {
+		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, and those of calls %d or more: give that of the call's header %s", len(c.ID), leastID, callHeader)}
+	}
+	return reply{"cancelled": s.Cancel(c.ID)}, nil
 }
 
 func (s *Server) resample(ctx context.Context, body []byte) (any, error) {

@@ -63,7 +63,7 @@ var ErrGuesses = errors.New("too many wrong tokens came from this address: wait 
 // is no need of one. The library compares signatures in constant time.
 func (s *Server) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {
-		return Caller{Rights: Admin}, nil
+		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
 	}
 	host := hostOfAddress(address)
 	if !s.logins.MayTry(host, token) {
@@ -82,7 +82,7 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
 	signed := token[:strings.LastIndexByte(token, '.')] // a signature can be written in several ways
-	return Caller{r, c.Buckets, c.ExpiresAt.Time, signed}, nil
+	return Caller{r, c.Buckets, c.ExpiresAt.Time, signed, s.opts.ReadOnly}, nil
 }
 
 // identify returns who makes a call, by its headers: a bearer token, or one as the
@@ -194,7 +194,7 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 // where there are none, from the same machine.
 func (s *Server) mayEnd(ctx context.Context) error {
 	if s.opts.Secret != nil {
-		return mayWrite(ctx)
+		return mayAll(ctx)
 	}
 	if p, ok := peer.FromContext(ctx); ok {
 		if ip := net.ParseIP(hostOf(p.Addr)); ip != nil && ip.IsLoopback() || p.Addr.Network() == localHost {

@@ -23,10 +23,15 @@ type Caller struct {
 	Buckets []string  // the only ones that it is for; nil: all
 	Expires time.Time // zero where there is no token
 	user    string    // whose slots its queries take
+
+	readOnly bool // whatever its rights are
 }
 
 // MayUse is nil where the caller has the right, in these buckets.
 func (c *Caller) MayUse(r Rights, buckets ...string) error {
+	if c.readOnly && r > Read {
+		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
+	}
 	if c.Rights < r {
 		return fmt.Errorf("the token allows reading only; this takes an admin token: %w", fs.ErrPermission)
 	}

@@ -48,6 +48,8 @@ type Options struct {
 
 	TLS *tls.Config // nil: none
 
+	ReadOnly bool // nothing is changed, whatever a token allows
+
 	MaxMessage int   // bytes of the largest message taken
 	Memory     int64 // for messages and, a quarter, what is decompressed of them; above it the newest puts are refused
 

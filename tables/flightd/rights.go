@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
 )
 
 // Rights are what a token allows.
@@ -24,6 +26,7 @@ const (
 // call is what the server knows of whoever calls.
 type call struct {
 	rights        Rights
+	readOnly      bool   // nobody changes anything
 	user          string // whose token it is; "" without
 	host, conn    string // the address, without and with the port
 	queries, puts *limiter
@@ -38,7 +41,7 @@ type callKey struct{}
 
 // newCall is a call of a caller at an address.
 func (s *Server) newCall(c *Caller, address string) *call {
-	return &call{rights: c.Rights, user: c.user, conn: address, host: hostOfAddress(address), queries: s.queries, puts: s.puts}
+	return &call{rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user, conn: address, host: hostOfAddress(address), queries: s.queries, puts: s.puts}
 }
 
 // withCall is the context of a call whose caller is known.
@@ -79,6 +82,14 @@ func rightsFrom(ctx context.Context) Rights {
 
 // mayWrite is nil where the call may change something.
 func mayWrite(ctx context.Context) error {
+	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
+		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
+	}
+	return mayAll(ctx)
+}
+
+// mayAll is nil where the call has all rights.
+func mayAll(ctx context.Context) error {
 	if rightsFrom(ctx) < Admin {
 		return status.Error(codes.PermissionDenied, "the token allows reading only; this call takes an admin token")
 	}

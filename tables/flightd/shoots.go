@@ -60,8 +60,8 @@ func told(st setTrailer, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := status.FromError(err); ok {
-		return err
+	if status.Code(err) != codes.Unknown {
+		return plain(err)
 	}
 	var f *failure
 	kind := kindOther
@@ -86,10 +86,22 @@ func told(st setTrailer, err error) error {
 	return &toldError{status.New(codes.Unknown, message), fault}
 }
 
+// jargon is what libraries say of themselves in the midst of an error.
+var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered during (arrow )?schema visitor: `)
+
+// plain is the status that an error wraps, with its text as people read it.
+func plain(err error) error {
+	if _, bare := err.(interface{ GRPCStatus() *status.Status }); bare { //nolint:errorlint // others are those that wrap one
+		return err
+	}
+	return status.Error(status.Code(err), shortened(err.Error()))
+}
+
 // shortened is a text that fits into trailers, of which clients take 8 KiB in all.
 // Errors may quote what a client sent, however long.
 func shortened(text string) string {
 	const most = 1 << 10
+	text = jargon.ReplaceAllLiteralString(text, "")
 	if len(text) <= most {
 		return text
 	}

@@ -103,8 +103,11 @@ func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) 
 // sqlError is an error as Flight SQL's clients know it, by its code. The text says
 // where in a statement something is wrong.
 func sqlError(err error) error {
-	if err == nil || status.Code(err) != codes.Unknown {
-		return err
+	if err == nil {
+		return nil
+	}
+	if status.Code(err) != codes.Unknown {
+		return plain(err)
 	}
 	for _, c := range []struct {
 		is   error
@@ -118,6 +121,7 @@ func sqlError(err error) error {
 		{tables.ErrConflict, codes.Aborted},
 		{tables.ErrClosed, codes.Unavailable},
 		{tables.ErrDamaged, codes.DataLoss},
+		{tables.ErrReadOnly, codes.PermissionDenied},
 		{errors.ErrUnsupported, codes.Unimplemented},
 		{partd.ErrTooLarge, codes.ResourceExhausted},
 	} {

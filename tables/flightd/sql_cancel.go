@@ -10,10 +10,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-var errCancelled = status.Error(codes.Canceled, "the query was cancelled")
+var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 
-// running are the executions under way. An id is known to who asked for it alone,
-// so who knows it may cancel. Their number is bounded by that of queries at a time.
+// running are the executions under way, and the calls that have an id. An id is known
+// to who made it or asked for it alone, so who knows it may cancel. Their number is
+// bounded by that of calls at a time.
 type running struct {
 	mu  sync.Mutex
 	all map[*execution]struct{}

@@ -11,10 +11,18 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
 const handshakeMethod = "/arrow.flight.protocol.FlightService/Handshake"
+
+// callHeader has an id of a call's own, by which the action partd.cancel ends it: a
+// client that is in the midst of a call cannot, or not before an answer comes.
+const (
+	callHeader = "partd-call"
+	leastID    = 16 // bytes, so that nobody guesses it
+)
 
 var (
 	errTooLong = errors.New("the call took longer than the server allows")
@@ -41,7 +49,11 @@ func (s *Server) begin(ctx context.Context, method string) (context.Context, con
 	ctx, done := context.WithTimeoutCause(ctx, s.opts.CallTimeout, errTooLong)
 	ctx, cancel := context.WithCancelCause(ctx)
 	ctx.Value(callKey{}).(*call).cancel = cancel //nolint:forcetypeassert // authorize made it
-	return ctx, func(err error) { cancel(err); done() }, nil
+	forget := func() {}
+	if id := metadata.ValueFromIncomingContext(ctx, callHeader); len(id) == 1 && len(id[0]) >= leastID {
+		ctx, forget = s.sql.running.add(ctx, id[0])
+	}
+	return ctx, func(err error) { cancel(err); done(); forget() }, nil
 }
 
 // ended counts and logs a call. Only what is the server's own fault is a warning.

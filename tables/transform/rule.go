@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/tables"
 )
 
 // rule is an offset of pandas as bins are made of it. A fixed one is so many
@@ -50,7 +52,7 @@ var (
 // as 1h30min.
 func parseRule(text string) (*rule, error) {
 	wrong := func(why string) error {
-		return fmt.Errorf("rule %.40q: %s; there are ns, us, ms, s, min, h, D, W, ME, MS, QE, QS, YE and YS with a number before them, as in 10s or 2W-FRI", text, why)
+		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; there are ns, us, ms, s, min, h, D, W, ME, MS, QE, QS, YE and YS with a number before them, as in 10s or 2W-FRI", text, why)}
 	}
 	sum, total := new(big.Rat), int64(0)
 	for rest := text; rest != "" || text == ""; {

@@ -24,6 +24,7 @@ class Exists(Error):
 
 Violation = Misuse  # its name of before
 
+
 class MissingColumns(UserWarning):
     """Rows that were appended lack columns of the table, which are null in them."""
 

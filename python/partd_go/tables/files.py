@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ..errors import failure
-from .errors import Violation
+from ..errors import Misuse, failure
 from .server import VARIABLES, program
 
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "stream",
@@ -26,7 +25,7 @@ def reader(path: str | os.PathLike[str], like: pa.Schema | None = None) -> pa.Re
     name = os.fspath(path)
     form = _FORMATS.get(os.path.splitext(name)[1].lower())
     if form is None:
-        raise ValueError(f"{name}: its name does not say what format it has: it ends with one of {', '.join(_FORMATS)}")
+        raise Misuse(f"{name}: its name does not say what format it has: it ends with one of {', '.join(_FORMATS)}")
     try:
         if form in ("csv", "jsonl"):
             return _converted(name, form, like)
@@ -40,7 +39,7 @@ def reader(path: str | os.PathLike[str], like: pa.Schema | None = None) -> pa.Re
         rows = parquet.ParquetFile(name)
         return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())
     except pa.ArrowInvalid as error:
-        raise failure(Violation, "put", name, str(error), "give a file of the format that its name says") from error
+        raise failure(Misuse, "put", name, str(error), "give a file of the format that its name says") from error
 
 
 def _converted(name: str, form: str, like: pa.Schema | None) -> pa.RecordBatchReader:
@@ -66,7 +65,7 @@ def _converted(name: str, form: str, like: pa.Schema | None) -> pa.RecordBatchRe
             said.seek(0)
             what = said.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ")
             said.close()
-            return failure(Violation, "put", name, what or str(error))
+            return failure(Misuse, "put", name, what or str(error))
 
         try:
             stream = pa.ipc.open_stream(out)

@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import Misuse
+
 Filters = list[Any]
 _OPERATORS = {"=": "=", "==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "in": "in", "not in": "not in"}
 
@@ -23,7 +25,7 @@ def text(filters: Filters, index: list[str] | None = None) -> str:
     "index" is the index where there is no column of that name.
     """
     if not filters:
-        raise ValueError("filters are empty: write [(column, operator, value), ...]")
+        raise Misuse("filters are empty: write [(column, operator, value), ...]")
     if isinstance(filters[0], (list, set)):
         return " or ".join(f"({text(list(part), index)})" for part in filters)
     return " and ".join(condition(part, index or []) for part in filters)
@@ -34,7 +36,7 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
         column, operator, value = part
         sign = _OPERATORS[operator]
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}") from None
+        raise Misuse(f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}") from None
     if column == "index" and len(index) == 1:
         column = index[0]
     name = quoted(column)
@@ -58,15 +60,15 @@ def _value(value: Any) -> str:
         value = value.value
     kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
     if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
-        raise ValueError(f"a filter by the span {value}: write how many of the column's units it has")
+        raise Misuse(f"a filter by the span {value}: write how many of the column's units it has")
     value = value.item() if kind and not kind.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        raise ValueError(f"a filter by the bytes {value!r}: there is none; read the column, and select")
+        raise Misuse(f"a filter by the bytes {value!r}: there is none; read the column, and select")
     if isinstance(value, numbers.Number):
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"a filter by {value}: write a finite number")
+            raise Misuse(f"a filter by {value}: write a finite number")
         return str(value)
     if isinstance(value, (datetime.date, datetime.time)):  # a Timestamp is one, too
         value = value.isoformat()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias,
 
 import pyarrow as pa
 
+from ..errors import Misuse
+
 if TYPE_CHECKING:
     import pandas
     import polars
@@ -82,7 +84,7 @@ class Query(State, total=False):
 def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]:
     """What the server is told of a state."""
     if (version is not None) + (at is not None) + bool(snapshot) > 1:
-        raise ValueError("version, at and snapshot exclude each other: give one")
+        raise Misuse("version, at and snapshot exclude each other: give one")
     if at is not None:
         moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) if isinstance(at, str) else at
         moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)

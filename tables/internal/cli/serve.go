@@ -86,11 +86,12 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	store, err := c.openStore(ctx, &tables.Options{NoTail: c.noTail, Memory: c.memory.Bytes / 4, Engine: engine, Logger: log})
+	store, err := c.openStore(ctx, &tables.Options{NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	c.options.ReadOnly = store.ReadOnly()
 	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
 	server, err := flightd.New(store, &c.options)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/certfiles"
@@ -26,7 +27,7 @@ type serveConfig struct {
 	port                                   int
 	maxMessage, memory                     sizeflag.Size
 	insecure, printToken, exitOnStdinClose bool
-	noTail                                 bool
+	noTail, readOnly                       bool
 
 	scheme, hostName string // of the address to listen on, once finished; the path of a socket
 	portNumber       int
@@ -49,12 +50,14 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without either")
 	fl.BoolVar(&c.printToken, "print-token", false, "write an admin's token, valid for a year, on the line before ready")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
+	fl.BoolVar(&c.readOnly, "read-only", false, "serve the tables as they are now, and change nothing; a directory that cannot be written is served so in any case")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit every put on its own, in milliseconds, so that other processes can use the directory too")
 	fl.StringVar(&c.http, "http", "", "serve the page for browsers on `ADDR`, such as localhost:9090, with /healthz, /readyz and /metrics, unauthenticated (default: off)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
-	c.memory = sizeflag.Size{Bytes: flightd.DefaultMemory, Min: 64 << 20}
+	c.memory = sizeflag.Size{Bytes: ownShare(), Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts under way; all queries together have half as much again, and the tables a quarter")
+	fl.Lookup("memory").DefValue = "a quarter of the machine's, and 1GiB at least"
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "`NUMBER` of queries at a time, at most one for each 64 MiB of --memory; more wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "`NUMBER` of puts at a time; more wait")
 	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more replaces one that is idle or has no token")
@@ -70,6 +73,19 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	for name := range shootsFlags {
 		must(fl.MarkHidden(name))
 	}
+}
+
+// ownShare is a quarter of the memory that this process may have: of the machine's, or of
+// what its container has.
+func ownShare() int64 {
+	all, err := memlimit.FromSystem()
+	if less, none := memlimit.FromCgroup(); none == nil && (err != nil || less < all) {
+		all, err = less, nil
+	}
+	if err != nil {
+		return flightd.DefaultMemory
+	}
+	return max(flightd.DefaultMemory, int64(min(all, 1<<50)/4))
 }
 
 // finish checks the flags together and reads the files that they name.

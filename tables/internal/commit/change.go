@@ -124,6 +124,9 @@ func (e *Entry) Commit(ctx context.Context, steps ...Prepared) (*table.Table, er
 // commitWithRetry commits changes again and again while others come before. It wants the
 // entries' Commits.
 func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
+	if s.ReadOnly {
+		return ErrReadOnly
+	}
 	for n := 1; ; n++ {
 		err := s.tryCommit(ctx, hooks, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {

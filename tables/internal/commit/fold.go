@@ -43,7 +43,7 @@ func (e *Entry) Folded(ctx context.Context) (*table.Table, error) {
 // fold is Fold for who has Commits. Where somebody else changes the table's schema
 // meanwhile, the rows are written again.
 func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
-	if e.of.Tail == nil {
+	if e.of.Tail == nil || e.of.ReadOnly {
 		return 0, nil
 	}
 	err = RetryStale(MostAttempts, func() error {

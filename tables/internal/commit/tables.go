@@ -23,6 +23,8 @@ import (
 var (
 	// ErrNotFound is wrapped by the error for a table that is not there.
 	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
+	// ErrReadOnly is wrapped by the error of what would change tables that are open for reading.
+	ErrReadOnly = errors.New("the tables are open for reading only")
 	// ErrConflict is wrapped by the error of a commit that lost to others' again and again.
 	ErrConflict = errors.New("others commit to the table at the same time; try again")
 	// ErrStale says that a change must be looked at anew, since the table is not what it was
@@ -44,6 +46,7 @@ type Options struct {
 	Logger    *slog.Logger
 	BucketOf  func(namespace string) string // for the log
 
+	ReadOnly bool   // nothing is committed or folded
 	Prepared func() // called once the files of a change are written; nil: nobody is
 	NoEpoch  bool   // for tests: a fold does not commit its epoch with the rows
 }

@@ -65,6 +65,9 @@ const Catalog = "partd"
 // from it.
 func confinement(j *Job) []string {
 	set := []string{"SET memory_limit=" + inBytes(j.Memory)}
+	if j.Threads > 0 {
+		set = append(set, fmt.Sprint("SET threads=", j.Threads))
+	}
 	if j.Attach { // else a bucket may have the name
 		set = append(set, "ATTACH ':memory:' AS "+Catalog)
 	}

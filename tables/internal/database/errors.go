@@ -13,6 +13,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
+// moreMemory is what helps a statement that has too little.
+const moreMemory = "give it more by --memory, or connect(memory=…) in Python, or let it take fewer rows at a time"
+
 var errOneSelect = errors.New("only one statement is allowed, a SELECT")
 
 // failure is an error as DuckDB writes it where errors_as_json is set, and as
@@ -32,6 +35,10 @@ func decodeError(sql, message string) error {
 		return &sqlerror.Error{Err: errors.New(message)}
 	}
 	text := f.Message
+	if f.Type == "Out of Memory" { // DuckDB advises settings, which are locked here
+		text, _, _ = strings.Cut(text, "\n")
+		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, moreMemory))
+	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text
 	}

@@ -207,7 +207,7 @@ func died(err error) error {
 	}
 	if death.Memory {
 		//lint:ignore ST1005 DuckDB begins its own errors so
-		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was ended: %w: let it make fewer or smaller values at a time", err)}
+		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was ended: %w: %s", err, moreMemory)}
 	}
 	return &sqlerror.Error{Err: fmt.Errorf("the statement was ended: %w", err)}
 }

@@ -26,6 +26,7 @@ type Runner interface {
 type Job struct {
 	SQL        string
 	Memory     int64
+	Threads    int               // 0: those of the database
 	Attach     bool              // the Catalog
 	Views      []string          // make the tables known
 	Paths      []string          // of their files

@@ -43,6 +43,7 @@ type Options struct {
 	FS         vfs.FS // where the files are, the database apart; a Remote if there is a Root
 	Root       string // where others find the files, as s3://bucket/prefix; "" is the directory
 	Database   string // the URL of a PostgreSQL database; "" is catalog.db in the directory
+	CopyDir    string // where a copy of catalog.db is, in the place of the directory's; nothing of it is changed
 	CacheBytes int64  // for metadata
 	NoSync     bool   // for tests only: nothing is synced
 
@@ -99,7 +100,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		c.postgres = true
 		c.writes, c.reads, err = openPostgres(o.Database)
 	} else {
-		c.writes, c.reads, err = openSQLite(dir, c.noSync)
+		c.writes, c.reads, err = openSQLite(cmp.Or(o.CopyDir, dir), c.noSync)
 	}
 	if err != nil {
 		return nil, err
@@ -109,6 +110,10 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.reads.SetMaxIdleConns(4)
 	if err := c.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("the catalog: %w", err), c.Close())
+	}
+	if o.CopyDir != "" {
+		_, err := c.writes.ExecContext(ctx, "PRAGMA query_only=1")
+		return c, err
 	}
 	if o.Root != "" {
 		return c, nil

@@ -1,0 +1,83 @@
+package flightd
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// A call is ended by the id that its client gave it, and no other one is.
+func TestCancelledCall(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	const id = "an id of thirty-two bytes, about"
+	ctx := metadata.AppendToOutgoingContext(t.Context(), callHeader, id)
+	st, _, err := beginPut(ctx, c, `{"name":"t"}`, 1, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancelled := func(id string) bool {
+		answer, err := act(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(answer, "true")
+	}
+	if cancelled(strings.Repeat("x", 32)) {
+		t.Error("there was a call of another id")
+	}
+	for began := time.Now(); !cancelled(id); time.Sleep(time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the call was not found")
+		}
+	}
+	began := time.Now()
+	if _, err := st.Recv(); status.Code(err) != codes.Canceled || time.Since(began) > 5*time.Second {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+	for i, err := range store.Bucket("").Tables(t.Context(), nil) {
+		t.Error("what was cancelled is there", i, err)
+	}
+	if cancelled(id) {
+		t.Error("the call goes on")
+	}
+}
+
+// What libraries say of themselves is no part of an error, however deep it is.
+func TestErrorsAreWithoutJargon(t *testing.T) {
+	inner := status.Error(codes.InvalidArgument, "batch 3 is too short")
+	for _, err := range []error{
+		sqlError(fmt.Errorf("tables: put \"t\": %w", inner)), told(nil, fmt.Errorf("tables: put \"t\": %w", inner)),
+		sqlError(&tables.SchemaError{Column: "c", Err: fmt.Errorf("error encountered during schema visitor: error encountered during arrow schema visitor: no such type")}),
+	} {
+		text := status.Convert(err).Message()
+		if status.Code(err) != codes.InvalidArgument || strings.Contains(text, "rpc error") || strings.Contains(text, "visitor") || len(text) < 20 {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// A server of tables for reading says so of all that would change them, whatever the
+// token allows.
+func TestReadOnlyServer(t *testing.T) {
+	_, _, address := serveTest(t, &Options{ReadOnly: true})
+	c := dialTest(t, address)
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "for reading only") {
+		t.Error(err)
+	}
+	for _, action := range []string{"delete", "partd.delete", "partd.compact"} {
+		if _, err := act(t.Context(), c, action, `{"name":"t","names":["t"]}`); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("%s: %v", action, err)
+		}
+	}
+	if _, err := act(t.Context(), c, "buckets", `{}`); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,20 @@
+//go:build linux || darwin
+
+package tables
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// writable reports whether this process may write the tables in a directory, or make it.
+func writable(dir string) bool {
+	const write = 2
+	for _, path := range []string{dir, filepath.Join(dir, catalogFile)} {
+		if _, err := os.Stat(path); err == nil && syscall.Access(path, write) != nil {
+			return false
+		}
+	}
+	return true
+}
