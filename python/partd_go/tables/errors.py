@@ -29,10 +29,6 @@ class MissingColumns(UserWarning):
     """Rows that were appended lack columns of the table, which are null in them."""
 
 
-class MissingColumns(UserWarning):
-    """Rows that were appended lack columns of the table, which are null in them."""
-
-
 _UNAVAILABLE = "see whether the server runs, and the address"
 _OTHERS: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),
