@@ -222,7 +222,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		return nil, err
 	}
 	step.Base = base
-	step.files, err = commit.Write(ctx, writer, series.New(d, writer, e.s.opts.Memory), io, src, c, rules, nil)
+	step.files, err = e.Write(ctx, writer, io, commit.Writing{Rows: src, Caster: c, Rules: rules})
 	return step, err
 }
 
