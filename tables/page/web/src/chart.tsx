@@ -107,6 +107,7 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   }) as SVGSVGElement;
   // Nothing here needs Plot's own style sheet, which the page's policy would refuse.
   for (const style of svg.querySelectorAll("style")) style.remove();
+  svg.setAttribute("aria-hidden", "true"); // what it is in says what it shows
   let [left, top] = [70, 14];
   const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
   for (const name of legend ? names : []) {
@@ -129,6 +130,7 @@ function shape(name: string, attributes: Record<string, string | number>, conten
 async function save(svg: SVGSVGElement, kind: "svg" | "png", name: string) {
   const copy = svg.cloneNode(true) as SVGSVGElement;
   copy.style.color = getComputedStyle(svg).color;
+  copy.removeAttribute("aria-hidden");
   copy.style.background = getComputedStyle(document.body).backgroundColor;
   const source = new XMLSerializer().serializeToString(copy);
   let file = new Blob([source], { type: "image/svg+xml" });

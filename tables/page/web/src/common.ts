@@ -41,6 +41,7 @@ export function href(view: string, args: Record<string, string | number | string
 
 export const bucketName = (bucket: string) => bucket || "default";
 export const count = (n: number) => n.toLocaleString("en");
+export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
 export const when = (time: string) => time.slice(0, 19).replace("T", " ");
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 

@@ -258,7 +258,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
               );
             })}
             <div class="row head" role="row" aria-rowindex={1}>
-              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left, width: gutter })} />
+              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left, width: gutter })}>#</span>
               {shown.map((i) => {
                 const { name, type } = rows.fields[i];
                 const order = sort?.column === name ? (sort.descending ? "descending" : "ascending") : "none";

@@ -198,13 +198,16 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const failed = ran?.next?.error;
   return (
     <section class="view" aria-label="SQL" hidden={!visible} onKeyDown={(e) => e.key === "Escape" && running && !e.defaultPrevented && stop()}>
-      <div class="tabs" role="tablist" aria-label="queries">
-        {tabs.map((t) => (
-          <span key={t.id} class={t.id === tab.id ? "tab on" : "tab"} role="presentation">
-            <button role="tab" aria-selected={t.id === tab.id} onClick={() => choose(t)}><bdi>{title(t.sql)}</bdi></button>
-            <button class="quiet" aria-label={`close ${title(t.sql)}`} onClick={() => remove(t.id)}>✕</button>
-          </span>
-        ))}
+      <h1 class="unseen">SQL</h1>
+      <div class="tabs">
+        <div role="tablist" aria-label="queries">
+          {tabs.map((t) => (
+            <span key={t.id} class={t.id === tab.id ? "tab on" : "tab"} role="presentation">
+              <button role="tab" aria-selected={t.id === tab.id} aria-keyshortcuts="Delete" onClick={() => choose(t)} onKeyDown={(e) => e.key === "Delete" && remove(t.id)}><bdi>{title(t.sql)}</bdi></button>
+              <button class="quiet" aria-hidden="true" tabIndex={-1} title="Close (Delete)" onClick={() => remove(t.id)}>✕</button>
+            </span>
+          ))}
+        </div>
         <button class="quiet" aria-label="new query" title="New query" onClick={() => (location.hash = href("sql"), open({ sql: "", bucket: tab.bucket }))}>+</button>
       </div>
       <div class="editor" ref={host} />

@@ -35,8 +35,8 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   const dialog = page.getByRole("dialog");
   const plan = dialog.getByRole("list", { name: "what the restore does" });
   await expect(plan).toContainText("Comes back: gone (3 rows)");
-  await expect(plan).toContainText("Changes: grown (5 → 1 rows)");
-  await expect(plan).toContainText("Is deleted: since (1 rows)");
+  await expect(plan).toContainText("Changes: grown (5 → 1 row)");
+  await expect(plan).toContainText("Is deleted: since (1 row)");
   expect(await dialog.locator("p, li").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1).length)).toBe(0);
   await expect(dialog.getByRole("button", { name: "Close" })).toBeFocused();
   await dialog.getByLabel("Tables").focus();
@@ -50,6 +50,16 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   await expect(dialog).toHaveCount(0);
   await page.goto(bucket("b"));
   await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
+});
+
+test("a query from an old version, and from a snapshot, reads it", async ({ page }) => {
+  for (const state of ["version=1", "snapshot=then"]) {
+    await page.goto(`${server.url}/#/table?bucket=b&table=grown&${state}`);
+    await expect(page.getByText("1 rows", { exact: true })).toBeVisible();
+    await page.getByRole("link", { name: "Query" }).click();
+    await page.getByRole("button", { name: "Run", exact: true }).click();
+    await expect(page.getByText(/^1 rows? in/)).toBeVisible();
+  }
 });
 
 const cut = (page: Page) =>

@@ -1,1 +1,0 @@
-import{f as a,g as b,h as c,i as d}from"./chunk-MXWCMT5O.js";import"./chunk-26Y5DNVK.js";import"./chunk-JQCFANV2.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
