@@ -132,3 +132,11 @@ test("what could not be loaded is there once the server is back", async ({ page 
     await mortal.stop();
   }
 });
+
+test("a tree that is higher than the window leaves the rest of the page as it is", async ({ page }) => {
+  await page.setViewportSize({ width: 1200, height: 260 });
+  await page.goto(`${server.url}/#/table?bucket=b&table=kept`);
+  await expect(page.getByText("2 rows", { exact: true })).toBeInViewport({ ratio: 1 });
+  expect(await page.locator(".sidebar .scroll").evaluate((e) => e.scrollHeight > e.clientHeight)).toBe(true);
+  expect(await page.evaluate(() => document.documentElement.scrollHeight > innerHeight)).toBe(false);
+});
