@@ -31,7 +31,7 @@ func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServ
 	if err := wire.Unmarshal(ticket, &c); err != nil {
 		return badCall(err)
 	}
-	end, err := acquireQuery(ctx)
+	end, err := AcquireQuery(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,9 +131,9 @@ func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.Fl
 func acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
 	switch s {
 	case operations.PutSlot:
-		return acquirePut(ctx)
+		return AcquirePut(ctx)
 	case operations.BothSlots:
-		return acquireBoth(ctx)
+		return AcquireBoth(ctx)
 	}
 	return func() {}, nil
 }

@@ -39,7 +39,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if err := mayWrite(st.Context()); err != nil {
 		return err
 	}
-	release, err := acquirePut(st.Context())
+	release, err := AcquirePut(st.Context())
 	if err != nil {
 		return err
 	}
