@@ -149,7 +149,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		n.rows += b.NumRows()
 		return nil
 	}
-	w.put, err = commit.Write(ctx, w.writer(), w.series(w.writer()), w.IO, src, fit, rules, seen)
+	w.put, err = w.e.Write(ctx, w.writer(), w.IO, commit.Writing{Rows: src, Caster: fit, Rules: rules, Check: seen})
 	for _, f := range w.put {
 		n.written += f.Count()
 	}

@@ -124,7 +124,7 @@ func (p *evolveStep) rewritten(ctx context.Context, t *table.Table, to table.Met
 	}
 	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.WriteRows(ctx, p.e.Staged(to, io), io, rows, p.fit, p.check, but != nil)
+	return p.e.Write(ctx, p.e.Staged(to, io), io, commit.Writing{Rows: rows, Caster: p.fit, Rules: p.check, Acknowledged: but != nil})
 }
 
 // reshape adds a step, after which the table has its schema. Where there is a fit, the

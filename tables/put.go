@@ -77,7 +77,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 
 // putInTail appends to the tail, and makes the table where there is none.
 func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
-	v, exists, err := e.Append(ctx, src, o.ID)
+	v, exists, err := e.Append(ctx, src, o.ID, o.lacks)
 	if err != nil || exists {
 		return Version(v), err
 	}
@@ -120,6 +120,18 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	var err error
 	opts.Metadata, err = opts.Metadata.read()
 	return opts, err
+}
+
+// lacks notes the columns of a table that an append lacks, or refuses it.
+func (o *PutOptions) lacks(c *schema.Caster) error {
+	missing := c.Missing()
+	if o.Whole && len(missing) > 0 {
+		return schema.Errorf(missing[0], "the rows lack it, and the table has it: put all of its columns")
+	}
+	if o.Lacks != nil {
+		*o.Lacks = missing
+	}
+	return nil
 }
 
 // putStep adds or replaces rows. Its files are written.
@@ -181,6 +193,9 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		if c, changes, err = d.Caster(columns); err == nil && len(changes) > 0 {
 			err = commit.ErrStale // somebody else changed the table since it was looked at
 		}
+		if err == nil {
+			err = o.lacks(c)
+		}
 	} else {
 		c, err = schema.NewCaster(columns, d.Stored)
 	}
@@ -204,7 +219,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		return nil, err
 	}
 	step.Base = base
-	step.files, err = commit.Write(ctx, writer, series.New(d, writer, e.s.opts.Memory), io, src, c, rules, nil)
+	step.files, err = e.Write(ctx, writer, io, commit.Writing{Rows: src, Caster: c, Rules: rules})
 	return step, err
 }
 

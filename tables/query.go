@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -73,4 +75,22 @@ func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*Que
 
 func (s *Store) noEngine(op string) error {
 	return &OpError{Op: op, Err: fmt.Errorf("%w: the store was opened without Options.Engine", errors.ErrUnsupported)}
+}
+
+type reachKey struct{}
+
+// WithBuckets is a context whose statements of SQL, those of package transform as
+// well, may name tables of these buckets alone. What takes a bucket by its name is
+// not held to it.
+func WithBuckets(ctx context.Context, buckets []string) context.Context {
+	return context.WithValue(ctx, reachKey{}, buckets)
+}
+
+// Reaches is nil where statements may name tables of a bucket; its error wraps
+// fs.ErrPermission. It is for an Engine.
+func Reaches(ctx context.Context, bucket string) error {
+	if all, ok := ctx.Value(reachKey{}).([]string); ok && !slices.Contains(all, bucket) {
+		return fmt.Errorf("tables of bucket %q are out of reach here: %w", bucket, fs.ErrPermission)
+	}
+	return nil
 }

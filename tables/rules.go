@@ -17,24 +17,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/rules"
 )
 
-// Rule is a condition on the rows that are put into a table. A put that violates one
-// is refused whole.
-type Rule = rules.Rule
+type (
+	// Rule is a condition on the rows that are put into a table. A put that violates one
+	// is refused whole.
+	Rule = rules.Rule
+	// RuleError says which rules a put violates. Nothing of it was put.
+	RuleError = rules.Error
+	// Violation is what violates a rule.
+	Violation = rules.Violation
+	// BadRow is a row that violates a rule.
+	BadRow = rules.BadRow
+	// RuleEdit is a change of the rules of a table or a bucket.
+	RuleEdit = rules.Edit
+)
 
 // RuleKinds are the kinds of rules.
 var RuleKinds = rules.Kinds
-
-// RuleError says which rules a put violates. Nothing of it was put.
-type RuleError = rules.Error
-
-// Violation is what violates a rule.
-type Violation = rules.Violation
-
-// BadRow is a row that violates a rule.
-type BadRow = rules.BadRow
-
-// RuleEdit is a change of the rules of a table or a bucket.
-type RuleEdit = rules.Edit
 
 // rulesProperty is the property of tables and of namespaces with their rules.
 const rulesProperty = icecat.RulesProperty
@@ -65,8 +63,7 @@ func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error)
 // that began before may still go by those there were.
 func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err error) {
 	defer func() {
-		var op *OpError
-		if err != nil && !errors.As(err, &op) {
+		if err != nil && !errors.As(err, new(*OpError)) {
 			err = &OpError{Op: "change the rules of", Bucket: b.name, Table: name, Err: err}
 		}
 	}()

@@ -64,8 +64,7 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 // them, in the same commit.
 func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error {
 	err := b.s.Update(ctx, func(t *Txn) error { return t.SetSettings(b.name, name, s) })
-	var op *OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*OpError](err); ok {
 		err = &OpError{Op: "set the settings of", Bucket: b.name, Table: name, Err: op.Err}
 	}
 	return err

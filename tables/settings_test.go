@@ -1,8 +1,10 @@
 package tables
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -62,5 +64,21 @@ func TestSettings(t *testing.T) {
 	want(Settings{})
 	if err := b.SetSettings(ctx, "none", first); !errors.Is(err, ErrNotFound) {
 		t.Errorf("settings of a missing table: %v", err)
+	}
+}
+
+// Keys that settings do not have are refused with the nearest, but where they are kept.
+func TestUnknownSettings(t *testing.T) {
+	var s Settings
+	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `no setting "tiem" (did you mean "time"?)`) {
+		t.Error(err)
+	}
+	all := Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay, Evolution: Strict}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &s); err != nil || !reflect.DeepEqual(s, all) {
+		t.Error(s, err)
 	}
 }

@@ -63,8 +63,7 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 		if snap == nil {
 			return nil, fmt.Errorf("there is no version as old as %s: %w", a.time.UTC().Format(time.RFC3339), ErrNotFound)
 		}
-		v := Version(snap.SequenceNumber)
-		t.old = &v
+		t.old = new(Version(snap.SequenceNumber))
 	}
 	_, err = snapshotOf(meta, *t.old)
 	return t, err

@@ -164,6 +164,9 @@ type PutOptions struct {
 
 	MustExist bool // the put makes no table: where there is none, the error wraps ErrNotFound
 
+	Whole bool      // an append that lacks columns of the table is refused; else they are null in its rows
+	Lacks *[]string // if not nil, it is set to the columns that an append lacked
+
 	// Metadata is what the table's own metadata is set to when the put makes or
 	// replaces it. An append to a table that exists leaves metadata alone.
 	Metadata Metadata

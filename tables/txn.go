@@ -36,8 +36,7 @@ type txnChange struct {
 // if f fails or the commit does. Other readers see nothing of it before.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	defer func() {
-		var op *OpError
-		if err != nil && !errors.As(err, &op) {
+		if err != nil && !errors.As(err, new(*OpError)) {
 			err = &OpError{Op: "update", Dir: s.dir, Err: err}
 		}
 	}()

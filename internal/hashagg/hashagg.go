@@ -150,13 +150,12 @@ func (a *Aggregator) Stats() Stats {
 
 // Close ends everything that is under way and removes all temporary data. No
 // table may be in use, and a loop over Groups must have ended.
-func (a *Aggregator) Close() error {
-	return a.Engine.Close(func() error {
-		var errs []error
-		for _, t := range a.tables {
-			errs = append(errs, t.free())
-		}
-		a.tables, a.idle = nil, nil
-		return errors.Join(errs...)
-	})
+func (a *Aggregator) Close() error { return a.Engine.Close(a.freeTables) }
+
+func (a *Aggregator) freeTables() (err error) {
+	for _, t := range a.tables {
+		err = errors.Join(err, t.free())
+	}
+	a.tables, a.idle = nil, nil
+	return err
 }

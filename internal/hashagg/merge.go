@@ -117,13 +117,8 @@ func (m *merger) coarsen() error {
 	if m.grain > 1 {
 		m.threads = min(max((a.Threads+1)/m.grain-1, 1), a.Threads)
 	}
-	var errs []error
-	for _, t := range a.tables {
-		errs = append(errs, t.free())
-	}
-	a.tables, a.idle = nil, nil
 	a.share = a.Memory / int64(m.threads+1)
-	return errors.Join(errs...)
+	return a.freeTables()
 }
 
 func (m *merger) end() {

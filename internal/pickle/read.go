@@ -98,19 +98,19 @@ func (r *reader) run() (any, error) {
 		case opTuple1, opTuple2, opTuple3:
 			err = r.collect(tuple, int(op-opTuple1)+1)
 		case opTuple:
-			err = r.marked(tuple)
+			err = r.collect(tuple, toMark)
 		case opFrozenSet:
-			err = r.marked(frozenSet)
+			err = r.collect(frozenSet, toMark)
 		case opAppend:
 			err = r.add(list, 1)
 		case opSetItem:
 			err = r.add(dict, 2)
 		case opAppends:
-			err = r.addMarked(list)
+			err = r.add(list, toMark)
 		case opSetItems:
-			err = r.addMarked(dict)
+			err = r.add(dict, toMark)
 		case opAddItems:
-			err = r.addMarked(set)
+			err = r.add(set, toMark)
 		case opMemoize:
 			err = r.memoize()
 		case opBinGet:
@@ -194,9 +194,15 @@ func (r *reader) floor() int {
 	return r.marks[len(r.marks)-1]
 }
 
+// toMark is as many elements as there are above the last mark.
+const toMark = -1
+
 // take removes n elements from the top and returns them, which are good until
 // the next push.
 func (r *reader) take(n int) ([]any, error) {
+	if n == toMark {
+		return r.popMark()
+	}
 	from := len(r.stack) - n
 	if from < r.floor() {
 		return nil, errUnderflow
@@ -256,25 +262,8 @@ func (r *reader) collect(k kind, n int) error {
 	return nil
 }
 
-func (r *reader) marked(k kind) error {
-	elements, err := r.popMark()
-	if err != nil {
-		return err
-	}
-	r.push(&node{kind: k, items: slices.Clone(elements)})
-	return nil
-}
-
 func (r *reader) add(k kind, n int) error {
 	elements, err := r.take(n)
-	if err != nil {
-		return err
-	}
-	return r.addTo(k, elements)
-}
-
-func (r *reader) addMarked(k kind) error {
-	elements, err := r.popMark()
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from .errors import SchemaMismatch
+from .frames import VALUES, from_arrow, to_arrow
 from .wire import Key
 
 _KIND = b"partd_go"  # in a schema's metadata: which library the table was of
@@ -26,21 +27,12 @@ def encode(table: Any, compression: str | None = None) -> pa.Buffer:
 
 def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
-    if isinstance(table, pa.RecordBatch):
-        table = pa.Table.from_batches([table])
-    if isinstance(table, pa.Table):
-        return table
-    if kind == "pandas":
-        if not hasattr(table, "columns"):
-            raise TypeError(f"a value of type {type(table).__name__}: make a DataFrame of it, as by to_frame()")
-        # Of an index that is a range the pieces of a table would have different ones.
-        arrow = pa.Table.from_pandas(table, preserve_index=True)
-    elif kind == "polars":
-        arrow = table.to_arrow()
-    elif hasattr(table, "__arrow_c_stream__"):
-        return pa.table(table)
-    else:
-        raise TypeError(f"a value of type {type(table).__name__}: give a table of pyarrow, pandas or polars")
+    if kind == "pandas" and not hasattr(table, "columns"):
+        raise TypeError(f"a value of type {type(table).__name__}: make a DataFrame of it, as by to_frame()")
+    # Of an index that is a range the pieces of a table would have different ones.
+    arrow = to_arrow(table, ranges=True)
+    if kind not in ("pandas", "polars"):
+        return arrow
     return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KIND: kind.encode()})
 
 
@@ -66,18 +58,13 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
 
 
 def _of_kind(table: pa.Table, kind: str) -> Any:
-    if kind == "pandas":
-        return table.to_pandas()
-    if kind == "polars":
-        import polars
-
-        return polars.from_arrow(table)
-    return table
+    return from_arrow(table, "polars" if kind == "polars" else "pandas" if kind == "pandas" else "arrow")
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
     """Tables below each other. A column that one lacks is null there."""
     schema = pieces[0].schema
+    _check_values([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):
         joined = pa.concat_tables(pieces)
     else:
@@ -86,7 +73,19 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
     for field in schema:
         if pa.types.is_dictionary(field.type) and field.type.ordered:
             _check_order(joined.column(field.name), field.name, key)
+    if any(pa.types.is_dictionary(field.type) and pa.types.is_nested(field.type.value_type) for field in schema):
+        return joined  # pyarrow cannot join those
     return joined.unify_dictionaries()
+
+
+def _check_values(schemas: list[pa.Schema], key: Key) -> None:
+    """Refuses columns of one type whose values are not of one kind, as periods of days and months are not."""
+    known: dict[str, str] = {}
+    for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
+        values = (field.metadata or {}).get(VALUES, b"").decode()
+        if (other := known.setdefault(field.name, values)) != values:
+            was, now = other or field.type, values or field.type
+            raise SchemaMismatch(f"get {key!r}: column {field.name!r} is {was} in one piece and {now} in another: append it as one type")
 
 
 def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
@@ -153,7 +152,7 @@ def _retype(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 
 def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
-    orders = [chunk.dictionary for chunk in column.chunks]
+    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # of pieces that have the column
     for order in orders[1:]:
         if not order.equals(orders[0]):
             raise SchemaMismatch(

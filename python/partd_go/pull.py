@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from .errors import Error, NoServer, UnknownOutcome, failure
+from .frames import from_arrow, to_arrow
 from .server import Process
 from .tables.errors import NotFound
 from .tables.server import program
@@ -88,8 +89,8 @@ class PullFrame(Process):
             raise ValueError(f"save {name!r}: a column has the index's name {index!r}: rename one")
         if not all(isinstance(column, str) for column in (index, *df.columns)):
             raise ValueError(f"save {name!r}: a name of a column or of the index is no text, and would come back as one: rename it")
-        columns = pa.Table.from_pandas(df, preserve_index=False)
-        rows = columns.add_column(0, index, pa.array(df.index)).replace_schema_metadata()
+        rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node keeps no dictionaries
+        rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         with tempfile.TemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
                 writer.write_table(rows)
@@ -109,7 +110,7 @@ class PullFrame(Process):
         with self._run("get", name, flags) as file:
             rows = pa.ipc.open_stream(file).read_all()
         index = next(field.name for field in rows.schema if pa.types.is_timestamp(field.type))
-        frame = rows.to_pandas().set_index(index)
+        frame = from_arrow(rows, "pandas").set_index(index)
         frame.index.name = None if index == _UNNAMED else index
         return frame
 

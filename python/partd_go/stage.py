@@ -21,6 +21,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,20 +46,20 @@ class Stage:
     """A function with its raw files and ancestors. Calling it runs what is missing above it, and itself unless its
     result is kept; what it is called with goes to the function, and is a part of the key."""
 
-    def __init__(self, function: Callable[..., Any], cache: bool, format: str, directory: Any, inputs: dict[str, Any]):
+    def __init__(self, function: Callable[..., Any], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any]):
         if not hasattr(function, "__qualname__"):
             raise TypeError(f"{function!r} has no name: decorate a function")
         functools.update_wrapper(self, function)
         self.function = function
         self.cache = cache
-        self.format = format
+        self.format = format  # None: parquet where the result comes back from it, else pickle
         self.directory = directory
         self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
             if name not in self.files and name not in self.ancestors:
                 raise TypeError(f"{self.name}: {name} is a {type(value).__name__}: give the path of a file, or a stage")
-        if cache:
+        if cache and format not in (None, "parquet"):
             _methods(format)
         if isinstance(function, FunctionType):
             index(function.__code__.co_filename)  # while that is what was loaded
@@ -99,7 +100,7 @@ class _Run:
     def key(self, s: Stage, args: tuple[Any, ...] = ()) -> str:
         if s not in self.keys:
             self.stats[s] = _stats(s)
-            parts = ["1", s.name, s.format if s.cache else "", Code().of(s.function), Code().of(args)]
+            parts = ["2", s.name, s.format if s.cache else "", Code().of(s.function), Code().of(args)]
             for name, path in sorted(s.files.items()):
                 parts += [name, os.fspath(path), _content(path)]
             for name, above in sorted(s.ancestors.items()):
@@ -128,22 +129,22 @@ class _Run:
             raise ValueError(f"{s.name}: {base} is a URL: results are kept in a directory of this machine")
         directory = Path(base) / s.name
         key = self.keys[s]
-        path = directory / f"{key}.{s.format}"
+        paths = [directory / f"{key}.{format}" for format in ([s.format] if s.format else ["parquet", "pickle"])]
         directory.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or (directory / f".{key}.lock").exists():  # whose holder may have been killed
+        if not any(path.exists() for path in paths) or (directory / f".{key}.lock").exists():  # whose holder may have been killed
             with _locked(directory, key):
                 for left in directory.glob(f".{key}-*"):  # of those that were killed
                     shutil.rmtree(left)
-                if not path.exists():
+                if not any(path.exists() for path in paths):
                     result = self.compute(s, args)
                     made = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=directory))
                     try:
-                        _write(s, result, made / path.name)
-                        os.replace(made / path.name, path)
+                        written = _write(s, result, made / paths[0].name)
+                        os.replace(written, directory / written.name)
                         _sync(directory)
                     finally:
                         shutil.rmtree(made)
-        return _read(s.format, path)
+        return _read(next(path for path in paths if path.exists()))
 
 
 def _content(path: Any) -> str:
@@ -169,24 +170,59 @@ def _methods(format: str) -> tuple[Any, Any]:
     return write, read
 
 
-def _write(s: Stage, result: Any, path: Path) -> None:
-    """Writes a result, and looks whether it is read back."""
+def _write(s: Stage, result: Any, path: Path) -> Path:
+    """Writes a result, looks whether it is read back, and returns its path, which is another where no format was chosen."""
     import pandas
 
-    if s.format == "pickle":
+    if path.suffix == ".parquet":
+        try:
+            _write_parquet(s, result, path)
+        except (ImportError, NotImplementedError, TypeError, ValueError):
+            if s.format:
+                raise
+            path = path.with_suffix(".pickle")
+    if path.suffix == ".parquet":
+        pass
+    elif path.suffix == ".pickle":
         pandas.to_pickle(result, path)
     elif not isinstance(result, pandas.DataFrame):
         kind = type(result).__name__
         raise TypeError(f"{s.name} returned a {kind}: return a DataFrame, take format='pickle', or do without cache")
     else:
-        _methods(s.format)[0](result, path)
-        back = _read(s.format, path)
+        _methods(path.suffix[1:])[0](result, path)
+        back = _read(path)
         if not isinstance(back, pandas.DataFrame) or back.shape != result.shape or list(back.columns) != list(result.columns):
             raise ValueError(f"{s.name}: its result does not come back from {s.format} as it is: take parquet or pickle")
     _sync(path)
+    return path
 
 
-def _read(format: str, path: Path) -> Any:
+def _write_parquet(s: Stage, result: Any, path: Path) -> None:
+    import pandas
+    import pyarrow.parquet
+
+    from .frames import to_arrow
+
+    if type(result) not in (pandas.DataFrame, pandas.Series):
+        raise TypeError(f"{s.name} returned a {type(result).__name__}: return a DataFrame, take format='pickle', or do without cache")
+    pyarrow.parquet.write_table(to_arrow(result, dictionaries=False), path)
+    equal = pandas.testing.assert_frame_equal if isinstance(result, pandas.DataFrame) else pandas.testing.assert_series_equal
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how later versions of pandas will compare
+            equal(_read(path), result, check_exact=True)
+    except AssertionError as error:
+        raise ValueError(f"{s.name}: its result does not come back from parquet as it is: take pickle ({error})") from error
+
+
+def _read(path: Path) -> Any:
+    format = path.suffix[1:]
+    if format == "parquet":
+        import pyarrow.parquet
+
+        from .frames import from_arrow
+
+        return from_arrow(pyarrow.parquet.ParquetFile(path).read(), "pandas")
     index = {"index_col": 0} if format in ("csv", "excel") else {}  # which pandas writes, too
     return _methods(format)[1](path, **index)
 
@@ -254,11 +290,12 @@ def stage(
     """Makes a stage of a function, which gets each of inputs under its keyword: of a path the path of a raw file, of a
     stage its result.
 
-    With cache its result is kept, a DataFrame in a format of which pandas has to_<format> and read_<format>, "csv" unless
-    told otherwise; "pickle" keeps any value. cache_format is another name of format.
+    With cache its result is kept, as it is: a DataFrame or Series as Parquet if all of it comes back from that, any other
+    value by pickle. format is "parquet" or "pickle" alone, or one of which pandas has to_<format> and read_<format>, such as
+    "csv", for a DataFrame. cache_format is another name of format.
 
     The stage returns what was read back, the first time as later. Errors: OSError for a raw file that is not there,
     TypeError for what cannot be hashed or kept, ValueError for a format that there is not or that loses columns."""
     if function is not None:
-        return Stage(function, False, "csv", None, {})
-    return lambda function: Stage(function, cache, format or cache_format or "csv", cache_dir, inputs)
+        return Stage(function, False, None, None, {})
+    return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs)

@@ -60,10 +60,10 @@ class Code:
         self.held.append(v)
         if inputs := getattr(type(v), "_stage_inputs", None):
             self.value("inputs", inputs(v))  # of a stage that a function calls
-        if not isinstance(v, (types.FunctionType, type)):
+        if not isinstance(v, (types.FunctionType, type)) and not _of_user(type(v).__module__):
             v = getattr(v, "__wrapped__", v)  # stages have one, and functools' caches
         self.add(name, type(v).__qualname__)
-        if isinstance(v, (types.FunctionType, type)) and not _of_user(v.__module__):
+        if isinstance(v, (types.FunctionType, type)) and not _has_code_of_user(v):
             self.library(v.__module__, v.__qualname__)
         elif isinstance(v, types.FunctionType):
             self.function(v)
@@ -138,7 +138,10 @@ class Code:
                 self.value("constants", consts)
         names = frozenset(name for part in _parts(code) for name in part.co_names)
         self.names |= names
-        self.value("implementations", getattr(f, "registry", None))  # of functools.singledispatch
+        if _of_user(f.__globals__.get("__name__")):
+            self.value("attributes", vars(f))
+        else:
+            self.value("implementations", getattr(f, "registry", None))  # of functools.singledispatch
         for module in _imported(f):
             self.value("import", module, names)
         self.value("defaults", f.__defaults__)
@@ -155,8 +158,14 @@ class Code:
                 self.add(name, "builtin")
 
 
+def _has_code_of_user(v: types.FunctionType | type) -> bool:
+    """What functools.wraps has made says that it is of another module than it is."""
+    return _of_user(v.__module__) or isinstance(v, types.FunctionType) and _of_user(v.__globals__.get("__name__"))
+
+
 def _of_user(module: str | None) -> bool:
-    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    found = sys.modules.get(module or "")
+    file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)  # of a package without code
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
     return file is not None and not _of_library(file) and (module or "").partition(".")[0] != __package__
@@ -177,7 +186,8 @@ def _imported(f: types.FunctionType) -> Iterator[types.ModuleType]:
             top = step.argval.partition(".")[0]
             if not level.argval and top not in sys.modules:
                 spec = importlib.util.find_spec(top)
-                if spec is None or spec.origin is None or _of_library(spec.origin) or top in sys.builtin_module_names:
+                file = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+                if not file or _of_library(file) or top in sys.builtin_module_names:
                     continue
             if level.argval or _of_user(top):
                 try:
@@ -194,7 +204,7 @@ class _Pickler(pickle.Pickler):
         self.found: list[Any] = []
 
     def persistent_id(self, v: Any) -> int | None:
-        if isinstance(v, (types.FunctionType, type)) and _of_user(v.__module__):
+        if isinstance(v, (types.FunctionType, type)) and _has_code_of_user(v):
             pass
         elif type(v) not in (set, frozenset, types.MappingProxyType, types.ModuleType):
             return None

@@ -110,6 +110,19 @@ def test_custom_rule(collection):
         write(None, prices(4).assign(price=np.nan))
 
 
+def test_columns_that_are_read(collection, monkeypatch):
+    """An index, and what is compared with rows that come, is read without the other columns."""
+    collection.write("x", prices())
+    asked = []
+    scan = type(collection._tables).scan
+    monkeypatch.setattr(type(collection._tables), "scan", lambda self, *args, **options: asked.append(options["columns"]) or scan(self, *args, **options))
+    assert collection.index("x").equals(prices().index)
+    collection.append("x", prices(104)[98:], duplicate_handling="keep_first")
+    with pytest.raises(pystore.DataIntegrityError):
+        collection.append("x", prices(104)[98:], duplicate_handling="error")
+    assert asked == [["__index_level_0__"]] * 3 and len(collection.item("x").to_pandas()) == 104
+
+
 def test_series(collection):
     for name, series in (("named", prices().price), ("plain", pd.Series([1, 2, 3]))):
         collection.write(name, series)

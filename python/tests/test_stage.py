@@ -94,11 +94,33 @@ def test_formats(format):
 
 
 @pytest.mark.parametrize(
+    "body, suffix",
+    [
+        ("pandas.DataFrame({'a': ['007', 'NA', None], 'b': pandas.to_datetime(['2024-01-01'] * 3)}, index=[2, 0, 1])", "parquet"),
+        ("pandas.Series(['007', 'NA'], name='s')", "parquet"),
+        ("pandas.DataFrame({'a': [1j]})", "pickle"),
+        ("pandas.DataFrame({'a': [{1}, [2]]})", "pickle"),
+        ("{'a': 1}", "pickle"),
+    ],
+)
+def test_default_keeps_values(place, body, suffix):
+    pipe = load(f"@stage(cache=True)\ndef one():\n{note('one')}    return {body}\n")
+    want = eval(body, {"pandas": pd})
+    for _ in range(2):
+        got = pipe.one()
+        assert type(got) is type(want) and (got.equals(want) if suffix == "parquet" or isinstance(want, pd.DataFrame) else got == want)
+    assert ran() == "one"
+    assert [p.suffix for p in (place / ".partd_stages" / "pipe.one").iterdir()] == ["." + suffix]
+
+
+@pytest.mark.parametrize(
     "options, body, error, says",
     [
         ("x=3", "0", TypeError, "x is a int"),
         ("cache=True, format='no'", "0", ValueError, "to_no"),
-        ("cache=True", "pandas.Series([1])", TypeError, "returned a Series"),
+        ("cache=True, format='csv'", "pandas.Series([1])", TypeError, "returned a Series"),
+        ("cache=True, format='parquet'", "3", TypeError, "returned a int"),
+        ("cache=True, format='parquet'", "pandas.DataFrame({'a': [1j]})", TypeError, "column a of type complex128"),
         ("cache=True, format='html'", "pandas.DataFrame({'a': [1]})", (ValueError, ImportError), ""),
         ("cache=True, format='json'", "pandas.DataFrame({'a': [1], 2: [3]})", ValueError, "does not come back"),
         ("raw='none.csv'", "0", FileNotFoundError, "none.csv"),

@@ -35,6 +35,12 @@ HELD = {
     "an import within": "def use():\n    import helpers\n    return helpers.away(1)",
     "an import of a name within": "def use():\n    def g():\n        from helpers import away as a\n        return a(1)\n    return g()",
     "a module in a list": "import helpers\nheld = [helpers]\ndef use(): return held[0].away(1)",
+    "attributes of a function": "def g(): return g.k\ng.k = f(1)\nuse = lambda: g()",
+    "a function that wraps a library's": "import json\n@functools.wraps(json.dumps)\ndef g(x): return f(x)\nuse = lambda: g(1)",
+    "a decorator that is a class": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g)\n    def __call__(self, x): return f(x)\n"
+    "@D\ndef g(x): return 0\nuse = lambda: g(1)",
+    "what such a decorator holds": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g); self.k = f(1)\n"
+    "    def __call__(self): return self.k\n@D\ndef g(): return 0\nuse = lambda: g()",
     "a module of a class": "import helpers\nclass A:\n    h = helpers\ndef use(): return A.h.away(1)",
 }  # fmt: skip
 HEAD = (
@@ -98,6 +104,21 @@ def test_packages_elsewhere(monkeypatch):
     monkeypatch.syspath_prepend(str(made.absolute()))
     monkeypatch.delitem(sys.modules, "away_package", raising=False)
     assert load("from away_package import use", 1)() == 1
+
+
+@pytest.mark.parametrize("text", ["import bare.mod as m\nuse = lambda: m.away(1)", "import bare.mod\nuse = lambda: bare.mod.away(1)",
+                                  "from bare import mod as m\nuse = lambda: m.away(1)", "def use():\n    from bare import mod\n    return mod.away(1)"])  # fmt: skip
+def test_package_without_init(text):
+    Path("bare").mkdir()
+    keys = []
+    for n in (1, 1, 2):
+        for name in ("bare", "bare.mod"):
+            sys.modules.pop(name, None)
+        Path("bare", "mod.py").write_text(f"def away(x): return x + {n}\n")
+        one = load(text, 0)
+        keys.append(one.key())
+        assert one() == 1 + n
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_without_a_name():

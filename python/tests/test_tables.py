@@ -147,6 +147,64 @@ def test_put(tables):
         tables.sql("SELEC 1")
 
 
+def test_what_a_put_refuses(tables):
+    frame = quotes()
+    with pytest.raises(Violation, match='no setting "tiem" \\(did you mean "time"\\?\\)'):
+        tables.put("q", frame, settings={"tiem": "when"})
+    tables.put("q", frame, settings={"time": "when"})
+    with pytest.raises(Violation, match='"partiton" \\(did you mean "partition"'):
+        tables.action("partd.set_settings", name="q", settings={"partiton": "day"})
+    for options in ({"mode": "replace"}, {"id": "x"}, {"metadata": {}}, {"settings": {}}):
+        with pytest.raises(Violation, match="leave these out"):
+            tables.put("q", frame, upsert=["when"], **options)
+    assert len(tables.get("q")) == 4
+
+
+def test_no_rows(tables):
+    frame = quotes()
+    tables.put("q", frame)
+    for got in (tables.get("q", limit=0), tables.get("q", last=0), tables.get("q", limit=0, where="price > 99")):
+        pd.testing.assert_frame_equal(got, frame[:0], check_freq=False)
+    with pytest.raises(partd_go.Error, match="negative"):
+        tables.get("q", limit=-1)
+
+
+def test_missing_columns(tables):
+    frame = quotes()
+    tables.put("q", frame)
+    with pytest.warns(partd_go.tables.MissingColumns, match="\\['price'\\]"):
+        tables.put("q", frame[["sym"]], "append")
+    tables.put("q", frame[["sym"]], "append", missing="ignore")
+    with pytest.raises(Violation, match='"price"'):
+        tables.put("q", frame[["sym"]], "append", missing="error")
+    tables.put("q", frame.assign(price=None), "append", missing="error")
+    assert len(tables.get("q")) == 16
+
+
+def test_streamed(tables):
+    """A reader's batches are sent one by one; of one that fails, or is interrupted, nothing is left."""
+    batch = pa.record_batch({"n": np.arange(1 << 17)})  # 1 MiB
+    most = 0
+
+    def batches(fails=None):
+        nonlocal most
+        for at in range(64):
+            most = max(most, pa.total_allocated_bytes())
+            if fails and at == 32:
+                raise fails
+            yield pa.record_batch({"n": pa.array(np.arange(1 << 17) + at).take(pa.array(np.arange(1 << 17)))})
+
+    before = pa.total_allocated_bytes()
+    tables.put("q", pa.RecordBatchReader.from_batches(batch.schema, batches()))
+    assert tables.describe("q")["Rows"] == 64 << 17 and most - before < 24 << 20
+    for fails in (ZeroDivisionError("mine"), KeyboardInterrupt()):
+        with pytest.raises(type(fails)):
+            tables.put("r", pa.RecordBatchReader.from_batches(batch.schema, batches(fails)))
+        assert tables.list() == ["q"]
+    tables.put("s", polars.DataFrame({"n": [1]}))
+    assert tables.list() == ["q", "s"]
+
+
 def test_transformed(tables):
     frame = quotes(40)
     tables.put("q", frame)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import itertools
 
 import pytest
@@ -14,42 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 import partd_go.tables
+from dtypes import DAYS, VALUES
 
-DAYS = pd.date_range("2024-01-01", periods=4)
-VALUES = {
-    **{kind: np.array([1, 2, 3, 4], kind) for kind in
-       "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()},
-    **{kind: pd.array([1, None, 3, 4], kind) for kind in
-       "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Float32 Float64".split()},
-    "bool": [True, False, True, True],
-    "boolean": pd.array([True, None, False, True], "boolean"),
-    "text": list("abcd"),
-    "string": pd.array(["a", None, "b", "c"], "string[python]"),
-    "string of pyarrow": pd.array(["a", None, "b", "c"], "string[pyarrow]"),
-    "bytes": [b"a", b"b", None, b""],
-    "nothing": [None] * 4,
-    "floats": [1.0, np.nan, np.inf, -0.0],
-    **{f"time[{unit}]": DAYS.as_unit(unit) for unit in ("s", "ms", "us", "ns")},
-    **{f"time in {zone}": DAYS.tz_localize(zone) for zone in ("UTC", "America/New_York", "+05:30")},
-    "time in a zone, with nanoseconds": DAYS.tz_localize("Europe/Oslo") + pd.Timedelta(123456789, "ns"),
-    **{f"span[{unit}]": pd.to_timedelta([1, 2, 3, None], unit="s").as_unit(unit) for unit in ("s", "ms", "us", "ns")},
-    "category": pd.Categorical(list("abab"), categories=list("cba"), ordered=True),
-    "category of numbers": pd.Categorical([1, 2, 1, None]),
-    "category of times": pd.Categorical(DAYS),
-    "period": pd.period_range("2024-01", periods=4, freq="M"),
-    "interval": pd.interval_range(0, 4),
-    "interval, closed": pd.interval_range(0.0, 4.0, closed="both"),
-    "interval of times": pd.interval_range(DAYS[0], periods=4),
-    "date": [datetime.date(2024, 1, day) for day in range(1, 5)],
-    "time of day": [datetime.time(1, 2, second) for second in range(4)],
-    "decimal": [decimal.Decimal("1.50"), None, decimal.Decimal("2.25"), decimal.Decimal("0.10")],
-    "list": [[1, 2], [], None, [3]],
-    "dict": [{"a": 1, "b": None}, None, {"a": 2, "b": "x"}, {"a": 3, "b": "y"}],
-    "sparse": pd.arrays.SparseArray([0, 0, 1, 2]),
-    **{f"pyarrow's {kind}": pd.array(values, pd.ArrowDtype(kind)) for kind, values in (
-        (pa.int32(), [1, None, 2, 3]), (pa.string(), list("abcd")), (pa.decimal128(10, 2), [1, None, 2, 3]),
-        (pa.list_(pa.int64()), [[1], None, [2], [3]]), (pa.timestamp("us", "UTC"), DAYS.tz_localize("UTC")))},
-}  # fmt: skip
 INDEXES = ("int64", "float64", "text", "time[ns]", "time in UTC", "span[ns]", "category", "period", "interval", "Int64", "string", "date")
 FOUR = np.arange(8).reshape(4, 2)
 FRAMES = {

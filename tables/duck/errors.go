@@ -48,8 +48,7 @@ func (q *query) hidePaths(err error) error {
 	if hidden.text == err.Error() {
 		return err
 	}
-	var at *tables.SQLError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*tables.SQLError](err); ok {
 		hidden.at = &tables.SQLError{Line: at.Line, Column: at.Column, Err: errors.New(q.withoutPaths(at.Err.Error()))}
 	}
 	return hidden

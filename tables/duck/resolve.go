@@ -91,8 +91,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 		known[key] = t
 		all = append(all, t)
 		if err := q.bind(ctx, t, opened, schemas); err != nil {
-			var sqlErr *tables.SQLError
-			if errors.As(err, &sqlErr) {
+			if errors.As(err, new(*tables.SQLError)) {
 				return all, err
 			}
 			return all, database.ErrorAt(sql, n.At, err)

@@ -115,9 +115,12 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m}
 	if o != nil {
-		call.ID, call.Metadata, call.Settings = o.ID, o.Metadata, o.Settings
+		call.ID, call.Metadata, call.Settings, call.Whole = o.ID, o.Metadata, o.Settings, o.Whole
 	}
 	done, err := c.put(ctx, call, r)
+	if o != nil && o.Lacks != nil {
+		*o.Lacks = done.Lacks
+	}
 	return done.Version, err
 }
 
@@ -127,7 +130,8 @@ func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to
 	if o != nil {
 		between.TimeColumn = o.TimeColumn
 	}
-	return c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
+	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
+	return done.Rewritten, err
 }
 
 // Upsert is Bucket.Upsert.
@@ -136,11 +140,12 @@ func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.Record
 	if o != nil {
 		keys.Keys = o.Keys
 	}
-	return c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: keys}, r)
+	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: keys}, r)
+	return done.Rewritten, err
 }
 
 // put sends a call and rows, and returns the answer.
-func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done tables.Rewritten, _ error) {
+func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done wire.Done, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
 		return done, err

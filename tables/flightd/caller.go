@@ -57,15 +57,6 @@ func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (
 	}
 }
 
-// AcquireQuery waits until the call may run a query, which is to be released.
-func AcquireQuery(ctx context.Context) (release func(), err error) { return acquireQuery(ctx) }
-
-// AcquirePut is AcquireQuery for what writes rows.
-func AcquirePut(ctx context.Context) (release func(), err error) { return acquirePut(ctx) }
-
-// AcquireBoth is for what reads and writes.
-func AcquireBoth(ctx context.Context) (release func(), err error) { return acquireBoth(ctx) }
-
 // Sending runs f, which waits for the call's client to take something.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {

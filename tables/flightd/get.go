@@ -39,7 +39,7 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	if err != nil {
 		return err
 	}
-	release, err := acquireQuery(ctx)
+	release, err := AcquireQuery(ctx)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func TestTransformationsTakeSlots(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := s.withCall(t.Context(), &Caller{Rights: Admin})
-	release, err := acquireQuery(ctx)
+	release, err := AcquireQuery(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,10 +13,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// acquireQuery waits until the call's peer may run one more query. The caller
+// AcquireQuery waits until the call's peer may run one more query. The caller
 // releases it once the last row was sent. A call takes one slot, however often it
 // asks.
-func acquireQuery(ctx context.Context) (release func(), err error) {
+func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return nil, status.Error(codes.Internal, "a query outside of a call")
@@ -29,8 +29,8 @@ func (c *call) with(ctx context.Context) context.Context {
 	return worker.WithOthers(context.WithValue(ctx, callKey{}, c), func() bool { return c.queries.others(c) || c.puts.others(c) })
 }
 
-// acquirePut is acquireQuery for what writes rows.
-func acquirePut(ctx context.Context) (release func(), err error) {
+// AcquirePut is AcquireQuery for what writes rows.
+func AcquirePut(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return nil, status.Error(codes.Internal, "a put outside of a call")
@@ -38,14 +38,14 @@ func acquirePut(ctx context.Context) (release func(), err error) {
 	return c.puts.once(ctx, c, &c.putting)
 }
 
-// acquireBoth is for what reads and writes. Were the slots taken in the other order
+// AcquireBoth is for what reads and writes. Were the slots taken in the other order
 // as well, two calls could wait for each other.
-func acquireBoth(ctx context.Context) (release func(), err error) {
-	query, err := acquireQuery(ctx)
+func AcquireBoth(ctx context.Context) (release func(), err error) {
+	query, err := AcquireQuery(ctx)
 	if err != nil {
 		return nil, err
 	}
-	put, err := acquirePut(ctx)
+	put, err := AcquirePut(ctx)
 	if err != nil {
 		query()
 		return nil, err

@@ -3,6 +3,7 @@ package flightd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -31,7 +32,7 @@ func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServ
 	if err := wire.Unmarshal(ticket, &c); err != nil {
 		return badCall(err)
 	}
-	end, err := acquireQuery(ctx)
+	end, err := AcquireQuery(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	var c wire.Put
-	if err := wire.Unmarshal(command, &c); err != nil {
+	if err := errors.Join(wire.Unmarshal(command, &c), c.Check()); err != nil {
 		return badCall(err)
 	}
 	r, err := flightReader(stream, memory)
@@ -74,14 +75,14 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	if err != nil {
 		return err
 	}
-	var done tables.Rewritten
+	var done wire.Done
 	switch b := s.store.Bucket(c.Bucket); {
 	case c.Range != nil:
-		done, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
+		done.Rewritten, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		done, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys})
+		done.Rewritten, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys})
 	default:
-		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings})
+		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, Whole: c.Whole, Lacks: &done.Lacks})
 	}
 	if err != nil {
 		return err
@@ -131,9 +132,9 @@ func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.Fl
 func acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
 	switch s {
 	case operations.PutSlot:
-		return acquirePut(ctx)
+		return AcquirePut(ctx)
 	case operations.BothSlots:
-		return acquireBoth(ctx)
+		return AcquireBoth(ctx)
 	}
 	return func() {}, nil
 }

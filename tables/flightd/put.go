@@ -39,7 +39,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if err := mayWrite(st.Context()); err != nil {
 		return err
 	}
-	release, err := acquirePut(st.Context())
+	release, err := AcquirePut(st.Context())
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,9 @@ func (r *replayed) Recv() (*flight.FlightData, error) {
 }
 
 func (r *replayed) check(m *flight.FlightData) (*flight.FlightData, error) {
+	if string(m.AppMetadata) == wire.GaveUp {
+		return nil, status.Error(codes.Canceled, "the client gave the put up: nothing was changed")
+	}
 	if len(m.DataHeader) == 0 { // a descriptor, or a note
 		return m, nil
 	}

@@ -170,7 +170,7 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		return nil, err
 	}
 	if c.SQL != nil {
-		release, err := acquireQuery(ctx)
+		release, err := AcquireQuery(ctx)
 		if err != nil {
 			return nil, err
 		}

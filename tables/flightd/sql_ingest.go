@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -82,7 +83,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	if err := mayWrite(ctx); err != nil {
 		return 0, err
 	}
-	end, err := acquirePut(ctx)
+	end, err := AcquirePut(ctx)
 	if err != nil {
 		return 0, sqlError(err)
 	}
@@ -120,10 +121,7 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 		replace      = flightsql.TableDefinitionOptionsTableExistsOptionReplace
 	)
 	catalog := cmd.GetCatalog()
-	o := cmd.GetTableDefinitionOptions()
-	if o == nil {
-		o = &flightsql.TableDefinitionOptions{}
-	}
+	o := cmp.Or(cmd.GetTableDefinitionOptions(), new(flightsql.TableDefinitionOptions))
 	mustExist = o.IfNotExist == missingFails
 	switch o.IfExists {
 	case append_:

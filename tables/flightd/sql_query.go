@@ -75,7 +75,7 @@ func (st statement) options() (*tables.QueryOptions, func(), error) {
 }
 
 func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDescription, error) {
-	end, err := acquireQuery(ctx)
+	end, err := AcquireQuery(ctx)
 	if err != nil {
 		return nil, sqlError(err)
 	}
@@ -148,7 +148,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, to flight.DataStream
 	}
 	ctx, ended := s.running.add(ctx, st.ID)
 	defer ended()
-	turn, err := acquireQuery(ctx)
+	turn, err := AcquireQuery(ctx)
 	if err != nil {
 		return sqlError(err)
 	}

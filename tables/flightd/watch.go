@@ -162,11 +162,7 @@ func (w *watched) SendMsg(m any) error {
 		closeConnection(w.ctx) // what was written for it would stay in memory
 	})
 	defer stalled.Stop()
-	if c, ok := w.ctx.Value(callKey{}).(*call); ok {
-		c.sending.Store(time.Now().UnixNano())
-		defer c.sending.Store(0)
-	}
-	err := w.ServerStream.SendMsg(&answer{m, w})
+	err := Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w}) })
 	if data, ok := m.(*flight.FlightData); ok && err == nil {
 		w.s.metrics.sent.Add(float64(len(data.DataBody)))
 	}

@@ -17,15 +17,16 @@ import (
 // where that says too little.
 const (
 	pandasKey = "pandas"
-	moreKey   = "partd_go.pandas"
+	moreKey   = ownPrefix + "pandas"
+	ownPrefix = "partd_go."
 )
 
 // extensionOf is what names a column's extension type where this process does not
-// know it.
+// know it, and what partd_go notes of its type of pandas.
 func extensionOf(m arrow.Metadata) arrow.Metadata {
 	kept := m.ToMap()
 	for key := range kept {
-		if !strings.HasPrefix(key, "ARROW:extension:") {
+		if !strings.HasPrefix(key, ownPrefix) && !strings.HasPrefix(key, "ARROW:extension:") {
 			delete(kept, key)
 		}
 	}
@@ -135,6 +136,9 @@ func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
 	})
 	notes(moreKey, func(of map[string]any) {
 		delete(of, "freq") // of the source's rows
+		if renamed {
+			delete(of, "labels")
+		}
 		if !index {
 			delete(of, "index")
 		}

@@ -16,8 +16,7 @@ import (
 )
 
 func opError(op string, t TableName, err error) error {
-	var known *tables.OpError
-	if err == nil || errors.As(err, &known) {
+	if err == nil || errors.As(err, new(*tables.OpError)) {
 		return err
 	}
 	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}

@@ -71,6 +71,8 @@ def _form(array: Any) -> str:
         return "time"
     if isinstance(dtype, np.dtype) and dtype.kind in "biufcmM":
         return "plain"
+    if isinstance(dtype, pd.IntervalDtype) and isinstance(dtype.subtype, pd.DatetimeTZDtype):
+        return "pickle"  # pandas 2 has no Arrow array of them
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
         return "arrow"
     return "text" if dtype == object and all(v is None or type(v) is str for v in array) else "pickle"

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import SchemaMismatch
+from ..frames import index_of, to_arrow
 from ..tables import Exists, NotFound, Tables, Violation
 from ..tables.filters import Filters
-from ..tables.frames import index_of
 from . import undo, utils
 from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
 from .frames import encoded, fitted, prepared
@@ -142,7 +142,7 @@ class Collection:
     def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, **options: Any) -> None:
         try:
             rows = data if isinstance(data, pa.Table) else encoded(data)
-            self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, **options)
+            self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, missing="ignore", **options)
         except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SchemaError(f"Item '{item}': {error}") from error
 
@@ -303,5 +303,5 @@ class Collection:
 
 def index_names(data: Any) -> list[str]:
     """The columns that the index of the data is kept in."""
-    frame = data.iloc[:0].to_frame() if isinstance(data, pd.Series) else data.iloc[:0]
-    return index_of(pa.Schema.from_pandas(frame))
+    columns = data.iloc[:0].to_frame().columns if isinstance(data, pd.Series) else data.columns
+    return index_of(to_arrow(pd.DataFrame(index=data.index[:0], columns=columns)).schema)

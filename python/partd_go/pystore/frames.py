@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..tables.frames import from_arrow, index_of, to_arrow
+from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
 
@@ -35,17 +33,7 @@ def prepared(data: Any) -> pd.DataFrame | pd.Series[Any]:
 
 def encoded(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
     """The data as a table, whose nested values are JSON."""
-    if isinstance(data, pd.Series):
-        return to_arrow(data)
-    nested = {column: values for column, values in data.items() if values.dtype == object and values.map(_is_nested).any()}
-    for column, values in nested.items():
-        data[column] = values.map(_json).astype(object)
-    table = to_arrow(data)
-    for column in nested:
-        at = table.schema.get_field_index(str(column))
-        text = table.column(at).cast(pa.string())
-        table = table.set_column(at, pa.field(str(column), pa.json_()), text.cast(pa.json_()))
-    return table
+    return to_arrow(data, nested=isinstance(data, pd.DataFrame))
 
 
 def fitted(table: pa.Table, to: pa.Schema) -> pa.Table:
@@ -58,7 +46,7 @@ def fitted(table: pa.Table, to: pa.Schema) -> pa.Table:
             with contextlib.suppress(pa.ArrowException):
                 values = table.column(at).cast(kind)
                 if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(at)):
-                    table = table.set_column(at, field.with_type(kind), values)
+                    table = table.set_column(at, to.field(field.name) if pa.types.is_null(field.type) else field.with_type(kind), values)
     return table
 
 
@@ -68,33 +56,4 @@ def _measures(kind: pa.DataType) -> bool:
 
 
 def decoded(table: pa.Table) -> Any:
-    nested = [field.name for field in table.schema if isinstance(field.type, pa.JsonType)]
-    for name in nested:
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, table.column(at).cast(pa.string()))
-    frame = from_arrow(table, "pandas")
-    columns = [name for name in table.schema.names if name not in index_of(table.schema)]
-    for at in map(columns.index, nested):
-        values = [None if text is None else json.loads(text) for text in frame.iloc[:, at]]
-        frame.isetitem(at, pd.Series(values, frame.index, dtype=object))
-    return frame
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, (list, dict, set, tuple, np.ndarray, pd.DataFrame))
-
-
-def _json(value: Any) -> str | None:
-    if value is None or value is pd.NA or isinstance(value, float) and np.isnan(value):
-        return None
-    return json.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, pd.DataFrame):
-        return value.to_dict("list")
-    if isinstance(value, set):
-        return sorted(value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    return str(value)
+    return from_arrow(table, "pandas", nested=True)

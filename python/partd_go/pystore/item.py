@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..frames import index_of
 from ..tables import NotFound
 from ..tables.filters import Filters, text
-from ..tables.frames import index_of
 from . import utils
 from .exceptions import ItemNotFoundError, SnapshotNotFoundError
 from .frames import decoded
@@ -45,7 +45,7 @@ class Item:
         return f"PyStore.item <{self.collection}/{self.item}>"
 
     def _read(self, columns: list[str] | None = None, filters: Filters | None = None, **options: Any) -> Any:
-        columns, filters = columns or self._columns, filters or self._filters
+        columns, filters = self._columns if columns is None else columns, filters or self._filters
         wanted = None if columns is None else [*columns, *self._index]
         where = text(filters, self._index) if filters else None
         tables = utils.connection(self.datastore)
@@ -64,10 +64,10 @@ class Item:
         return frame
 
     def head(self, n: int = 5) -> Any:
-        return self._read(limit=max(n, 1) if n >= 0 else 0).head(n)
+        return self._read(limit=n if n >= 0 else None).head(n)
 
     def tail(self, n: int = 5) -> Any:
-        return self._read(last=max(n, 1) if n >= 0 else 0).tail(n)
+        return self._read(last=n if n >= 0 else None).tail(n)
 
     @cached_property
     def data(self) -> Any:

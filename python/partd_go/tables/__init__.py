@@ -8,7 +8,7 @@ It needs pyarrow, and for a directory the wheel partd-go-tables, which has the s
 """
 
 from .client import Tables, connect
-from .errors import Exists, NotFound, Violation
+from .errors import Exists, MissingColumns, NotFound, Violation
 from .server import Server, serve
 
-__all__ = ["Exists", "NotFound", "Server", "Tables", "Violation", "connect", "serve"]
+__all__ = ["Exists", "MissingColumns", "NotFound", "Server", "Tables", "Violation", "connect", "serve"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ctypes
 import json
 import os
 import urllib.parse
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -15,16 +17,18 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from ..errors import Closed, Error, Refused, failure
+from ..frames import As, from_arrow, index_of, to_arrow, to_stream
 from . import filters as filtering
-from .errors import told
-from .frames import As, from_arrow, index_of, to_arrow
+from .errors import MissingColumns, told
 from .server import Server
 
 Names: TypeAlias = list[str]  # the class has a method of the name of list
 Answers: TypeAlias = list[Any]
 Mode = Literal["error", "append", "replace"]
+Missing = Literal["warn", "error", "ignore"]
 _MODES = ("error", "append", "replace")
 _MESSAGE = 4 << 20  # bytes, about, that a message of a put has
+_GAVE_UP = b"partd.gave-up"  # the note of a put that is not to be kept
 _user: int | None = None  # the process that gRPC runs in
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
@@ -72,38 +76,64 @@ class Tables:
     def put(
         self, name: str, data: Any, mode: Mode = "error", bucket: str = "", *, id: str = "",
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: Sequence[str] | None = None,
+        missing: Missing = "warn",
     ) -> int:  # fmt: skip
-        """Puts a table, all of it or nothing, and returns the table's version.
+        """Puts a table, all of it or nothing, and returns the table's version. What comes batch by batch, as a
+        RecordBatchReader does, is sent so.
 
         A name that is there is an error, or the rows are appended, or replace all. With the id of
         a put that was applied nothing changes. settings are the time column and so on of a new table,
         as {"time": "when", "on_duplicate": "keep_last"}. Instead of a mode, upsert names columns: rows
-        that are equal in them are replaced.
+        that are equal in them are replaced. Columns of the table that an append lacks are null in its rows:
+        missing is "warn", "error" or "ignore".
         """
         if mode not in _MODES:
             raise ValueError(f"mode {mode!r}: write one of {', '.join(_MODES)}")
+        if missing not in ("warn", "error", "ignore"):
+            raise ValueError(f"missing={missing!r}: write 'warn', 'error' or 'ignore'")
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": _MODES.index(mode), "id": id}
+        call["whole"] = mode == "append" and upsert is None and missing == "error"
         if upsert is not None:
             call["upsert"] = {"keys": list(upsert)}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
-        table = to_arrow(data)
+        rows = to_stream(data)
         op = f"put {name!r}"
         try:
             descriptor = flight.FlightDescriptor.for_command(json.dumps(call))
-            writer, answer = self._open().do_put(descriptor, table.schema, self._options)
-            with writer:
-                writer.write_table(table, max(1, table.num_rows * _MESSAGE // max(_MESSAGE, table.nbytes)))
-                writer.done_writing()
-                done = answer.read()
+            writer, answer = self._open().do_put(descriptor, rows.schema, self._options)
         except (pa.ArrowException, KeyError, OSError) as error:
-            raise told(error, op, self.url, changes=not id) from error
+            raise told(error, op, self.url) from error
+        theirs = True  # what fails is where the rows come from
+        try:
+            for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
+                theirs = False
+                writer.write_table(piece, max(1, piece.num_rows * _MESSAGE // max(_MESSAGE, piece.nbytes)))
+                theirs = True
+            theirs = False
+            writer.done_writing()
+            done = answer.read()
+            writer.close()
+        except BaseException as error:
+            said: Any = error
+            with contextlib.suppress(pa.ArrowException, OSError):
+                writer.write_metadata(_GAVE_UP)  # else the rows so far would be all
+            try:
+                writer.close()
+            except (pa.ArrowException, OSError) as why:
+                said = why
+            if theirs or not isinstance(error, (pa.ArrowException, KeyError, OSError)):
+                raise
+            raise told(said, op, self.url, changes=not id) from said
         if done is None:
             raise failure(Error, op, self.url, "the server gave no answer")
-        return int(json.loads(done.to_pybytes())["version"])
+        told_of = json.loads(done.to_pybytes())
+        if missing == "warn" and told_of.get("lacks"):
+            warnings.warn(f"{op}: the rows lack columns of the table, which are null in them: {told_of['lacks']}", MissingColumns, stacklevel=2)
+        return int(told_of["version"])
 
     def get(
         self, name: str, bucket: str = "", *, as_: As = "pandas", columns: Sequence[str] | None = None,
-        where: str | filtering.Filters | None = None, limit: int = 0, last: int = 0, version: int | None = None,
+        where: str | filtering.Filters | None = None, limit: int | None = None, last: int | None = None, version: int | None = None,
         snapshot: str = "", part: int = 0,
     ) -> Any:  # fmt: skip
         """A table: some columns of the rows for which a filter holds, the first ones, the last ones, or
@@ -122,11 +152,12 @@ class Tables:
 
     def scan(
         self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
-        limit: int = 0, last: int = 0, version: int | None = None, snapshot: str = "", part: int = 0, index: bool = False,
+        limit: int | None = None, last: int | None = None, version: int | None = None, snapshot: str = "", part: int = 0, index: bool = False,
     ) -> pa.RecordBatchReader:  # fmt: skip
         """The rows that get() returns, batch by batch."""
         state = {"bucket": bucket, "name": name, **_state(version, snapshot)}
-        call: dict[str, Any] = {"partd": "scan", **state, "limit": limit, "last": last, "part": part, "dictionaries": True}
+        call: dict[str, Any] = {"partd": "scan", **state, "part": part, "dictionaries": True}
+        call.update({key: n or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})
         if (index and columns is not None) or not isinstance(where, (str, type(None))):
             of = index_of(self.describe(name, bucket, version=version, snapshot=snapshot)["schema"])
             columns = [*columns, *(of if index else ())] if columns is not None else None
@@ -135,7 +166,8 @@ class Tables:
             call["columns"] = list(dict.fromkeys(columns))
         if where:
             call["where"] = where
-        return self._rows(json.dumps(call).encode(), f"get {name!r}")
+        rows = self._rows(json.dumps(call).encode(), f"get {name!r}")
+        return _Rows(rows.schema, iter(())) if 0 in (limit, last) else rows
 
     def sql(self, statement: str, bucket: str = "", *, as_: As = "pandas", version: int | None = None, snapshot: str = "") -> Any:
         """The rows of a SELECT over tables of the bucket, and of others as "bucket"."table"."""

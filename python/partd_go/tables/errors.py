@@ -23,6 +23,10 @@ class Violation(Error, ValueError):
     """The rows, the statement or the settings are not as they have to be. Nothing was changed."""
 
 
+class MissingColumns(UserWarning):
+    """Rows that were appended lack columns of the table, which are null in them."""
+
+
 _UNAVAILABLE = "see whether the server runs, and the address"
 _OTHERS: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),

@@ -65,3 +65,21 @@ func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, 
 		}
 	}
 }
+
+// Counted counts the rows that are read.
+type Counted struct {
+	array.RecordReader
+	Rows int64
+	Look func(arrow.RecordBatch) // at each batch; nil: not
+}
+
+func (c *Counted) Next() bool {
+	if !c.RecordReader.Next() {
+		return false
+	}
+	c.Rows += c.RecordBatch().NumRows()
+	if c.Look != nil {
+		c.Look(c.RecordBatch())
+	}
+	return true
+}

@@ -165,8 +165,7 @@ equal in its columns.`,
 		}
 		o.Source, o.Mode = t.source(args[0]), mode
 		if len(args) > 1 {
-			to := t.target(cmd, args[1])
-			o.Target = &to
+			o.Target = new(t.target(cmd, args[1]))
 		} else if fs.Changed("mode") || fs.Changed("target-bucket") {
 			return nil, cliutil.Usagef("--mode and --target-bucket need a TARGET")
 		}

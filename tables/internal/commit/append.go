@@ -13,16 +13,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/rules"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Append adds rows to the tail. It reports whether the table exists: if not,
-// nothing was done.
-func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string) (version int64, exists bool, err error) {
+// Append adds rows to the tail, unless fits has an error for how they are made to fit. It
+// reports whether the table exists: if not, nothing was done.
+func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, fits func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for {
 		e.of.Appending.RLock()
-		v, exists, full, err := e.tryAppend(ctx, src, id)
+		v, exists, full, err := e.tryAppend(ctx, src, id, fits)
 		e.of.Appending.RUnlock()
 		if !full || err != nil {
 			return v, exists, err
@@ -34,7 +35,7 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string) (ve
 	}
 }
 
-func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, id string) (v int64, exists, full bool, err error) {
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, id string, fits func(*schema.Caster) error) (v int64, exists, full bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
@@ -54,7 +55,7 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	if err != nil {
 		return 0, true, false, err
 	}
-	rows, err := e.cast(ctx, src, e.state.def, all, true)
+	rows, err := e.cast(ctx, src, e.state.def, all, fits)
 	if err != nil || len(rows) == 0 {
 		return e.state.version, true, false, err
 	}
@@ -72,14 +73,18 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 }
 
 // cast returns the rows read so far in the types that are stored, once they were checked:
-// ErrNeedsCommit where it takes others of the table, if it has any. The caller releases them.
-func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, all []rules.Rule, others bool) (rows []arrow.RecordBatch, err error) {
+// ErrNeedsCommit where it takes others of the table, which has none if fits is nil. The caller
+// releases them.
+func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, all []rules.Rule, fits func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
 	}
 	c, changes, err := d.Caster(src.Schema)
 	if err == nil && len(changes) > 0 {
 		err = ErrNeedsCommit
+	}
+	if err == nil && fits != nil {
+		err = fits(c)
 	}
 	if err != nil {
 		return nil, err
@@ -89,7 +94,7 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 		return nil, err
 	}
 	defer ck.Close()
-	if others && ck.WholeTable() {
+	if fits != nil && ck.WholeTable() {
 		return nil, ErrNeedsCommit
 	}
 	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
@@ -132,7 +137,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, made table.Met
 	if err != nil {
 		return err
 	}
-	rows, err := e.cast(ctx, src, d, all, false)
+	rows, err := e.cast(ctx, src, d, all, nil)
 	if err != nil {
 		return err
 	}

@@ -92,8 +92,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// What was acknowledged before comes before, in the rows and in the versions.
 		if c.steps[0].How&Deletes == 0 && c.how&Folds == 0 {
 			_, err := c.fold(ctx)
-			var unfit *schema.Error
-			if c.how&Replaces != 0 && (errors.As(err, &unfit) || errors.Is(err, icecat.ErrContent)) {
+			if c.how&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows that do not fit what somebody else made of the table, or that cannot be
 				// read: a Replace is the way out.
 				s.Logger.Warn("rows in the tail were replaced without a version of their own", "table", c.Name, "err", err)

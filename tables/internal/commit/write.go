@@ -18,38 +18,35 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Write writes what r has as data files of a table, which is a Series where its rows have
-// an order, through io, once it was checked: by rules, which may be nil, and by a check of
-// the caller's, which may be. With an error nothing is left of them.
-func Write(ctx context.Context, t *table.Table, s *series.Series, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
-	defer rules.Close()
-	if s == nil {
-		files, err = datafile.Write(ctx, t, c.To, casting(ctx, r, c, rules, check))
-	} else {
-		files, err = s.WriteSorted(ctx, casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
-			if err := series.Check(s.Order, b); err != nil || check == nil {
-				return err
-			}
-			return check(b)
-		}))
+// Writing is rows to be written, once they were checked.
+type Writing struct {
+	Rows         datafile.Rows
+	Caster       *schema.Caster
+	Rules        *rules.Check                  // nil: none; closed by Write
+	Check        func(arrow.RecordBatch) error // of the caller; nil: none
+	Acknowledged bool                          // they are not refused as duplicates
+}
+
+// Write writes rows as data files of a table, through io. With an error nothing is left of
+// them.
+func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w Writing) (files []iceberg.DataFile, err error) {
+	defer w.Rules.Close()
+	s, err := e.Series(t)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		files, err = datafile.Write(ctx, t, w.Caster.To, w.cast(ctx, nil))
+	default:
+		if w.Acknowledged && s.Rule == definition.RefuseDuplicate {
+			s = s.KeepingAll()
+		}
+		files, err = s.WriteSorted(ctx, w.cast(ctx, s.Order))
 	}
 	if err != nil {
 		io.RemoveWritten()
 	}
 	return files, err
-}
-
-// WriteRows is Write for a table as it is. Rows that were acknowledged are not refused as
-// duplicates.
-func (e *Entry) WriteRows(ctx context.Context, t *table.Table, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *rules.Check, acknowledged bool) ([]iceberg.DataFile, error) {
-	s, err := e.Series(t)
-	if err != nil {
-		return nil, err
-	}
-	if acknowledged && s != nil && s.Rule == definition.RefuseDuplicate {
-		s = s.KeepingAll()
-	}
-	return Write(ctx, t, s, io, r, c, rules, nil)
 }
 
 // writeTail is Write for rows of the tail as they are stored, which it takes over.
@@ -106,42 +103,41 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 		return nil, err
 	}
 	defer as.Release()
-	return a.WriteRows(ctx, a.Table(to), a.IO, &datafile.Source{Batches: []arrow.RecordBatch{as}}, fit, rules, true)
+	return a.Write(ctx, a.Table(to), a.IO, Writing{Rows: &datafile.Source{Batches: []arrow.RecordBatch{as}}, Caster: fit, Rules: rules, Acknowledged: true})
 }
 
-// casting yields what r has in the types that a table stores, once it was checked.
-func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) sorted.Batches {
+// cast yields the rows in the types that the table stores, in an order of which no column
+// has a null.
+func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		for r.Next() {
+		for w.Rows.Next() {
 			if err := ctx.Err(); err != nil {
 				yield(nil, err)
 				return
 			}
-			if r.RecordBatch().NumRows() == 0 {
+			if w.Rows.RecordBatch().NumRows() == 0 {
 				continue
 			}
-			batch, err := c.Cast(r.RecordBatch())
-			if err == nil {
-				if err = rules.Add(ctx, batch); err == nil && check != nil {
-					err = check(batch)
-				}
-				if err != nil {
-					batch.Release()
-				}
-			}
+			batch, err := w.Caster.Cast(w.Rows.RecordBatch())
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if rules.Violated() { // what else is wrong is to be counted, and nothing written
-				batch.Release()
-				continue
+			if err = w.Rules.Add(ctx, batch); err == nil {
+				err = series.Check(order, batch)
 			}
-			if !yield(batch, nil) {
+			if err == nil && w.Check != nil {
+				err = w.Check(batch)
+			}
+			if err != nil || w.Rules.Violated() { // what else is wrong is to be counted, and nothing written
+				batch.Release()
+				batch = nil
+			}
+			if (batch != nil || err != nil) && !yield(batch, err) || err != nil {
 				return
 			}
 		}
-		if err := cmp.Or(r.Err(), rules.End(ctx)); err != nil {
+		if err := cmp.Or(w.Rows.Err(), w.Rules.End(ctx)); err != nil {
 			yield(nil, err)
 		}
 	}

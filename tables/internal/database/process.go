@@ -201,8 +201,8 @@ func (r *received) End() { r.batches.Release() }
 
 // died makes the death of a process an error of its statement.
 func died(err error) error {
-	var death *worker.DeathError
-	if !errors.As(err, &death) {
+	death, ok := errors.AsType[*worker.DeathError](err)
+	if !ok {
 		return err
 	}
 	if death.Memory {

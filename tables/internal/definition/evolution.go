@@ -53,8 +53,11 @@ func (e Evolution) Fits(put, has *arrow.Schema) (changes []Change, err error) {
 			changes = append(changes, Change{"add", f})
 			continue
 		}
+		if err := schema.CheckValues(f, has.Field(at[0])); err != nil {
+			return nil, err
+		}
 		switch t := has.Field(at[0]).Type; {
-		case schema.Alike(f.Type, t):
+		case schema.Alike(f.Type, t), (e == "" || widens) && f.Type.ID() == arrow.NULL:
 		case (e == "" || widens) && storedAlike(f.Type, t), widens && schema.Widens(f.Type, t):
 			if widens && !schema.Widens(f.Type, t) && schema.Widens(t, f.Type) {
 				changes = append(changes, Change{"widen", f})

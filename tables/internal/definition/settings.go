@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -35,6 +38,26 @@ type Settings struct {
 	Evolution Evolution `json:"evolution,omitempty"`
 }
 
+// settingNames are the keys that settings have in JSON.
+var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution"}
+
+// plain is Settings as they are kept, perhaps by another version of this module.
+type plain Settings
+
+// UnmarshalJSON refuses a key that settings do not have: somebody meant one of them.
+func (s *Settings) UnmarshalJSON(b []byte) error {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(b, &given); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(settingNames, key) {
+			return &ArgumentError{fmt.Errorf("settings: there is no setting %q%s: there are %q", key, nearest.Hint(key, settingNames), settingNames)}
+		}
+	}
+	return json.Unmarshal(b, (*plain)(s))
+}
+
 // OnDuplicate says what becomes of rows that are equal in time and keys.
 type OnDuplicate string
 
@@ -55,7 +78,7 @@ const SettingsProperty = "partd.settings"
 // ParseSettings reads the property with the settings.
 func ParseSettings(text string) (s Settings, err error) {
 	if text != "" {
-		if err := json.Unmarshal([]byte(text), &s); err != nil {
+		if err := json.Unmarshal([]byte(text), (*plain)(&s)); err != nil {
 			return s, fmt.Errorf("property %s: %w", SettingsProperty, err)
 		}
 	}
@@ -118,4 +141,47 @@ func (s Settings) Order() []string {
 		return s.Keys
 	}
 	return append([]string{s.Time}, s.Keys...)
+}
+
+// The periods by which files are cut. "" is PartitionNone. Periods are those of UTC.
+const (
+	PartitionNone    Partition = "none"
+	PartitionAuto    Partition = "auto" // by months, quarters or years, as long as the rows' time is
+	PartitionDay     Partition = "day"
+	PartitionMonth   Partition = "month"
+	PartitionQuarter Partition = "quarter"
+	PartitionYear    Partition = "year"
+)
+
+// CheckPartition refuses periods that there are not.
+func (s Settings) CheckPartition() error {
+	all := []Partition{"", PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear}
+	if !slices.Contains(all, s.Partition) {
+		return fmt.Errorf("there is no partition %q: there are %q", s.Partition, all[1:])
+	}
+	if s.Cuts() && s.Time == "" {
+		return fmt.Errorf("the partition by %s needs a time column", s.Partition)
+	}
+	return nil
+}
+
+// Cuts reports whether files are cut by periods.
+func (s Settings) Cuts() bool { return s.Partition != "" && s.Partition != PartitionNone }
+
+// Next returns the beginning of the period after the one that a time is in.
+func (p Partition) Next(t time.Time) time.Time {
+	year, month, day := t.UTC().Date()
+	switch p {
+	case PartitionDay:
+		return date(year, month, day+1)
+	case PartitionMonth:
+		return date(year, month+1, 1)
+	case PartitionQuarter:
+		return date(year, month-(month-1)%3+3, 1)
+	}
+	return date(year+1, 1, 1)
+}
+
+func date(year int, month time.Month, day int) time.Time {
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
 }

@@ -354,8 +354,7 @@ func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
 	}
 	for _, note := range f.MetaData().FileMetaData.KeyValueMetadata {
 		if note.Key == arrowNote && some {
-			text := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema(fields, nil)))
-			note.Value = &text
+			note.Value = new(base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema(fields, nil))))
 		}
 	}
 	return some

@@ -157,8 +157,7 @@ func metadataVersion(loc string) int {
 func (ch *Change) apply(w *work) {
 	was := ch.Lost
 	if ch.Base != nil {
-		loc := ch.Base.MetadataLocation()
-		was = &loc
+		was = new(ch.Base.MetadataLocation())
 	}
 	var n int64
 	switch {

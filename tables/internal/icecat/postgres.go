@@ -196,8 +196,7 @@ func commit(tx *sql.Tx) error {
 // retriable wraps what PostgreSQL says of transactions that met others, and that may
 // be tried again.
 func retriable(err error) error {
-	var said *pgconn.PgError
-	if errors.As(err, &said) && (said.Code == "40001" || said.Code == "40P01") { // serialization failure, deadlock
+	if said, ok := errors.AsType[*pgconn.PgError](err); ok && (said.Code == "40001" || said.Code == "40P01") { // serialization failure, deadlock
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err

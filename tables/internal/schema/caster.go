@@ -38,7 +38,7 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	}
 	for i, f := range to.Fields() {
 		at := stored.FieldIndices(f.Name)
-		if len(at) == 0 {
+		if len(at) == 0 || f.Nullable && from.Field(at[0]).Type.ID() == arrow.NULL {
 			if !f.Nullable {
 				return nil, &Error{f.Name, errors.New("it is missing, and may not be null")}
 			}
@@ -77,6 +77,16 @@ func NewPutCaster(put, to, logical *arrow.Schema) (*Caster, error) {
 // columns that it gets: places has for each of them the one before, or -1.
 func NewColumnsCaster(logical, stored, to *arrow.Schema, places []int) *Caster {
 	return &Caster{From: logical, To: to, stored: stored, places: places}
+}
+
+// Missing returns the columns that the rows lack.
+func (c *Caster) Missing() (names []string) {
+	for i, at := range c.places {
+		if name := c.To.Field(i).Name; at < 0 && !c.From.HasField(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // After returns a Caster that takes batches of another schema, of which before makes

@@ -11,6 +11,7 @@ package schema
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -222,6 +223,21 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	values := r.RecordBatch().Column(0)
 	values.Retain()
 	return values, nil
+}
+
+// ValuesKey is the key, in the metadata of a column, of what its values are, where numbers
+// of its type could be others: period[M]. Package partd_go of Python writes it.
+const ValuesKey = "partd_go.values"
+
+// CheckValues refuses a column that is put where the table's has the same type, and
+// values of another kind.
+func CheckValues(put, has arrow.Field) error {
+	values, _ := put.Metadata.GetValue(ValuesKey)
+	kept, _ := has.Metadata.GetValue(ValuesKey)
+	if values == kept || put.Type.ID() == arrow.NULL || has.Metadata.FindKey("ARROW:extension:name") >= 0 { // of before, without a note
+		return nil
+	}
+	return Errorf(put.Name, "its values are %s, and the table's are %s", cmp.Or(values, put.Type.String()), cmp.Or(kept, has.Type.String()))
 }
 
 // Plain returns a schema without dictionaries and run-end encoding.

@@ -89,10 +89,28 @@ type Put struct {
 	ID       string           `json:"id,omitempty"`
 	Metadata tables.Metadata  `json:"metadata,omitempty"`
 	Settings *tables.Settings `json:"settings,omitempty"`
+	Whole    bool             `json:"whole,omitempty"` // an append that lacks columns of the table is refused
 
 	Range  *Range `json:"range,omitempty"`  // the rows replace those of a range of time: of the above, only the table counts
 	Upsert *Keys  `json:"upsert,omitempty"` // the rows replace those with equal keys; likewise
 }
+
+// Done answers a put.
+type Done struct {
+	tables.Rewritten
+	Lacks []string `json:"lacks,omitempty"` // the columns of the table that an append lacked
+}
+
+// Check refuses what a put would not do.
+func (p *Put) Check() error {
+	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.Replace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.Whole) {
+		return errors.New("rows that replace those of a range, or with equal keys, go with no mode, id, metadata, settings or whole: leave these out")
+	}
+	return nil
+}
+
+// GaveUp is the note of a client that ends a put's stream, of which nothing is to be kept.
+const GaveUp = "partd.gave-up"
 
 // Range is a range of time, of which either end may be missing.
 type Range struct {

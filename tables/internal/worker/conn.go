@@ -129,8 +129,7 @@ type fault struct {
 }
 
 func faultOf(err error) fault {
-	var at *sqlerror.Error
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*sqlerror.Error](err); ok {
 		return fault{at.Err.Error(), true, at.Line, at.Column}
 	}
 	return fault{Text: err.Error()}

@@ -75,3 +75,16 @@ func HasOthers(ctx context.Context) bool {
 
 // Behind reports whether this process is behind others, where it stays.
 func Behind() bool { return isBehind.Load() }
+
+// DeathError is the end of a worker that had not done its job.
+type DeathError struct {
+	Memory bool   // it had no more
+	State  string // how it ended
+}
+
+func (e *DeathError) Error() string {
+	if e.Memory {
+		return "its process had no more memory"
+	}
+	return fmt.Sprintf("its process ended: %s", e.State)
+}

@@ -1,0 +1,194 @@
+"""Where the tests of values keep frames: each module of partd_go, opened here or in a fresh process.
+
+    python -c "import places; places.main()" MODULE DIRECTORY URL NAMES RESULTS
+
+reads the frames of a JSON list of names, and pickles what came of each. It makes no value itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Tables:
+    def __init__(self, directory, url):
+        import partd_go.tables
+
+        self.open = partd_go.tables.connect(Path(directory, "tables"))
+
+    def write(self, name, frame):
+        self.open.put(name, frame)
+
+    def append(self, name, frame):
+        self.open.put(name, frame, "append", missing="ignore")
+
+    def read(self, name):
+        return self.open.get(name)
+
+    def close(self):
+        self.open.close()
+
+
+class PyStore:
+    def __init__(self, directory, url):
+        import partd_go.pystore
+
+        self.pystore = partd_go.pystore
+        self.pystore.set_path(Path(directory, "pystore"))
+        self.open = self.pystore.store("s").collection("c")
+
+    def write(self, name, frame):
+        self.open.write(name, frame)
+
+    def append(self, name, frame):
+        self.open.append(name, frame, validate_schema=False)
+
+    def read(self, name):
+        return self.open.item(name).to_pandas(parse_dates=False)  # else integers of an index are times
+
+    def close(self):
+        self.pystore.utils.release()
+
+
+class Pull:
+    """Each call of a node runs a program: all columns are of one frame."""
+
+    def __init__(self, directory, url):
+        from partd_go.pull import pullframe
+
+        self.open = pullframe((), Path(directory, "pull"))
+        self.prefix = str(os.stat(directory).st_ino)  # the machine's registry may know the names of others
+        self.parts, self.loaded = {}, {}
+
+    def write(self, name, frame, at=0):
+        from partd_go.frames import to_arrow
+
+        to_arrow(frame)  # what is refused
+        what, _, step = name.rpartition(", ")
+        frame = frame.rename(columns={"v": what})
+        known = self.parts.setdefault((at, step), frame)
+        self.parts[at, step] = known.assign(**{column: frame[column] for column in frame})
+
+    def append(self, name, frame):
+        self.write(name, frame, 1)
+
+    def read(self, name):
+        for at, step in sorted(self.parts):
+            self.open.save(f"{self.prefix} {step}", self.parts.pop((at, step)))
+        what, _, step = name.rpartition(", ")
+        if step not in self.loaded:
+            self.loaded[step] = self.open.load(f"{self.prefix} {step}")
+        return self.loaded[step][["n", what]].rename(columns={what: "v"})
+
+    def close(self):
+        self.open.close()
+
+
+class Arrow:
+    def __init__(self, directory, url):
+        import partd_go
+
+        self.open = partd_go.Arrow(partd_go.Client(url))
+
+    def write(self, name, frame):
+        self.open.append({name: frame})
+
+    append = write
+
+    def read(self, name):
+        return self.open.get(name)
+
+    def close(self):
+        self.open.close()
+
+
+class Stage:
+    def __init__(self, directory, url):
+        from partd_go.stage import stage
+
+        self.made = {}
+
+        @stage(cache=True, cache_dir=Path(directory, "stage"))
+        def kept(name):
+            return made.pop(name)
+
+        made = Lazy(self.made)
+        self.kept = kept
+
+    def write(self, name, frame):
+        self.made[name] = frame
+        self.kept(name)
+
+    def read(self, name):
+        return self.kept(name)
+
+    def close(self):
+        pass
+
+
+class Lazy:
+    """Is the same to a stage whatever it has."""
+
+    def __init__(self, made):
+        self.pop = made.pop
+
+    def __reduce__(self):
+        return Lazy, ({},)
+
+
+class Dask:
+    def __init__(self, directory, url):
+        self.directory = Path(directory, "dask")
+        self.directory.mkdir(exist_ok=True)
+
+    def write(self, name, frame):
+        import numpy as np
+
+        from partd_go.dask import blocks
+
+        layout = blocks.layout_of(frame)
+        messages = [bytes(message) for block in blocks.split(frame, layout, np.zeros(len(frame), np.int64), None) for _, _, message in block]
+        Path(self.directory, name.replace("/", "-")).write_bytes(pickle.dumps((layout, messages)))
+
+    def read(self, name):
+        from partd_go.dask import blocks
+
+        layout, messages = pickle.loads(Path(self.directory, name.replace("/", "-")).read_bytes())
+        return blocks.join(layout, map(memoryview, messages))
+
+    def close(self):
+        pass
+
+
+MODULES = {"tables": Tables, "pystore": PyStore, "pull": Pull, "Arrow": Arrow, "stage": Stage, "dask": Dask}
+
+
+def read_all(place, names):
+    got = {}
+    for name in names:
+        try:
+            got[name] = place.read(name)
+        except Exception as error:
+            got[name] = f"{type(error).__name__}: {error}"
+    return got
+
+
+def main():
+    module, directory, url, names, results = sys.argv[1:]
+    with contextlib.closing(MODULES[module](directory, url)) as place:
+        Path(results).write_bytes(pickle.dumps(read_all(place, json.loads(names))))
+
+
+def read_afresh(module, directory, url, names):
+    """What read_all finds in another process."""
+    results = Path(directory, "results")
+    arguments = [module, str(directory), url, json.dumps(names), str(results)]
+    path = os.pathsep.join(filter(None, sys.path))
+    subprocess.run([sys.executable, "-W", "ignore", "-c", "import places; places.main()", *arguments], check=True, env={**os.environ, "PYTHONPATH": path})
+    return pickle.loads(results.read_bytes())

@@ -1,0 +1,192 @@
+"""A value comes back equal in this process and in a fresh one, or the write is refused with its column and type.
+
+docs/values.md has what was found, which PARTD_UPDATE=1 writes anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("dask", reason="needs dask")
+import numpy as np
+import pandas as pd
+import places
+from dtypes import BIG, HARD, OSLO, VALUES
+
+import partd_go
+import partd_go.tables
+
+pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed", "ignore:assert_index_equal will check")
+TYPES = {**VALUES, **HARD}
+PAGE = Path(__file__).parent.parent / "docs" / "values.md"
+TIMES = pd.date_range("2024-01-01", periods=6, freq="D", name="when")
+APPENDS = ("tables", "pystore", "pull", "Arrow")
+
+
+def column(values, index):
+    return pd.DataFrame({"n": range(len(index)), "v": pd.Series(values).set_axis(index)}, index)
+
+
+def nulls(values):
+    """Two nulls, of a type that has them and the values, too."""
+    kind = pd.Series(values).dtype
+    if isinstance(kind, pd.SparseDtype):
+        kind = kind.subtype
+    if isinstance(kind, np.dtype) and kind.kind in "iub":
+        kind = "boolean" if kind.kind == "b" else str(kind).replace("int", "Int").replace("uI", "UI")
+        return pd.array([None, None], kind)
+    return pd.Series(values)[:0].reindex([0, 1]) if kind != object and not str(kind).startswith("interval[int") else pd.Series([None, None], dtype=object)
+
+
+def alike(a, b):
+    if isinstance(a, (list, tuple, np.ndarray)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    if a is None or a is pd.NA or a is pd.NaT or a != a:
+        return b is None or b is pd.NA or b is pd.NaT or b != b
+    a, b = (v.item() if isinstance(v, np.generic) else v for v in (a, b))
+    whole, truth = (isinstance(b, of) == isinstance(a, of) for of in (numbers.Integral, bool))
+    return whole and truth and a == b and getattr(a, "utcoffset", str)() == getattr(b, "utcoffset", str)()
+
+
+def check(got, want, exact):
+    """Whether a frame is another, exactly, or as far as the values go, and nulls where others came."""
+    if exact:
+        pd.testing.assert_frame_equal(got, want, check_freq=False, check_exact=True)
+    assert list(got.columns) == list(want.columns) and got.index[: len(want)].equals(want.index)
+    for at in range(want.shape[1]):
+        old, new = list(want.iloc[:, at]), list(got.iloc[:, at])
+        assert all(map(alike, old, new)), f"{old} became {new}"
+        assert exact or at == 0 or all(pd.isna(value) for value in new[len(old) :] if not isinstance(value, (list, dict))), new
+
+
+def cases(module):
+    """By name the frames to write, one behind the other."""
+    index = TIMES if module in ("pystore", "pull") else pd.RangeIndex(6, name="when")
+    for name, values in TYPES.items():
+        first = column(values, index[:4])
+        yield f"{name}, written", [first]
+        if module in APPENDS:
+            rest = pd.DataFrame({"n": [4, 5]}, index[4:])
+            yield f"{name}, lacking", [first, rest]
+            empty = pd.Series(nulls(values))
+            yield f"{name}, null", [first, rest.assign(v=empty.set_axis(index[4:]))]
+
+
+@pytest.mark.parametrize("module", places.MODULES)
+def test_values(module, url, tmp_path):
+    if module == "dask":
+        pytest.importorskip("xxhash")
+    found, frames = {}, dict(cases(module))
+    with contextlib.closing(places.MODULES[module](tmp_path, url)) as place:
+        for name, parts in frames.items():
+            try:
+                place.write(name, parts[0])
+            except Exception as error:
+                assert re.search(r"column '?\"?v", str(error)) and str(parts[0].v.dtype) in str(error), f"{name}: {error}"
+                found[name] = "refused"
+                continue
+            for part in parts[1:]:
+                try:
+                    place.append(name, part)
+                except Exception as error:
+                    assert re.search(r"column '?\"?v", str(error)), f"{name}: {error}"
+                    found[name] = "refused"
+        here = places.read_all(place, [name for name in frames if name not in found])
+    wrong = []
+    for of, got in (("here", here), ("fresh", places.read_afresh(module, tmp_path, url, [*here]))):
+        for name, frame in got.items():
+            try:
+                assert isinstance(frame, pd.DataFrame), frame
+                check(frame, frames[name][0], len(frames[name]) == 1)
+                found[name] = "equal"
+            except AssertionError as error:
+                wrong.append(f"{name}, {of}: {str(error)[:300]}")
+    assert not wrong, "\n".join(wrong)
+    compare(module, found)
+
+
+def compare(module, found):
+    """The page's column of the module is what was found."""
+    steps = ("written", "lacking", "null") if module in APPENDS else ("written",)
+    cells = {name: " ".join({"equal": "=", "refused": "×"}[found[f"{name}, {step}"]] for step in steps) for name in TYPES}
+    cells = {name: "×" if cell[0] == "×" else cell for name, cell in cells.items()}
+    head, *rows = re.findall(r"^\|.*\|$", PAGE.read_text(), re.M) or [""]
+    names = list(places.MODULES)
+    known = {row[0]: row[1:] for row in ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:])}
+    if os.environ.get("PARTD_UPDATE"):
+        at = names.index(module)
+        for name, cell in cells.items():
+            known.setdefault(name, [""] * len(names))[at] = cell
+        table = [["values", *names], ["---"] * (len(names) + 1), *([name, *known[name]] for name in TYPES)]
+        text = "\n".join("| " + " | ".join(row) + " |" for row in table)
+        PAGE.write_text(re.sub(r"(?:^\|.*\|\n)+", lambda _: text + "\n", PAGE.read_text(), count=1, flags=re.M))
+        return
+    assert {name: known[name][names.index(module)] for name in TYPES} == cells and list(known) == list(TYPES), head
+
+
+LABELS = {
+    "truths": [True, False],
+    "numbers and texts": [1, "a"],
+    "floats": [1.5, 2.0],
+    "times in a zone": OSLO[:2],
+    "periods": pd.period_range("2024-01", periods=2, freq="M"),
+    "intervals": pd.interval_range(0, 2),
+    "categories": pd.CategoricalIndex(["a", "b"], ["b", "a", "c"], name="c"),
+    "pairs": pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None]),
+    "a name that is a number": pd.Index(["a", "b"], name=7),
+}
+INDEXES = ("large integers", "Int64, large", "period with a null", "interval of times in a zone", "cut", "category of times in a zone", "objects: integers")
+
+
+@pytest.mark.parametrize("module", ["tables", "pystore", "Arrow", "stage"])
+def test_labels_and_indexes(module, url, tmp_path):
+    """Names of columns and an index of any type come back, in a fresh process."""
+    frames = {name: pd.DataFrame([[1, 2], [3, 4]], columns=labels) for name, labels in LABELS.items()}
+    frames |= {f"index of {name}": pd.DataFrame({"n": range(4)}, pd.Index(TYPES[name], name="i")) for name in INDEXES}
+    two = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
+    frames["index of several"] = pd.DataFrame({"n": range(4)}, two)
+    with contextlib.closing(places.MODULES[module](tmp_path, url)) as place:
+        for name, frame in frames.items():
+            place.write(name, frame)
+    for name, got in places.read_afresh(module, tmp_path, url, [*frames]).items():
+        assert isinstance(got, pd.DataFrame), f"{name}: {got}"
+        pd.testing.assert_frame_equal(got, frames[name], obj=name)
+
+
+def test_issue(tmp_path):
+    """What a new user saw."""
+    with partd_go.tables.connect(tmp_path) as tables:
+        tables.put("t", pd.DataFrame({"id": [BIG, 2], "b": [True, False], "n": [1, 2]}))
+        with pytest.warns(partd_go.tables.MissingColumns, match=r"\['id', 'b'\]"):
+            tables.put("t", pd.DataFrame({"n": [3]}), "append")
+        with pytest.raises(partd_go.tables.Violation, match="id"):
+            tables.put("t", pd.DataFrame({"n": [3]}), "append", missing="error")
+        got = tables.get("t")
+        assert len(got) == 3 and got.id.tolist()[:2] == [BIG, 2] and str(got.id.dtype) == "Int64" and str(got.b.dtype) == "boolean"
+
+
+def test_kinds_of_numbers(tmp_path, url):
+    """Numbers of one type of Arrow that are other values are refused."""
+    days, months = (pd.DataFrame({"v": pd.period_range("2024-01", periods=2, freq=freq)}) for freq in "DM")
+    arrow = partd_go.Arrow(partd_go.Client(url))
+    with partd_go.tables.connect(tmp_path) as tables:
+        for at, (first, second) in enumerate([(days, months), (days, pd.DataFrame({"v": [1, 2]})), (pd.DataFrame({"v": [1, 2]}), days)]):
+            tables.put(f"t{at}", first)
+            with pytest.raises(partd_go.Error, match="v"):
+                tables.put(f"t{at}", second, "append")
+            pd.testing.assert_frame_equal(tables.get(f"t{at}"), first)
+            arrow.append({f"t{at}": first})
+            arrow.append({f"t{at}": second})
+            with pytest.raises(partd_go.SchemaMismatch, match="'v' is"):
+                arrow.get(f"t{at}")
+    arrow.drop()
+    arrow.close()

@@ -1,0 +1,77 @@
+package tables
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/schema"
+)
+
+// nullsOf returns rows of columns that are null.
+func nullsOf(fields ...arrow.Field) array.RecordReader {
+	schema := arrow.NewSchema(fields, nil)
+	columns := make([]arrow.Array, len(fields))
+	for i, f := range fields {
+		columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, 2)
+	}
+	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		yield(array.NewRecordBatch(schema, columns, 2), nil)
+	})
+}
+
+// An append says which columns of the table it lacks, to the tail and to files, or is
+// refused; one that is null throughout is there.
+func TestAppendLacks(t *testing.T) {
+	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
+	s := arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}
+	for name, fold := range map[string]int64{"in the tail": 0, "in files": 1} {
+		b := mustOpen(t, t.TempDir(), &Options{FoldBytes: fold}).Bucket("b")
+		var lacks []string
+		put := func(o PutOptions, fields ...arrow.Field) error {
+			o.Lacks = &lacks
+			_, err := b.Put(t.Context(), "t", nullsOf(fields...), Append, &o)
+			return err
+		}
+		if err := put(PutOptions{}, n, s); err != nil || lacks != nil {
+			t.Fatal(name, lacks, err)
+		}
+		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(lacks, []string{"s"}) {
+			t.Error(name, lacks, err)
+		}
+		if err := put(PutOptions{Whole: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack it`) {
+			t.Error(name, err)
+		}
+		if err := put(PutOptions{Whole: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || lacks != nil {
+			t.Error(name, lacks, err)
+		}
+	}
+}
+
+// Values of one type that are not of one kind are refused.
+func TestAppendOtherValues(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	put := func(name, values string) error {
+		m := arrow.MetadataFrom(map[string]string{schema.ValuesKey: values})
+		if values == "" {
+			m = arrow.Metadata{}
+		}
+		_, err := b.Put(t.Context(), name, nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), Append, nil)
+		return err
+	}
+	for _, kinds := range [][2]string{{"period[D]", "period[M]"}, {"period[D]", ""}, {"", "period[D]"}} {
+		name := "t" + kinds[0] + "," + kinds[1]
+		for range 2 {
+			if err := put(name, kinds[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := put(name, kinds[1]); err == nil || !strings.Contains(err.Error(), "its values are") {
+			t.Errorf("%q is taken: %v", kinds, err)
+		}
+	}
+}
