@@ -1,6 +1,6 @@
 // The SQL editor. It lives in a shadow root, where CodeMirror's styles are constructed
 // style sheets, which need no exception from the page's Content-Security-Policy.
-import { autocompletion, type Completion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus, startCompletion } from "@codemirror/autocomplete";
+import { autocompletion, type Completion, closeBrackets, closeBracketsKeymap, completeFromList, completionKeymap, completionStatus, ifNotIn, startCompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { PostgreSQL, SQLDialect, type SQLNamespace, sql } from "@codemirror/lang-sql";
 import { bracketMatching, ensureSyntaxTree, forceParsing, HighlightStyle, syntaxHighlighting, syntaxTree } from "@codemirror/language";
@@ -44,7 +44,7 @@ export interface Editor {
 }
 
 const known = new Set(functions.split(" "));
-const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude"), builtin: functions });
+const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
 
 // words are keywords, without what is a function here.
 function words(keywords = "", more: string): string {
@@ -54,12 +54,13 @@ function words(keywords = "", more: string): string {
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
-  const names = (schema: SQLNamespace) =>
-    sql({
-      dialect: duckdb,
-      schema,
-      keywordCompletion: (label, type) => (known.has(label) ? { label, type: "function", apply: `${label}(` } : { label: label.toUpperCase(), type, boost: -1 }),
-    });
+  // As words of the dialect, functions would hide names that begin as they do.
+  const called = completeFromList([...known].map((label) => ({ label, type: "function", apply: `${label}(` })));
+  const nowhere = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
+  const names = (schema: SQLNamespace) => [
+    sql({ dialect: duckdb, schema, upperCaseKeywords: true, keywordCompletion: (label, type) => ({ label, type, boost: -1 }) }),
+    duckdb.language.data.of({ autocomplete: ifNotIn(nowhere, called) }),
+  ];
   const view = new EditorView({
     root,
     parent: root,
@@ -119,7 +120,8 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
     schema(schema) {
       const open = completionStatus(view.state);
       view.dispatch({ effects: language.reconfigure(names(schema as SQLNamespace)) });
-      if (open && forceParsing(view, view.state.doc.length)) startCompletion(view); // now that more is known
+      const there = () => syntaxTree(view.state).resolveInner(view.state.selection.main.head, -1).name;
+      if (open && forceParsing(view, view.state.doc.length) && /Identifier/.test(there())) startCompletion(view); // now that more is known
     },
     mark(message, place) {
       const marks: Diagnostic[] = [];
