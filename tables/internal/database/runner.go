@@ -27,7 +27,7 @@ type Job struct {
 	SQL        string
 	Memory     int64
 	Threads    int               // 0: those of the database
-	Attach     bool              // the Catalog
+	Attach     []string          // Catalogs that it names
 	Views      []string          // make the tables known
 	Paths      []string          // of their files
 	Parameters arrow.RecordBatch `json:"-"`
