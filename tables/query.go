@@ -31,6 +31,10 @@ type QueryOptions struct {
 	// At is the state of each table that the statement names; nil is the newest.
 	At At
 
+	// Before is the state of tables that are named as "before"."bucket"."table", for what
+	// compares two; nil: there are none.
+	Before At
+
 	// Parameters has a row, with a column for each of the statement's parameters
 	// (?, $1 or $name), in their order, or by name; nil where it has none.
 	Parameters arrow.RecordBatch

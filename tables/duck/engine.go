@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -327,13 +328,16 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	sql, err := q.shown(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case q.e.slots <- struct{}{}:
 		q.slot = true
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	var err error
 	if q.db, err = q.e.take(ctx); err != nil {
 		return nil, err
 	}
@@ -357,7 +361,9 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	j := &database.Job{SQL: sql, Memory: most, Views: views(q.tables), Parameters: q.o.Parameters}
 	for _, t := range q.tables {
 		j.Paths = append(j.Paths, t.files...)
-		j.Attach = j.Attach || t.catalog != ""
+		if t.catalog != "" && !slices.Contains(j.Attach, t.catalog) {
+			j.Attach = append(j.Attach, t.catalog)
+		}
 	}
 	return j, nil
 }

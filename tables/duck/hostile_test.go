@@ -37,7 +37,8 @@ func TestHostile(t *testing.T) {
 	for _, sql := range []string{
 		// Writing.
 		"COPY t TO 'OUT'", "COPY (SELECT 1) TO 'OUT' (FORMAT csv)", "EXPORT DATABASE 'OUT'",
-		"EXPLAIN ANALYZE COPY (SELECT 1) TO 'OUT'", "EXPLAIN SELECT * FROM t", "EXPLAIN ANALYZE SELECT * FROM t",
+		"EXPLAIN ANALYZE COPY (SELECT 1) TO 'OUT'", "EXPLAIN COPY (SELECT 1) TO 'OUT'", "EXPLAIN ANALYZE SELECT * FROM t", "EXPLAIN (ANALYZE) SELECT * FROM t", "EXPLAIN /**/ ANALYZE SELECT * FROM t",
+		"EXPLAIN SELECT * FROM read_text('/etc/passwd')", "EXPLAIN SELECT 1; COPY (SELECT 1) TO 'OUT'", "/* /* */ EXPLAIN SELECT 1; COPY (SELECT 1) TO 'OUT' */ SELECT 1", "EXPLAIN EXPLAIN SELECT 1", "EXPLAIN",
 		"CREATE TABLE x (a INT)", "CREATE VIEW x AS SELECT 1", "CREATE MACRO x() AS 1", "CREATE TEMP TABLE x AS SELECT 1", "CREATE SECRET (TYPE s3)",
 		"INSERT INTO t VALUES (1, 'a')", "UPDATE t SET k = 1", "DELETE FROM t", "TRUNCATE t", "DROP VIEW t", "ALTER VIEW t RENAME TO u",
 		"CREATE OR REPLACE VIEW t AS SELECT * FROM read_parquet('OTHER')", "VACUUM", "CHECKPOINT", "BEGIN", "COMMIT",
@@ -60,7 +61,9 @@ func TestHostile(t *testing.T) {
 		"SELECT * FROM duckdb_settings()", "SELECT * FROM duckdb_views()", "SELECT * FROM duckdb_tables()", "SELECT * FROM duckdb_secrets()", "SELECT * FROM duckdb_logs()", "SELECT * FROM duckdb_temporary_files()",
 		"SELECT * FROM duckdb_functions()", "SELECT * FROM duckdb_external_file_cache()", "SELECT * FROM duckdb_prepared_statements()", "SELECT pg_get_viewdef(1)", "SELECT * FROM enable_logging()", "SELECT * FROM which_secret('x', 's3')",
 		"SELECT * FROM information_schema.tables", "SELECT * FROM pg_catalog.pg_views", "SELECT * FROM pg_views", "SELECT * FROM sqlite_master", "SELECT * FROM duckdb_views", "SELECT * FROM memory.information_schema.tables",
-		"SHOW TABLES", "SHOW ALL TABLES", "DESCRIBE t", "SUMMARIZE t", "FROM (DESCRIBE t)", "FROM (SHOW ALL TABLES)", "FROM (SUMMARIZE t)", "SHOW DATABASES",
+		"FROM (SHOW TABLES)", "FROM (SHOW ALL TABLES)", "SHOW TABLES FROM memory", "SHOW DATABASES", "SHOW SCHEMAS", "SHOW VARIABLES", "DESCRIBE databases", "SUMMARIZE tables", "EXPLAIN SHOW TABLES", "SHOW TABLES; SELECT 1",
+		"DESCRIBE nothere", "SUMMARIZE read_text", "DESCRIBE SELECT * FROM read_csv('/etc/passwd')", "SUMMARIZE SELECT * FROM read_text('/etc/passwd')", "DESCRIBE 'OTHER'", "SUMMARIZE 'OTHER'", "FROM (SUMMARIZE 'OTHER')", "SHOW memory_limit",
+		"DESCRIBE SELECT current_setting('temp_directory')", "DESCRIBE FROM duckdb_settings()", "DESCRIBE information_schema.tables", "SUMMARIZE duckdb_views", "DESCRIBE",
 		// Text that is run.
 		"SELECT * FROM query('SELECT * FROM t')", "SELECT * FROM query_table('t')", "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))", "PRAGMA json_execute_serialized_sql('x')",
 		"SELECT json_serialize_plan('SELECT * FROM t')", "EXECUTE x", "PREPARE x AS SELECT 1", "DEALLOCATE x", "SELECT * FROM histogram('t', k)", "SELECT * FROM histogram_values('t', k)",
@@ -68,7 +71,7 @@ func TestHostile(t *testing.T) {
 		// Several statements, or none.
 		"SELECT 1; SELECT 2", "SELECT 1; COPY (SELECT 1) TO 'OUT'", "COPY (SELECT 1) TO 'OUT'; SELECT 1", "", ";", "-- nothing", "SELECT 1 \x00 FROM t",
 		// Others' tables, and where things are.
-		"SELECT * FROM nothere", "SELECT * FROM t AT (VERSION => 1)", "SELECT filename FROM t", "SELECT file_row_number FROM t", "SELECT t.filename FROM t", "SELECT error(s) FROM t",
+		"SELECT * FROM nothere", "SELECT * FROM before.b.t", "SELECT * FROM t AT (VERSION => 1)", "SELECT filename FROM t", "SELECT file_row_number FROM t", "SELECT t.filename FROM t", "SELECT error(s) FROM t",
 		"SELECT * FROM a.b.c", "SELECT CAST(s AS INTEGER) FROM t",
 	} {
 		sql = strings.NewReplacer("OUT", out, "OTHER", other).Replace(sql)

@@ -65,11 +65,17 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 	known := map[[3]string]*bound{}
 	for _, n := range names {
 		t := &bound{catalog: n.Catalog, schema: n.Schema, name: n.Table}
+		at := q.o.At
+		if n.Catalog == database.Before {
+			if at = q.o.Before; at == nil {
+				return all, database.Refused(sql, n.At, "%s stands for a state to compare with, and none was given", database.Before)
+			}
+		}
 		if t.schema == "" {
 			t.schema = mainSchema
 		}
 		var opened *tables.Table
-		if t.bucket, t.table, opened, err = q.find(ctx, n); err != nil {
+		if t.bucket, t.table, opened, err = q.find(ctx, n, at); err != nil {
 			return all, database.ErrorAt(sql, n.At, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
@@ -94,9 +100,9 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 	return all, nil
 }
 
-// find opens the table that a name means, and says how it and its bucket are written: the
-// one of just this name, else the only one whose name differs by case alone.
-func (q *query) find(ctx context.Context, n database.Name) (bucket, table string, opened *tables.Table, err error) {
+// find opens the table that a name means, in a state, and says how it and its bucket are
+// written: the one of just this name, else the only one whose name differs by case alone.
+func (q *query) find(ctx context.Context, n database.Name, at tables.At) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
 	if n.Schema == "" {
 		bucket = q.o.Bucket
@@ -111,7 +117,7 @@ func (q *query) find(ctx context.Context, n database.Name) (bucket, table string
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		opened, err := q.store.Bucket(b).Table(ctx, n.Table, q.o.At)
+		opened, err := q.store.Bucket(b).Table(ctx, n.Table, at)
 		if err == nil || !errors.Is(err, tables.ErrNotFound) {
 			return b, n.Table, opened, err
 		}
@@ -119,38 +125,25 @@ func (q *query) find(ctx context.Context, n database.Name) (bucket, table string
 	}
 	var found []*bound
 	var near []string
-	for b, err := range q.store.Buckets(ctx) {
+	mayBe := func(b string) bool { return b == bucket || n.Schema != "" && strings.EqualFold(b, n.Schema) }
+	for info, err := range q.reached(ctx, at, mayBe) {
 		if err != nil {
 			return "", "", nil, err
 		}
-		if b != bucket && (n.Schema == "" || !strings.EqualFold(b, n.Schema)) {
-			continue
-		}
-		if tables.Reaches(ctx, b) != nil {
-			continue
-		}
-		for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: q.o.At.Snapshot()}) {
-			if err != nil && q.o.At.Snapshot() != "" && errors.Is(err, tables.ErrNotFound) {
-				break // the bucket has no snapshot of this name
-			}
-			if err != nil {
-				return "", "", nil, err
-			}
-			near = append(near, info.Name)
-			if strings.EqualFold(info.Name, n.Table) {
-				found = append(found, &bound{bucket: b, table: info.Name})
-			}
+		near = append(near, info.Name)
+		if strings.EqualFold(info.Name, n.Table) {
+			found = append(found, &bound{bucket: info.Bucket, table: info.Name})
 		}
 	}
 	switch len(found) {
 	case 0:
-		if q.o.At.Snapshot() != "" && len(near) == 0 || errors.Is(missing, fs.ErrPermission) {
+		if at.Snapshot() != "" && len(near) == 0 || errors.Is(missing, fs.ErrPermission) {
 			return "", "", nil, missing // which says whether there is such a snapshot
 		}
 		asked := &bound{bucket: bucket, table: n.Table}
 		return "", "", nil, fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.Table, near), tables.ErrNotFound)
 	case 1:
-		opened, err = q.store.Bucket(found[0].bucket).Table(ctx, found[0].table, q.o.At)
+		opened, err = q.store.Bucket(found[0].bucket).Table(ctx, found[0].table, at)
 		return found[0].bucket, found[0].table, opened, err
 	}
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only by the case of their letters: write one of these names", found[0], found[1])

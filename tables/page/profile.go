@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/flightd"
 )
 
 const (
@@ -35,8 +37,33 @@ func measure(t arrow.DataType, column string) string {
 	return ""
 }
 
+// profiled is the table, or the statement, of whose column a profile is wanted.
+func (h *handler) profiled(q *request) (*view, error) {
+	p := q.URL.Query()
+	if !p.Has("sql") {
+		return h.viewOf(q)
+	}
+	o, err := q.statement(p)
+	if err != nil {
+		return nil, err
+	}
+	if p.Has("table") || p.Has("sort") {
+		return nil, invalid("sql excludes table and sort")
+	}
+	release, err := flightd.AcquireQuery(q.ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	d, err := h.store.Describe(q.ctx, p.Get("sql"), o)
+	if err != nil {
+		return nil, ofClient(err)
+	}
+	return &view{selected: &selected{bucket: o.Bucket, at: o.At, schema: d.Result}, sql: p.Get("sql"), before: o.Before, filter: p.Get("filter")}, nil
+}
+
 func (h *handler) profile(q *request) error {
-	v, err := h.viewOf(q)
+	v, err := h.profiled(q)
 	if err != nil {
 		return err
 	}

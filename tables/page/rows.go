@@ -27,6 +27,8 @@ type key struct {
 // view is a table as somebody looks at it.
 type view struct {
 	*selected
+	sql    string    // in the table's place, or ""
+	before tables.At // of sql
 	filter string
 	keys   []key // all columns follow where there are any, so that no two different rows are equal
 }
@@ -82,25 +84,29 @@ func listed(parameter, text string) ([]string, error) {
 }
 
 func (v *view) options() *tables.QueryOptions {
-	return &tables.QueryOptions{Bucket: v.bucket, At: v.at}
+	return &tables.QueryOptions{Bucket: v.bucket, At: v.at, Before: v.before}
 }
 
 // from is the end of a statement over the view's rows for which a condition, too,
 // is true.
 func (v *view) from(condition string) string {
+	source := ident(v.name)
+	if v.sql != "" {
+		source = "(\n" + v.sql + "\n)"
+	}
 	switch {
 	case v.filter != "" && condition != "":
 		condition = " AND " + condition
 	case v.filter == "" && condition == "":
-		return " FROM " + ident(v.name)
+		return " FROM " + source
 	case v.filter == "":
-		return " FROM " + ident(v.name) + " WHERE " + condition
+		return " FROM " + source + " WHERE " + condition
 	}
-	return " FROM " + ident(v.name) + "\nWHERE (\n" + v.filter + "\n)" + condition
+	return " FROM " + source + "\nWHERE (\n" + v.filter + "\n)" + condition
 }
 
 // above is how many lines stand before the filter.
-func (v *view) above() int { return 2 + strings.Count(v.name, "\n") }
+func (v *view) above() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
 // order is how the rows are sorted, or the other way round.
 func (v *view) order(reverse bool) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -107,29 +108,41 @@ func checkID(id string) error {
 
 func (h *handler) query(q *request) error {
 	var c struct {
-		ID       string `json:"id"`
-		SQL      string `json:"sql"`
-		Bucket   string `json:"bucket"`
-		Limit    int64  `json:"limit"`
-		Version  *int64 `json:"version"`
-		Snapshot string `json:"snapshot"`
+		ID             string `json:"id"`
+		SQL            string `json:"sql"`
+		Bucket         string `json:"bucket"`
+		Limit          int64  `json:"limit"`
+		Version        *int64 `json:"version"`
+		Snapshot       string `json:"snapshot"`
+		BeforeVersion  *int64 `json:"before_version"`
+		BeforeSnapshot string `json:"before_snapshot"`
 	}
 	if err := q.parse(&c); err != nil {
 		return err
 	}
-	version := ""
-	if c.Version != nil {
-		version = strconv.FormatInt(*c.Version, 10)
+	p := url.Values{"bucket": {c.Bucket}, "snapshot": {c.Snapshot}, "before_snapshot": {c.BeforeSnapshot}}
+	for name, v := range map[string]*int64{"version": c.Version, "before_version": c.BeforeVersion} {
+		if v != nil {
+			p.Set(name, strconv.FormatInt(*v, 10))
+		}
 	}
-	at, err := stateOf(version, c.Snapshot)
-	if err = errors.Join(err, checkID(c.ID), checkNames(c.Bucket), q.caller.MayUse(flightd.Read, c.Bucket)); err != nil {
+	o, err := q.statement(p)
+	if err = errors.Join(err, checkID(c.ID)); err != nil {
 		return err
 	}
 	if c.Limit < 0 {
 		return invalid("limit is %d, and cannot be negative", c.Limit)
 	}
 	q.cancellable(h, c.ID)
-	return h.stream(q, formats.Arrow, c.SQL, &tables.QueryOptions{Bucket: c.Bucket, At: at}, c.Limit, 0)
+	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, 0)
+}
+
+// statement reads what a client's own statement is about.
+func (q *request) statement(p url.Values) (*tables.QueryOptions, error) {
+	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
+	before, late := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
+	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
+	return o, errors.Join(err, late, checkNames(o.Bucket), q.caller.MayUse(flightd.Read, o.Bucket))
 }
 
 func (h *handler) cancel(q *request) error {
@@ -156,8 +169,10 @@ func (h *handler) download(q *request) error {
 		return invalid("format is %.40q, must be one of csv, jsonl, parquet and arrow", f)
 	}
 	sql, name, above := p.Get("sql"), "query", 0
-	o := &tables.QueryOptions{Bucket: p.Get("bucket")}
-	var err error
+	o, err := q.statement(p)
+	if err != nil {
+		return err
+	}
 	if sql == "" {
 		v, err := h.viewOf(q)
 		if err != nil {
@@ -166,11 +181,6 @@ func (h *handler) download(q *request) error {
 		sql, name, above, o = "SELECT *"+v.from("")+v.order(false), v.name, v.above(), v.options()
 	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
 		return invalid("sql excludes table, sort and filter")
-	} else if o.At, err = stateOf(p.Get("version"), p.Get("snapshot")); err != nil {
-		return err
-	}
-	if err := errors.Join(checkNames(o.Bucket), q.caller.MayUse(flightd.Read, o.Bucket)); err != nil {
-		return err
 	}
 	q.w.Header().Set("Content-Type", kind)
 	q.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))

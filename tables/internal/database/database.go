@@ -58,15 +58,19 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalog may be named before a bucket, as tools write names.
-const Catalog = "partd"
+// Catalogs may be named before a bucket: Catalog as tools write names, Before for the
+// state of tables that a statement compares with.
+const (
+	Catalog = "partd"
+	Before  = "before"
+)
 
 // confinement makes the tables of a job known to a database, and takes everything else
 // from it.
 func confinement(j *Job) []string {
 	set := []string{"SET memory_limit=" + inBytes(j.Memory)}
-	if j.Attach { // else a bucket may have the name
-		set = append(set, "ATTACH ':memory:' AS "+Catalog)
+	for _, catalog := range j.Attach { // else a bucket may have the name
+		set = append(set, "ATTACH ':memory:' AS "+catalog)
 	}
 	var paths []string
 	for _, path := range j.Paths {
@@ -93,8 +97,12 @@ func (d *Database) execute(statements ...string) error {
 
 // prepare prepares the statement, which has to be a SELECT.
 func (d *Database) prepare(sql string) error {
+	text, want := sql, duckdb.StatementTypeSelect
+	if n := explains(sql); n > 0 {
+		text, want = strings.Repeat(" ", n-len(explain))+explain+sql[n:], duckdb.StatementTypeExplain
+	}
 	var all duckdb.ExtractedStatements
-	n := duckdb.ExtractStatements(d.conn, sql, &all)
+	n := duckdb.ExtractStatements(d.conn, text, &all)
 	defer duckdb.DestroyExtracted(&all)
 	if n != 1 {
 		return errOneSelect
@@ -102,7 +110,7 @@ func (d *Database) prepare(sql string) error {
 	if duckdb.PrepareExtractedStatement(d.conn, all, 0, &d.stmt) == duckdb.StateError {
 		return decodeError(sql, duckdb.PrepareError(d.stmt))
 	}
-	if duckdb.PreparedStatementType(d.stmt) != duckdb.StatementTypeSelect {
+	if duckdb.PreparedStatementType(d.stmt) != want {
 		return errOneSelect
 	}
 	return nil

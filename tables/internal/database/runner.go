@@ -26,7 +26,7 @@ type Runner interface {
 type Job struct {
 	SQL        string
 	Memory     int64
-	Attach     bool              // the Catalog
+	Attach     []string          // Catalogs that it names
 	Views      []string          // make the tables known
 	Paths      []string          // of their files
 	Parameters arrow.RecordBatch `json:"-"`

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,7 +25,8 @@ type Name struct {
 // Names returns the tables that a statement names, by parsing alone: binding would
 // need them, and DuckDB's own list leaves some out.
 func (d *Database) Names(sql string) ([]Name, error) {
-	text, err := d.parse(sql)
+	n := explains(sql)
+	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +59,14 @@ func (d *Database) Names(sql string) ([]Name, error) {
 	w.walk(tree, nil)
 	return w.names, w.err
 }
+
+var explainForm = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\s+`)
+
+const explain = "EXPLAIN "
+
+// explains is the length of the EXPLAIN before a statement, 0 without one. What it runs
+// as has this one EXPLAIN in its place, and nothing that might be one of its options.
+func explains(sql string) int { return len(explainForm.FindString(sql)) }
 
 func pivots(sql string) bool {
 	first, _, _ := strings.Cut(strings.TrimSpace(sql), " ")
@@ -96,7 +106,8 @@ type walker struct {
 // reads files, or runs texts.
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
-	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA"}
+	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}
+	shows          = []string{"DESCRIBE", "SUMMARY"} // of a statement or a table; others list what DuckDB has
 )
 
 // Functions that show settings, the environment or the views that tables are, or
@@ -127,7 +138,7 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 		if part["class"] == nil && part["type"] == "BASE_TABLE" {
 			n := Name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}
 			switch {
-			case n.Catalog != "" && n.Catalog != Catalog:
+			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before:
 				w.err = Refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
@@ -193,8 +204,8 @@ func (w *walker) check(part map[string]any) {
 	if slices.Contains(forbidden, called) || strings.HasPrefix(called, "pg_get_") || strings.HasPrefix(called, "duckdb_") || strings.HasPrefix(called, "variant_") {
 		w.err = Refused(w.sql, position(part), "the function %q is not available", called)
 	}
-	if kind == "SHOW_REF" {
-		w.err = Refused(w.sql, position(part), "DESCRIBE, SHOW and SUMMARIZE are not available: %w", errOneSelect)
+	if kind == "SHOW_REF" && (part["query"] == nil || text(part, "table_name") != "" || !slices.Contains(shows, text(part, "show_type"))) {
+		w.err = Refused(w.sql, position(part), "SHOW TABLES and SHOW ALL TABLES stand alone, and there is no other SHOW")
 	}
 	if _, isTable := part["sample"]; isTable && part["class"] == nil && part["alias"] != nil && !slices.Contains(tableRefs, kind) {
 		w.err = Refused(w.sql, position(part), "%s is not available after FROM", kind)

@@ -27,7 +27,10 @@ const { metafile } = await build({
   metafile: true,
   logLevel: "warning",
 });
-cpSync("src/index.html", `${dist}/index.html`);
+// What the first view is made of is asked for at once.
+const [, { imports }] = Object.entries(metafile.outputs).find(([name]) => name.endsWith("/page.js"));
+const preloads = imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => `<link rel="modulepreload" href="${path.split("/").pop()}">\n`);
+writeFileSync(`${dist}/index.html`, readFileSync("src/index.html", "utf8").replace("<script", `${preloads.join("")}<script`));
 cpSync("src/icon.svg", `${dist}/icon.svg`);
 
 // The licences of all that is in the bundle, and of nothing else.

@@ -1,5 +1,5 @@
 // What the page asks of the server: docs/http.md.
-import { RecordBatch, RecordBatchReader, Schema } from "apache-arrow";
+import type { RecordBatch, Schema } from "apache-arrow";
 
 export interface Session {
   secret: boolean;
@@ -151,6 +151,7 @@ export async function stream(url: string, init: RequestInit): Promise<Batches> {
       },
     }),
   );
+  const { RecordBatchReader } = await import("apache-arrow"); // which the first view does without
   const reader = await RecordBatchReader.from(counted);
   await reader.open();
   return { headers: response.headers, bytes: () => bytes, schema: reader.schema, batches: reader as AsyncIterable<RecordBatch> };

@@ -1,149 +1,228 @@
-// Charts of a result: what is drawn is chosen from its columns, no code is written.
+// Charts. The server picks what is drawn out of all rows, however many: of a line the
+// least and the largest value of each pixel, of points one for each place.
+import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
-import uPlot from "uplot";
-import type { Rows } from "./rows";
-import { cell, instant, isNumber, isTime, number } from "./values";
+import { query } from "./api";
+import { count, quoted } from "./common";
+import { type Rows, narrowed, stateOf, type Statement } from "./rows";
+import { type ChartArgs, kinds, type Look } from "./state";
+import { isNumber, isTime } from "./values";
 
-const kinds = ["line", "bar", "scatter", "histogram"] as const;
-type Kind = (typeof kinds)[number];
-const mostPoints = 50_000;
+const mostSeries = 10;
+const mostBars = 60;
+const mostDots = 20_000;
 const bins = 40;
+const dotSize = 3;
 
-interface Points {
-  x: number[];
-  y: (number | null)[];
-  labels?: string[];
-  time: boolean;
+interface Point {
+  s: string;
+  x: number | Date | string;
+  x2?: number | Date;
+  y: number;
+}
+interface Drawn {
+  chart: ChartArgs;
+  points: Point[];
+  rows: number;
+  series: number;
+  bars: number;
 }
 
-function points(rows: Rows, kind: Kind, x: number, y: number): Points {
-  const type = rows.fields[x].type;
-  const time = isTime(type);
-  const named = !time && !isNumber(type);
-  const step = Math.max(1, Math.ceil(rows.count / mostPoints));
-  const found: { x: number; y: number | null; label: string }[] = [];
-  for (let row = 0; row < rows.count; row += step) {
-    const at = rows.at(row);
-    if (!at) continue;
-    const value = named ? found.length : number(at.batch, at.index, x);
-    if (value === null) continue;
-    const label = named ? cell(at.batch, at.index, x, 24).text : "";
-    found.push({ x: time ? value / 1000 : value, y: number(at.batch, at.index, y), label });
+const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
+
+// sampling is the statement for what is drawn.
+function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, named: boolean, width: number, height: number): string {
+  const across = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
+  const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
+  const values = (kind === "histogram" ? [""] : y).map((name) => {
+    const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
+    return `{'s': left(${label}, 60), 'y': ${name ? `${quoted(name)}::DOUBLE` : "1::DOUBLE"}}`;
+  });
+  // A browser's times end there.
+  const label = kind === "bar" ? `coalesce(left(${quoted(x)}::VARCHAR, 60), 'null') AS label, ` : "";
+  const all = `WITH d AS (SELECT ${across} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
+c AS MATERIALIZED (SELECT * FROM d WHERE isfinite(x) AND isfinite(y)${time ? " AND abs(x) <= 8.64e15" : ""}),
+r AS (SELECT min(x) AS lo, max(x) AS hi, min(y) AS low, max(y) AS high, count(*) // ${values.length} AS n FROM c),
+g AS MATERIALIZED (SELECT s, count(*) AS many FROM c GROUP BY s),
+top AS (SELECT s FROM g ORDER BY many DESC, s LIMIT ${mostSeries}),
+p AS (SELECT c.* FROM c WHERE s IN (FROM top))`;
+  const pixel = (value: string, low: string, high: string, many: number) => `least(floor((${value} - ${low}) / nullif(${high} - ${low}, 0) * ${many}), ${many - 1})`;
+  const facts = "(SELECT n FROM r) AS n, (SELECT count(*) FROM g) AS series";
+  switch (kind) {
+    case "line":
+      return `${all}, e AS (SELECT s, ${pixel("x", "lo", "hi", width)} AS b, arg_min(x, y) AS x1, min(y) AS y1, arg_max(x, y) AS x2, max(y) AS y2 FROM p, r GROUP BY ALL)
+SELECT DISTINCT s, unnest([x1, x2]) AS x, unnest([y1, y2]) AS y, ${facts} FROM e ORDER BY x`;
+    case "scatter":
+      return `${all} SELECT s, any_value(x) AS x, any_value(y) AS y, ${facts} FROM p, r
+GROUP BY s, ${pixel("x", "lo", "hi", Math.ceil(width / dotSize))}, ${pixel("y", "low", "high", Math.ceil(height / dotSize))} LIMIT ${mostDots}`;
+    case "bar":
+      return `${all}, b AS MATERIALIZED (SELECT label, ${named ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${mostBars})
+SELECT s, label, sum(y) AS y, ${facts}, (SELECT count(*) FROM b) AS bars FROM p JOIN l USING (label) GROUP BY s, label, rank ORDER BY rank, label`;
+    case "histogram":
+      return `${all}, h AS (SELECT s, coalesce(${pixel("x", "lo", "hi", bins)}, 0) AS b, count(*) AS y FROM p, r GROUP BY ALL), w AS (SELECT coalesce(nullif(hi - lo, 0) / ${bins}, 1) AS wide FROM r)
+SELECT s, lo + b * wide AS x, lo + (b + 1) * wide AS x2, y, ${facts} FROM h, r, w`;
   }
-  if (kind === "histogram") return histogram(found.map((p) => p.x), time);
-  found.sort((a, b) => a.x - b.x);
-  return { x: found.map((p) => p.x), y: found.map((p) => p.y), labels: named ? found.map((p) => p.label) : undefined, time };
 }
 
-function histogram(values: number[], time: boolean): Points {
-  const low = values.reduce((a, b) => Math.min(a, b), Infinity);
-  const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
-  const width = (high - low) / bins || 1;
-  const counts = new Array<number>(high > low ? bins : 1).fill(0);
-  for (const value of values) counts[Math.min(counts.length - 1, Math.floor((value - low) / width))]++;
-  return { x: counts.map((_, i) => low + (i + 0.5) * width), y: counts, time };
+async function draw(source: Statement, chart: ChartArgs, sql: string, time: boolean, signal: AbortSignal): Promise<Drawn> {
+  const got = await query({ id: crypto.randomUUID(), sql, bucket: source.bucket, ...stateOf(source.at) }, signal);
+  const drawn: Drawn = { chart, points: [], rows: 0, series: 0, bars: 0 };
+  const place = (value: unknown) => (time ? new Date(Number(value)) : Number(value));
+  for await (const batch of got.batches) {
+    for (const row of batch) {
+      const { s, label, x, x2, y, n, series, bars } = row as unknown as Record<string, unknown>;
+      drawn.points.push({ s: String(s), x: label === undefined ? place(x) : String(label), x2: x2 === undefined ? undefined : place(x2), y: Number(y) });
+      Object.assign(drawn, { rows: Number(n), series: Number(series), bars: Number(bars ?? 0) });
+    }
+  }
+  return drawn;
 }
 
-export function Chart({ rows }: { rows: Rows }) {
-  const numbers = rows.fields.map((_, i) => i).filter((i) => isNumber(rows.fields[i].type));
-  const times = rows.fields.findIndex((f) => isTime(f.type));
-  const [kind, setKind] = useState<Kind>(times < 0 ? "bar" : "line");
-  const [x, setX] = useState(Math.max(0, times));
-  const [y, setY] = useState(numbers.find((i) => i !== Math.max(0, times)) ?? numbers[0] ?? 0);
-  const [scheme, setScheme] = useState(0);
+// drawing is the chart itself.
+function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, height: number, accent: string): SVGSVGElement {
+  const names = [...new Set(points.map((p) => p.s))].sort();
+  const colour = names.length > 1 ? "s" : accent;
+  const labels = kind === "bar" ? points.map((p) => String(p.x)) : [];
+  const slant = new Set(labels).size > 12;
+  const title = kind === "histogram" ? "rows" : `${kind === "bar" ? "sum of " : ""}${y.join(", ")}`;
+  const common = { x: "x", y: "y", tip: true };
+  const marks = {
+    line: () => lineY(points, { ...common, stroke: colour, z: "s", marker: points.length <= 60 ? "dot" : undefined }),
+    scatter: () => dot(points, { ...common, r: dotSize / 2 + 0.5, fill: colour, stroke: "none" }),
+    bar: () => barY(points, { ...common, fill: colour }),
+    histogram: () => rectY(points, { ...common, x: undefined, x1: "x", x2: "x2", fill: colour, insetLeft: 1 }),
+  };
+  const legend = names.length > 1 ? Math.ceil((names.join("").length * 7 + names.length * 28) / (width - 80)) * 18 : 0;
+  const svg = plot({
+    width,
+    height,
+    marginTop: 26 + legend,
+    marginLeft: 70,
+    marginBottom: slant ? 110 : 42,
+    style: { background: "transparent", fontSize: "11px", overflow: "visible" },
+    color: { domain: names, scheme: "observable10", label: by || "value" },
+    x: { label: x, ...(kind === "bar" && { type: "band", domain: [...new Set(labels)], tickRotate: slant ? -45 : 0, tickFormat: (t: string) => (t.length > 18 ? `${t.slice(0, 17)}…` : t) }) },
+    y: { label: title, grid: true },
+    marks: [kind === "bar" || kind === "histogram" ? ruleY([0]) : null, marks[kind]()],
+  }) as SVGSVGElement;
+  // Nothing here needs Plot's own style sheet, which the page's policy would refuse.
+  for (const style of svg.querySelectorAll("style")) style.remove();
+  svg.setAttribute("aria-hidden", "true"); // what it is in says what it shows
+  let [left, top] = [70, 14];
+  const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
+  for (const name of legend ? names : []) {
+    const wide = name.length * 7 + 28;
+    if (left + wide > width && left > 70) [left, top] = [70, top + 18];
+    svg.append(shape("rect", { x: left, y: top - 9, width: 10, height: 10, rx: 2, fill: scale?.apply(name) ?? accent }), shape("text", { x: left + 15, y: top, "text-anchor": "start" }, name));
+    left += wide;
+  }
+  return svg;
+}
+
+function shape(name: string, attributes: Record<string, string | number>, content = ""): SVGElement {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  element.textContent = content;
+  return element;
+}
+
+// save writes the chart as it is seen into a file.
+async function save(svg: SVGSVGElement, kind: "svg" | "png", name: string) {
+  const copy = svg.cloneNode(true) as SVGSVGElement;
+  copy.style.color = getComputedStyle(svg).color;
+  copy.removeAttribute("aria-hidden");
+  copy.style.background = getComputedStyle(document.body).backgroundColor;
+  const source = new XMLSerializer().serializeToString(copy);
+  let file = new Blob([source], { type: "image/svg+xml" });
+  if (kind === "png") {
+    const image = new Image();
+    image.src = `data:image/svg+xml,${encodeURIComponent(source)}`;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [2 * svg.clientWidth, 2 * svg.clientHeight];
+    canvas.getContext("2d")!.drawImage(image, 0, 0, canvas.width, canvas.height);
+    file = await new Promise((done) => canvas.toBlob((blob) => done(blob!), "image/png"));
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(file);
+  link.download = `${name.replace(/[^\w-]+/g, "_").slice(0, 60) || "chart"}.${kind}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+export function Chart({ rows, source, look, set }: { rows: Rows; source: Statement; look: Look; set: (part: Partial<Look>) => void }) {
+  const every = rows.fields.map((f) => f.name);
+  const numbers = rows.fields.filter((f) => isNumber(f.type)).map((f) => f.name);
+  const times = rows.fields.filter((f) => isTime(f.type)).map((f) => f.name);
+  const wanted = look.chart!;
+  const kind = wanted.x === "" && wanted.kind === "line" && !times.length && !numbers.includes(every[0]) ? "bar" : wanted.kind;
+  const measured = kind === "histogram" ? [...numbers, ...times] : every;
+  const x = measured.includes(wanted.x) ? wanted.x : ((kind === "histogram" ? undefined : times[0]) ?? measured[0]);
+  const given = wanted.y.filter((name) => numbers.includes(name));
+  const y = given.length ? given : numbers.filter((name) => name !== x).slice(0, 1).concat(numbers).slice(0, 1);
+  const chart: ChartArgs = { kind, x, y, by: every.includes(wanted.by) ? wanted.by : "" };
+  const time = times.includes(x);
+  const named = !time && !numbers.includes(x);
+  const drawable = x !== undefined && (kind === "histogram" || y.length > 0);
+
   const host = useRef<HTMLDivElement>(null);
-  const drawable = rows.count > 0 && x < rows.fields.length && y < rows.fields.length && numbers.length > 0;
-
-  useEffect(() => {
-    const again = () => setScheme((n) => n + 1);
-    addEventListener("scheme", again);
-    return () => removeEventListener("scheme", again);
-  }, []);
+  const [drawn, setDrawn] = useState<Drawn>();
+  const [error, setError] = useState("");
+  const [turn, setTurn] = useState(0);
+  const key = JSON.stringify([source, look.filter, chart, drawable]);
   useEffect(() => {
     if (!drawable) return;
-    const element = host.current!;
-    const colour = (name: string) => {
-      element.style.color = `var(${name})`;
-      return getComputedStyle(element).color;
-    };
-    const { x: xs, y: ys, labels, time } = points(rows, kind, x, y);
-    const bars = kind === "bar" || kind === "histogram";
-    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-    const size = () => ({ width: Math.max(200, element.clientWidth), height: Math.max(160, element.clientHeight) });
-    const plot = new uPlot(
-      {
-        ...size(),
-        tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-        scales: { x: { time, range: bars ? (_, low, high) => padded(xs, low, high) : undefined } },
-        axes: [{ ...axis, space: time || labels ? 100 : 50, values: labels ? (_, at) => at.map((i) => labels[i] ?? "") : time ? moments : undefined }, { ...axis, size: 72 }],
-        series: [
-          { label: rows.fields[x].name, value: labels ? (_, i) => labels[i] ?? "" : time ? "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" : undefined },
-          {
-            label: kind === "histogram" ? "rows" : rows.fields[y].name,
-            stroke: colour("--accent"),
-            fill: bars ? colour("--accent") : undefined,
-            width: kind === "line" ? 1.5 : 0,
-            paths: bars ? uPlot.paths.bars!({ size: [0.85, 80] }) : kind === "scatter" ? () => null : undefined,
-            points: { show: kind === "scatter", size: 5, fill: colour("--accent") },
-          },
-        ],
-      },
-      [xs, ys],
-      element,
-    );
-    const seen = new ResizeObserver(() => plot.setSize({ width: size().width, height: size().height - 34 }));
-    seen.observe(element);
-    return () => (seen.disconnect(), plot.destroy());
-  }, [rows, rows.count, kind, x, y, scheme, drawable]);
+    const abort = new AbortController();
+    const sql = sampling(narrowed(source.sql, look.filter, null), chart, time, named, Math.max(200, Math.min(2000, host.current!.clientWidth - 90)), 400);
+    draw(source, chart, sql, time, abort.signal).then((d) => (setDrawn(d), setError("")), (err: Error) => abort.signal.aborted || setError(err.message));
+    return () => abort.abort();
+  }, [key]);
+  useEffect(() => {
+    const again = () => setTurn((n) => n + 1);
+    const seen = new ResizeObserver(again);
+    if (host.current) seen.observe(host.current);
+    addEventListener("scheme", again);
+    return () => (seen.disconnect(), removeEventListener("scheme", again));
+  }, [drawable]);
+  useEffect(() => {
+    const element = host.current;
+    if (!element || !drawn) return;
+    element.style.color = "var(--accent)";
+    const accent = getComputedStyle(element).color;
+    element.style.color = "";
+    element.replaceChildren(drawing(drawn, Math.max(240, element.clientWidth), Math.max(200, element.clientHeight), accent));
+  }, [drawn, turn]);
 
-  const choose = (label: string, value: number, set: (n: number) => void, which: number[]) => (
+  const change = (part: Partial<ChartArgs>) => set({ chart: { ...chart, ...part } });
+  const choose = (label: string, value: string, names: string[], none: string | null, chosen: (name: string) => void) => (
     <label>
       {label}
-      <select value={value} onChange={(e) => set(Number(e.currentTarget.value))}>
-        {which.map((i) => <option value={i}>{rows.fields[i].name.slice(0, 60)}</option>)}
+      <select value={value} onChange={(e) => chosen(e.currentTarget.value)}>
+        {none !== null && <option value="">{none}</option>}
+        {names.map((name) => <option value={name}>{name.slice(0, 60)}</option>)}
       </select>
     </label>
   );
-  const every = rows.fields.map((_, i) => i);
-  const measured = every.filter((i) => isNumber(rows.fields[i].type) || isTime(rows.fields[i].type));
-  const said = kind === "histogram" ? `histogram of ${rows.fields[x]?.name}` : `${kind} chart of ${rows.fields[y]?.name} by ${rows.fields[x]?.name}`;
+  const left = drawn && [
+    drawn.series > mostSeries && `${mostSeries} of ${count(drawn.series)} colours`,
+    drawn.points.length >= mostDots && `${count(mostDots)} places`,
+    kind === "bar" && drawn.bars > mostBars && `${mostBars} of ${count(drawn.bars)} bars`,
+  ].filter(Boolean).join(" and ");
+  const said = kind === "histogram" ? `histogram of ${x}` : `${kind} chart of ${y.join(", ")} by ${x}`;
   return (
     <div class="chart">
       <div class="bar">
-        <label>
-          Chart
-          <select
-            value={kind}
-            onChange={(e) => {
-              const next = e.currentTarget.value as Kind;
-              setKind(next);
-              if (next === "histogram" && !measured.includes(x) && measured.length) setX(measured[0]);
-            }}
-          >
-            {kinds.map((k) => <option>{k}</option>)}
-          </select>
-        </label>
-        {choose(kind === "histogram" ? "Column" : "Across", x, setX, kind === "histogram" ? measured : every)}
-        {kind !== "histogram" && choose("Up", y, setY, numbers)}
-        {rows.count > mostPoints && <small>{mostPoints.toLocaleString("en")} of {rows.count.toLocaleString("en")} rows are drawn</small>}
+        {choose("Chart", kind, [...kinds], null, (k) => change({ kind: k as ChartArgs["kind"] }))}
+        {choose(kind === "histogram" ? "Column" : "Across", x, measured, null, (name) => change({ x: name }))}
+        {kind !== "histogram" && y.map((one, i) => choose(i ? "and" : "Up", one, numbers, y.length > 1 ? "–" : null, (name) => change({ y: y.map((v, j) => (j === i ? name : v)).filter(Boolean) })))}
+        {kind !== "histogram" && y.length < Math.min(6, numbers.length) && choose("and", "", numbers.filter((n) => !y.includes(n)), "–", (name) => name && change({ y: [...y, name] }))}
+        {choose("Colour", chart.by, every, "–", (name) => change({ by: name }))}
+        <span class="space" />
+        {drawn && <small>{count(drawn.rows)} rows{left && `, ${left} are drawn`}</small>}
+        {drawn && (["svg", "png"] as const).map((k) => <button onClick={() => save(host.current!.querySelector("svg")!, k, said)}>{k.toUpperCase()}</button>)}
       </div>
-      {drawable ? <div class="plot" ref={host} role="img" aria-label={said} /> : <p class="empty">A chart needs rows and a column of numbers.</p>}
+      {error && <p class="error" role="alert">{error}</p>}
+      {drawable ? <div class="plot" ref={host} role="img" aria-label={said} aria-busy={!drawn} /> : <p class="empty">A chart needs rows and a column of numbers.</p>}
     </div>
   );
-}
-
-// moments are the ends of times that change from one place of the axis to the next.
-function moments(_: uPlot, at: number[], __: number, ___: number, step: number): string[] {
-  return at.map((seconds) => {
-    const text = instant(seconds * 1000);
-    const [date, time] = text.split("T");
-    if (step >= 86400 * 28) return date.slice(0, -3);
-    if (step >= 86400 || seconds % 86400 === 0) return date;
-    return time.slice(0, step >= 60 ? 5 : step >= 1 ? 8 : 12);
-  });
-}
-
-function padded(xs: number[], low: number, high: number): [number, number] {
-  const half = xs.length > 1 ? (xs[xs.length - 1] - xs[0]) / (xs.length - 1) / 2 : 0.5;
-  return [low - half, high + half];
 }

@@ -24,21 +24,24 @@ export interface FormArgs {
 }
 
 // The address holds what is seen, behind a # that is not sent to the server.
-export function readRoute(): Route {
-  const [view, query] = location.hash.replace(/^#\/?/, "").split("?", 2);
+export const readRoute = (): Route => parseRoute(location.hash);
+
+export function parseRoute(hash: string): Route {
+  const [view, query] = hash.replace(/^#\/?/, "").split("?", 2);
   return { view: view || "home", args: new URLSearchParams(query) };
 }
 
-export function href(view: string, args: Record<string, string | number | undefined> = {}): string {
+export function href(view: string, args: Record<string, string | number | string[] | undefined> = {}): string {
   const query = new URLSearchParams();
-  for (const [key, value] of Object.entries(args)) {
-    if (value !== undefined && value !== "") query.set(key, String(value));
+  for (const [key, values] of Object.entries(args)) {
+    for (const value of [values].flat()) if (value !== undefined && value !== "") query.append(key, String(value));
   }
   return `#/${view}${query.size ? `?${query}` : ""}`;
 }
 
 export const bucketName = (bucket: string) => bucket || "default";
 export const count = (n: number) => n.toLocaleString("en");
+export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
 export const when = (time: string) => time.slice(0, 19).replace("T", " ");
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 

@@ -1,13 +1,15 @@
 // The SQL editor. It lives in a shadow root, where CodeMirror's styles are constructed
 // style sheets, which need no exception from the page's Content-Security-Policy.
-import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from "@codemirror/autocomplete";
+import { autocompletion, type Completion, closeBrackets, closeBracketsKeymap, completeFromList, completionKeymap, completionStatus, ifNotIn, startCompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
-import { PostgreSQL, type SQLNamespace, sql } from "@codemirror/lang-sql";
-import { bracketMatching, HighlightStyle, syntaxHighlighting } from "@codemirror/language";
+import { PostgreSQL, SQLDialect, type SQLNamespace, sql } from "@codemirror/lang-sql";
+import { bracketMatching, ensureSyntaxTree, forceParsing, HighlightStyle, syntaxHighlighting, syntaxTree } from "@codemirror/language";
 import { type Diagnostic, setDiagnostics } from "@codemirror/lint";
 import { Compartment, EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
+import { functions } from "./duckdb";
+import { placeIn } from "./state";
 
 const colours = HighlightStyle.define([
   { tag: tags.keyword, color: "var(--accent)", fontWeight: "600" },
@@ -32,16 +34,33 @@ const theme = EditorView.theme({
   ".cm-diagnostic-error": { borderLeftColor: "var(--bad)" },
 });
 
+export type Names = Record<string, { self: Completion; children: Completion[] | Record<string, unknown> }>;
 export interface Editor {
   view: EditorView;
-  schema(names: SQLNamespace): void;
-  mark(message: string, line?: number, column?: number): void;
+  schema(names: Names): void;
+  mark(message: string, place?: { text: string; from: number; line: number; column: number }): void;
+  statements(): { sql: string; from: number }[];
+  format(): Promise<void>;
+}
+
+const known = new Set(functions.split(" "));
+const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
+
+// words are keywords, without what is a function here.
+function words(keywords = "", more: string): string {
+  return [...keywords.split(" ").filter((word) => !known.has(word)), more].join(" ");
 }
 
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
-  const names = (schema: SQLNamespace) => sql({ dialect: PostgreSQL, schema, upperCaseKeywords: true });
+  // As words of the dialect, functions would hide names that begin as they do.
+  const called = completeFromList([...known].map((label) => ({ label, type: "function", apply: `${label}(` })));
+  const nowhere = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
+  const names = (schema: SQLNamespace) => [
+    sql({ dialect: duckdb, schema, upperCaseKeywords: true, keywordCompletion: (label, type) => ({ label, type, boost: -1 }) }),
+    duckdb.language.data.of({ autocomplete: ifNotIn(nowhere, called) }),
+  ];
   const view = new EditorView({
     root,
     parent: root,
@@ -63,6 +82,7 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
         theme,
         keymap.of([
           { key: "Mod-Enter", run: () => (run(), true) },
+          { key: "Shift-Alt-f", run: () => (void format(), true) },
           ...closeBracketsKeymap,
           ...completionKeymap,
           ...historyKeymap,
@@ -74,17 +94,41 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
       ],
     }),
   });
+  async function format() {
+    const { formatDialect, duckdb } = await import("./format");
+    const { from, to, empty } = view.state.selection.main;
+    const range = empty ? { from: 0, to: view.state.doc.length } : { from, to };
+    const insert = formatDialect(view.state.sliceDoc(range.from, range.to), { dialect: duckdb, keywordCase: "upper" });
+    view.dispatch({ changes: { ...range, insert }, selection: { anchor: range.from + (empty ? insert.length : 0), head: range.from + insert.length } });
+  }
   return {
     view,
-    schema: (schema) => view.dispatch({ effects: language.reconfigure(names(schema)) }),
-    mark(message, line, column) {
+    format,
+    // What is selected, or all, as one statement after the other.
+    statements() {
+      const { doc, selection } = view.state;
+      const picked = selection.main.empty ? { from: 0, to: doc.length } : selection.main;
+      const found: { sql: string; from: number }[] = [];
+      const tree = ensureSyntaxTree(view.state, doc.length, 1000) ?? syntaxTree(view.state);
+      for (let node = tree.topNode.firstChild; node; node = node.nextSibling) {
+        const from = Math.max(node.from, picked.from);
+        const sql = doc.sliceString(from, Math.min(node.to, picked.to)).replace(/[;\s]+$/, "");
+        if (node.name === "Statement" && from < picked.to && sql) found.push({ sql, from });
+      }
+      return found;
+    },
+    schema(schema) {
+      const open = completionStatus(view.state);
+      view.dispatch({ effects: language.reconfigure(names(schema as SQLNamespace)) });
+      const there = () => syntaxTree(view.state).resolveInner(view.state.selection.main.head, -1).name;
+      if (open && forceParsing(view, view.state.doc.length) && /Identifier/.test(there())) startCompletion(view); // now that more is known
+    },
+    mark(message, place) {
       const marks: Diagnostic[] = [];
-      if (message && line && line <= view.state.doc.lines) {
-        const at = view.state.doc.line(line);
-        // The server counts characters, the editor UTF-16 units.
-        const before = [...at.text].slice(0, (column ?? 1) - 1).join("").length;
-        const from = Math.min(at.to, at.from + before);
-        marks.push({ from, to: Math.min(at.to, view.state.wordAt(from)?.to ?? from + 1), severity: "error", message });
+      if (message && place) {
+        const end = view.state.doc.length;
+        const from = Math.min(end, place.from + placeIn(place.text, place.line, place.column));
+        marks.push({ from, to: Math.min(end, view.state.wordAt(from)?.to ?? from + 1), severity: "error", message });
         view.dispatch({ selection: { anchor: from }, scrollIntoView: true });
       }
       view.dispatch(setDiagnostics(view.state, marks));

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, type Table, type Tree, type TreeTable } from "./api";
-import { type App, bucketName, count, type FormArgs, type FormName, href, marked, shown, useLoaded } from "./common";
+import { type App, bucketName, count, type FormArgs, type FormName, href, marked, rowsOf, shown, useLoaded } from "./common";
 
 interface Input {
   key: string;
@@ -215,9 +215,9 @@ function Plan({ args, only }: { args: FormArgs; only: string[] }) {
     );
   return (
     <ul class="plan" aria-label="what the restore does">
-      {part("Comes back:", back, (t) => `${count(t.rows)} rows`)}
-      {part("Changes:", other, (t) => `${count(is.get(t.name)!.rows)} → ${count(t.rows)} rows`)}
-      {part("Is deleted:", gone, (t) => `${count(t.rows)} rows`, true)}
+      {part("Comes back:", back, (t) => rowsOf(t.rows))}
+      {part("Changes:", other, (t) => `${count(is.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
+      {part("Is deleted:", gone, (t) => rowsOf(t.rows), true)}
       {!back.length && !other.length && !gone.length && <li>Nothing changes.</li>}
     </ul>
   );

@@ -3,18 +3,15 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { marked } from "./common";
 import type { Rows } from "./rows";
-import { type Cell, cell, isNumber } from "./values";
+import type { Sort } from "./state";
+import { type Cell, cell, isNumber, typeName } from "./values";
 import { cellWidth, firstWidths, gutterWidth, isWhole } from "./widths";
 
 const rowHeight = 26;
-const headHeight = 30;
+const headHeight = 42;
+const mostCopied = 200_000; // cells
 const mostHeight = 8_000_000;
 const narrowest = 56;
-
-export interface Sort {
-  column: string;
-  descending: boolean;
-}
 
 interface Props {
   rows: Rows;
@@ -23,17 +20,19 @@ interface Props {
   sort?: Sort | null;
   onSort?: (column: string) => void;
   onColumn?: (column: string) => void;
+  say?: (text: string) => void;
 }
 
 function px(lengths: Record<string, number>): Record<string, string> {
   return Object.fromEntries(Object.entries(lengths).map(([name, n]) => [name, `${n}px`]));
 }
 
-export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
+export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) {
   const scroller = useRef<HTMLDivElement>(null);
   const [view, setView] = useState({ height: 400, width: 800, left: 0 });
   const [top, setTop] = useState(0);
   const [active, setActive] = useState({ row: -1, column: 0 });
+  const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // of a range, across from the active cell
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
   const last = useRef(0);
@@ -68,6 +67,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
   useEffect(() => rows.want(first, Math.max(first, end - 1)), [rows, first, end]);
   useLayoutEffect(() => {
     setTop(0);
+    setCorner(null);
     place(0);
   }, [rows]);
   useLayoutEffect(() => {
@@ -97,7 +97,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
     if (scaled) settle.current = window.setTimeout(() => setTop((t) => (place(t), t)), 250);
   }
 
-  function move(row: number, column: number) {
+  function move(row: number, column: number, extend = false) {
+    setCorner(extend ? (corner ?? { ...active, row: Math.max(0, active.row) }) : null);
     const to = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(wide.length - 1, column)) };
     setActive(to);
     if (to.row >= 0 && (to.row < top || to.row > top + fit - 1)) {
@@ -125,12 +126,15 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
       End: [all ? rows.count - 1 : row, wide.length - 1],
     };
     const name = rows.fields[column]?.name;
-    if (event.key === "Enter" && row < 0 && name !== undefined) onSort?.(name);
+    if (event.key === "a" && all) {
+      setCorner({ row: 0, column: 0 });
+      setActive({ row: rows.count - 1, column: wide.length - 1 });
+    } else if (event.key === "Enter" && row < 0 && name !== undefined) onSort?.(name);
     else if (event.key === "Enter" && row >= 0) setOpen(true);
     else if (event.key === "p" && !all && name !== undefined && onColumn) onColumn(name);
-    else if (event.key === "c" && all) void navigator.clipboard?.writeText(detail());
-    else if (event.key === "Escape") setOpen(false);
-    else if (go[event.key]) move(...go[event.key]);
+    else if (event.key === "c" && all) copy();
+    else if (event.key === "Escape" && (open || corner)) (setOpen(false), setCorner(null));
+    else if (go[event.key]) move(...go[event.key], event.shiftKey);
     else return;
     event.preventDefault();
   }
@@ -140,6 +144,38 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
     if (!at) return "";
     const { text, cut, null: none } = cell(at.batch, at.index, active.column, 20_000);
     return none ? "null" : cut ? `${text}…` : text;
+  }
+
+  const range = {
+    first: corner ? Math.min(corner.row, active.row) : active.row,
+    last: corner ? Math.max(corner.row, active.row) : active.row,
+    left: corner ? Math.min(corner.column, active.column) : active.column,
+    right: corner ? Math.max(corner.column, active.column) : active.column,
+  };
+  const within = (row: number, column: number) => row >= range.first && row <= range.last && column >= range.left && column <= range.right;
+
+  // copy takes a cell as it is, and a range as a spreadsheet reads it.
+  function copy() {
+    if (!corner) return void navigator.clipboard?.writeText(detail());
+    const first = Math.max(0, range.first);
+    const [many, across] = [range.last - first + 1, range.right - range.left + 1];
+    if (many * across > mostCopied) return say?.(`${mostCopied.toLocaleString("en")} cells at most are copied: download the rows`);
+    const lines: string[] = [];
+    for (let row = first; row <= range.last; row++) {
+      const at = rows.at(row);
+      if (!at) return say?.(`row ${(row + 1).toLocaleString("en")} is not here any more: copy fewer rows, or download them`);
+      const cells: string[] = [];
+      for (let column = range.left; column <= range.right; column++) {
+        const { text, cut } = cell(at.batch, at.index, column, 20_000);
+        if (cut) return say?.(`a cell of row ${(row + 1).toLocaleString("en")} is too long to copy: download the rows`);
+        cells.push(/[\t\r\n"]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+      }
+      lines.push(cells.join("\t"));
+    }
+    navigator.clipboard?.writeText(lines.join("\n")).then(
+      () => say?.(`${many.toLocaleString("en")} rows of ${across} columns are in the clipboard`),
+      () => say?.("the browser does not allow copying"),
+    );
   }
 
   function drag(column: number, event: PointerEvent) {
@@ -183,6 +219,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
         aria-label={label}
         aria-rowcount={rows.count + 1}
         aria-colcount={wide.length}
+        aria-multiselectable
         aria-busy={busy}
         aria-activedescendant={shown.includes(active.column) && (active.row < 0 || (active.row >= first && active.row < end)) ? id(active.row, active.column) : undefined}
         onScroll={onScroll}
@@ -206,13 +243,14 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
                         id={id(row, i)}
                         role="gridcell"
                         aria-colindex={i + 1}
-                        aria-selected={here}
-                        class={`cell${isNumber(rows.fields[i].type) ? " num" : ""}${here ? " active" : ""}`}
+                        aria-selected={within(row, i)}
+                        class={`cell${isNumber(rows.fields[i].type) ? " num" : ""}${here ? " active" : ""}${corner && within(row, i) ? " picked" : ""}`}
                         style={px({ left: offsets[i], width: wide[i] })}
-                        onClick={() => setActive({ row, column: i })}
+                        onPointerDown={(e) => (setCorner(e.shiftKey ? (corner ?? active) : null), setActive({ row, column: i }))}
+                        onPointerEnter={(e) => e.buttons === 1 && !here && (setCorner(corner ?? active), setActive({ row, column: i }))}
                         onDblClick={() => setOpen(true)}
                       >
-                        {!value ? <i class="wait" /> : value.null ? <i class="null">null</i> : <bdi>{text(i, value)}</bdi>}
+                        {!value ? <i class="wait" /> : value.null ? <i class="null">null</i> : <bdi>{text(i, value).replace(/\r?\n|\r/g, "↵")}</bdi>}
                       </span>
                     );
                   })}
@@ -220,7 +258,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
               );
             })}
             <div class="row head" role="row" aria-rowindex={1}>
-              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left, width: gutter })} />
+              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left, width: gutter })}>#</span>
               {shown.map((i) => {
                 const { name, type } = rows.fields[i];
                 const order = sort?.column === name ? (sort.descending ? "descending" : "ascending") : "none";
@@ -236,7 +274,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
                     style={px({ left: offsets[i], width: wide[i] })}
                     onClick={() => (setActive({ row: -1, column: i }), onSort?.(name))}
                   >
-                    <bdi>{marked(name.slice(0, 200))}</bdi>
+                    <span class="name"><bdi>{marked(name.slice(0, 200))}</bdi><small>{typeName(type)}</small></span>
                     {order !== "none" && <b aria-hidden="true">{order === "ascending" ? "↑" : "↓"}</b>}
                     {onColumn && (
                       <button class="stat" tabIndex={-1} aria-label={`profile of ${name.slice(0, 200)}`} title="Profile of this column (p)" onClick={(e) => (e.stopPropagation(), onColumn(name))} />

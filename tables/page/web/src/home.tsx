@@ -1,6 +1,6 @@
 // The page's first view: what is there, what to try, and where to drop a file.
 import { useState } from "preact/hooks";
-import { type App, bucketName, count, href, quoted, shown, when } from "./common";
+import { type App, bucketName, href, quoted, rowsOf, shown, when } from "./common";
 
 const mostRecent = 8;
 
@@ -27,7 +27,7 @@ export function HomePage({ app }: { app: App }) {
             {recent.map((t) => (
               <li key={`${t.bucket}/${t.name}`}>
                 <a href={href("table", { bucket: t.bucket, table: t.name })}><bdi>{shown(t.name)}</bdi></a>
-                <small><bdi>{shown(bucketName(t.bucket))}</bdi> · {count(t.rows)} rows · {when(t.updated)}</small>
+                <small><bdi>{shown(bucketName(t.bucket))}</bdi> · {rowsOf(t.rows)} · {when(t.updated)}</small>
               </li>
             ))}
           </ul>

@@ -1,9 +1,8 @@
-import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import { type ComponentType, h, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, onBack, post, type Session, type Tree } from "./api";
-import { type App, type FormArgs, type FormName, href, readRoute, useKept } from "./common";
+import { type App, bucketName, type FormArgs, type FormName, href, readRoute, useKept } from "./common";
 import { FormDialog } from "./forms";
 import { HomePage } from "./home";
 import { PutDialog } from "./put";
@@ -88,6 +87,9 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
     }
     setTree({ buckets, next: rest.next });
   }
+
+  const seen = [route.args.get("table"), route.view === "home" ? "" : route.view === "sql" ? "SQL" : bucketName(route.args.get("bucket") ?? "")].filter(Boolean);
+  useEffect(() => void (document.title = [...seen, "Tables"].join(" · ").slice(0, 200)), [seen.join()]);
 
   const app: App = { session, tree, turn, reload: () => setTurn((n) => n + 1), dialog: (name, args) => setForm(name && args ? { name, args } : null) };
   function drag(event: PointerEvent) {

@@ -95,7 +95,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
       {text && choice("Encoding", "encoding", encodings, encoding)}
       {format === "csv" && choice("Delimiter", "sep", separators, sep)}
       {columns.length ? choice("Time column", "time", { "": "none", ...same(columns) }) : field("Time column", "time", { placeholder: "none" })}
-      {field("Key columns", "keys", { placeholder: columns.slice(0, 3).join(", ") })}
+      {field("Key columns", "keys", { placeholder: "none" })}
       {!!found?.rows.length && (
         <div class="preview" tabIndex={0} role="region" aria-label="preview">
           <table>

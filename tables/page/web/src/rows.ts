@@ -2,6 +2,8 @@
 // of a query's result.
 import { Field, RecordBatch } from "apache-arrow";
 import { type Args, ApiError, type Batches, address, get, onBack, query, stream } from "./api";
+import { quoted } from "./common";
+import type { Sort } from "./state";
 
 export interface Rows {
   fields: Field[];
@@ -130,6 +132,29 @@ export class TableRows implements Rows {
   }
 }
 
+// A statement, where it stands in the editor, and the state of the tables that it names.
+export interface Statement {
+  sql: string;
+  from: number;
+  bucket: string;
+  at: Record<string, string>;
+}
+
+// narrowed is a statement over those rows of another one that a filter lets through, in order.
+export function narrowed(sql: string, filter: string, sort: Sort | null): string {
+  if (!filter && !sort) return sql;
+  const order = sort ? ` ORDER BY ${quoted(sort.column)} ${sort.descending ? "DESC NULLS FIRST" : "ASC NULLS LAST"}` : "";
+  return `SELECT * FROM (\n${sql}\n)${filter ? ` WHERE (\n${filter}\n)` : ""}${order}`;
+}
+
+// stateOf is the state of tables, as a body of JSON has it.
+export function stateOf(at: Record<string, string>): Record<string, string | number> {
+  return Object.fromEntries(Object.entries(at).map(([key, value]) => [key, key.endsWith("version") ? Number(value) : value]));
+}
+
+// What DuckDB takes only as a statement of its own cannot be filtered, nor drawn.
+export const standsAlone = (sql: string) => /^(\s|--.*\n)*(SHOW|EXPLAIN)\b/i.test(sql);
+
 // ResultRows is what a query answered, up to a bound of rows and one of bytes.
 export class ResultRows implements Rows {
   fields: Field[] = [];
@@ -138,14 +163,17 @@ export class ResultRows implements Rows {
   cut = "";
   running = true;
   error?: Error;
+  cancelled = false;
   readonly id = crypto.randomUUID();
   readonly started = performance.now();
   took = 0;
   private abort = new AbortController();
   private starts: number[] = [];
 
-  constructor(readonly sql: string, readonly bucket: string, private changed: () => void) {
-    void this.run();
+  readonly done: Promise<void>;
+
+  constructor(readonly statement: Statement, readonly filter: string, readonly sort: Sort | null, private most: number, private changed: () => void) {
+    this.done = this.run();
   }
 
   cancel() {
@@ -175,7 +203,8 @@ export class ResultRows implements Rows {
   private async run() {
     let got: Batches | undefined;
     try {
-      const body = { id: this.id, sql: this.sql, bucket: this.bucket, limit: mostResultRows + 1 };
+      const { sql, bucket } = this.statement;
+      const body = { id: this.id, sql: narrowed(sql, this.filter, this.sort), bucket, ...stateOf(this.statement.at), limit: mostResultRows + 1 };
       got = await query(body, this.abort.signal);
       this.fields = got.schema.fields;
       this.changed();
@@ -189,18 +218,26 @@ export class ResultRows implements Rows {
           this.cut = `the first ${mostResultRows.toLocaleString("en")} rows`;
           break;
         }
-        if (got.bytes() > mostResultBytes) {
-          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${mostResultBytes >> 20} MiB`;
+        if (got.bytes() > mostResultBytes / this.most) {
+          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${mostResultBytes / this.most >> 20} MiB`;
           break;
         }
         this.changed();
       }
     } catch (err) {
-      this.error = this.abort.signal.aborted ? new ApiError("cancelled", 499) : await this.why(err as Error, !!got);
+      this.cancelled = this.abort.signal.aborted || (err as ApiError).status === 499;
+      if (!this.cancelled) this.error = this.placed(await this.why(err as Error, !!got));
     }
     this.running = false;
     this.took = performance.now() - this.started;
     this.changed();
+  }
+
+  // placed counts the lines of the filter, and not those before it.
+  private placed(err: Error): Error {
+    if (!(err instanceof ApiError) || !err.line || (!this.filter && !this.sort)) return err;
+    const line = err.line - this.statement.sql.split("\n").length - 2;
+    return line > 0 ? new ApiError(err.message, err.status, line, err.column) : new ApiError(err.message, err.status);
   }
 
   // why asks what cut a stream that had begun.

@@ -1,77 +1,145 @@
-// SQL: tabs with an editor, results as a grid or a chart.
+// SQL: tabs with an editor, and what their statements answered. The address has the statement
+// that ran, and what is seen of its rows: so the way back, and a link, bring it again.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
-import { ApiError, get, type Table } from "./api";
-import { Chart } from "./chart";
+import { ApiError } from "./api";
 import { type App, bucketName, count, href, useKept } from "./common";
+import { useCompletion } from "./complete";
 import { editor, type Editor } from "./editor";
-import { Grid } from "./grid";
-import { ResultRows } from "./rows";
-import { Downloads } from "./table";
+import { Explore, Filter, Switch } from "./explore";
+import { ResultRows, standsAlone, type Statement } from "./rows";
+import { type Look, readLook, writeLook } from "./state";
+import { Downloads, ProfilePane } from "./table";
 
+type At = Record<string, string>;
 interface Tab {
   id: number;
   sql: string;
   bucket: string;
+  at?: At; // the state of tables, as the parameters of that name
+  look?: string; // as the address has it
+}
+// Run are the statements of a tab, up to the one that runs.
+interface Run {
+  started: number;
+  all: ResultRows[];
+  shown: number;
+  next?: ResultRows; // filtered or sorted anew: what is seen stays until it is there
+  stopped?: boolean;
 }
 const mostTabs = 8;
 const mostHistory = 100;
-const mostDescribed = 50;
+const mostStatements = 10;
+const longestAddress = 16_000;
+const states = ["version", "snapshot", "before_version", "before_snapshot"];
+
+const lookOf = (tab: Tab) => readLook(new URLSearchParams(tab.look));
+const addressOf = (tab: Tab) => {
+  const full = href("sql", { q: tab.sql, bucket: tab.bucket, ...tab.at, ...writeLook(lookOf(tab)) });
+  return tab.sql.trim() && full.length <= longestAddress ? full : href("sql");
+};
+const same = (a: Tab, b: Tab) => a.sql === b.sql && a.bucket === b.bucket && states.every((key) => a.at?.[key] === b.at?.[key]);
 
 export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParams; visible: boolean }) {
   const [tabs, setTabs] = useKept<Tab[]>("partd.tabs", [{ id: 1, sql: "", bucket: "" }]);
-  const [current, setCurrent] = useState(tabs[0].id);
+  const [current, setCurrent] = useKept("partd.tab", tabs[0].id);
   const [past, setPast] = useKept<Tab[]>("partd.history", []);
   const [showPast, setShowPast] = useState(false);
-  const [chart, setChart] = useState(false);
   const [, changed] = useReducer((n: number) => n + 1, 0);
   const [note, setNote] = useState("");
-  const results = useRef(new Map<number, ResultRows>());
+  const runs = useRef(new Map<number, Run>());
   const host = useRef<HTMLDivElement>(null);
   const edit = useRef<Editor | null>(null);
   const [filled, setFilled] = useState(0);
-  const known = useRef("");
-  const columns = useRef(new Map<string, string[]>());
   const tab = tabs.find((t) => t.id === current) ?? tabs[0];
-  const result = results.current.get(tab.id);
+  const look = lookOf(tab);
+  const ran = runs.current.get(tab.id);
+  const result = ran?.all[ran.shown];
+  const running = ran?.all.find((r) => r.running) ?? (ran?.next?.running ? ran.next : undefined);
+  const alone = !!result && standsAlone(result.statement.sql);
   // What the editor calls later has to see the state of then.
   const now = useRef({ tab, tabs, run });
   now.current = { tab, tabs, run };
 
-  function change(part: Partial<Tab>) {
-    setTabs(now.current.tabs.map((t) => (t.id === now.current.tab.id ? { ...t, ...part } : t)));
+  function keep(list: Tab[]) {
+    now.current.tabs = list;
+    setTabs(list);
   }
-  function add(sql = "", bucket = tab.bucket) {
-    const same = tabs.find((t) => t.sql === sql && t.bucket === bucket);
+  function change(part: Partial<Tab>, id = now.current.tab.id) {
+    keep(now.current.tabs.map((t) => (t.id === id ? { ...t, ...part } : t)));
+  }
+  function typed(sql: string) {
+    change({ sql });
+    // The statement of the address is not what is written any more.
+    if (readQuery() !== null && readQuery() !== sql) location.hash = href("sql");
+  }
+  // open finds the tab of a statement, or fills one with it; it never runs by itself.
+  function open(wanted: Omit<Tab, "id">) {
+    const { tab, tabs } = now.current;
+    const found = [tab, ...tabs].find((t) => same(t, { ...wanted, id: 0 }));
     const id = Math.max(...tabs.map((t) => t.id)) + 1;
-    if (same) setCurrent(same.id);
-    else if (tabs.length >= mostTabs) setNote(`at most ${mostTabs} tabs: close one first`);
+    if (found) {
+      change({ look: wanted.look }, found.id);
+      setCurrent(found.id);
+    } else if (!tab.sql.trim() && wanted.sql) {
+      change(wanted);
+      setFilled(filled + 1);
+    } else if (tabs.length >= mostTabs) setNote(`at most ${mostTabs} tabs: close one first`);
     else {
-      setTabs([...tabs, { id, sql, bucket }]);
+      keep([...tabs, { ...wanted, id }]);
       setCurrent(id);
     }
   }
-  function remove(id: number) {
-    results.current.get(id)?.cancel();
-    results.current.delete(id);
-    const rest = tabs.filter((t) => t.id !== id);
-    setTabs(rest.length ? rest : [{ id: id + 1, sql: "", bucket: "" }]);
-    setCurrent(rest[0]?.id ?? id + 1);
+  function choose(to: Tab) {
+    setCurrent(to.id);
+    history.pushState(null, "", runs.current.has(to.id) ? addressOf(to) : href("sql"));
+    dispatchEvent(new HashChangeEvent("hashchange"));
   }
-  function run() {
+  function remove(id: number) {
+    stop(id);
+    runs.current.delete(id);
+    const rest = tabs.filter((t) => t.id !== id);
+    keep(rest.length ? rest : [{ id: id + 1, sql: "", bucket: "" }]);
+    if (id === tab.id) choose(now.current.tabs[0]);
+  }
+  function stop(id = now.current.tab.id) {
+    const run = runs.current.get(id);
+    if (!run) return;
+    run.stopped = true;
+    for (const r of [...run.all, run.next]) if (r?.running) r.cancel();
+  }
+  async function run() {
     const { tab } = now.current;
-    if (!tab.sql.trim()) return;
-    results.current.get(tab.id)?.cancel();
-    setNote("");
-    edit.current?.mark("");
-    results.current.set(tab.id, new ResultRows(tab.sql, tab.bucket, () => changed(0)));
-    setPast([tab, ...past.filter((p) => p.sql !== tab.sql || p.bucket !== tab.bucket)].slice(0, mostHistory));
+    const statements = edit.current!.statements();
+    if (!statements.length) return;
+    stop();
+    setNote(statements.length > mostStatements ? `at most ${mostStatements} statements run: select some` : "");
+    if (statements.length > mostStatements) return;
+    edit.current!.mark("");
+    const whole = { ...tab, look: href("", writeLook({ ...lookOf(tab), filter: "", sort: null, profile: null })).split("?")[1] };
+    change({ look: whole.look });
+    const run: Run = { started: performance.now(), all: [], shown: 0 };
+    runs.current.set(tab.id, run);
+    setPast([whole, ...past.filter((p) => !same(p, tab))].slice(0, mostHistory));
+    goTo(addressOf(whole));
+    for (const statement of statements) {
+      const r = new ResultRows({ ...statement, bucket: tab.bucket, at: tab.at ?? {} }, "", null, statements.length, () => changed(0));
+      run.shown = run.all.push(r) - 1;
+      changed(0);
+      await r.done;
+      if (r.error || run.stopped) break;
+    }
+  }
+  function set(part: Partial<Look>) {
+    const to = { ...tab, look: href("", writeLook({ ...look, ...part })).split("?")[1] ?? "" };
+    change({ look: to.look });
+    location.hash = addressOf(to);
   }
 
   useEffect(() => {
-    edit.current = editor(host.current!, tab.sql, (sql) => change({ sql }), () => now.current.run());
+    edit.current = editor(host.current!, tab.sql, typed, () => void now.current.run());
     return () => {
       edit.current!.view.destroy();
-      for (const r of results.current.values()) r.cancel();
+      for (const id of runs.current.keys()) stop(id);
     };
   }, []);
   useEffect(() => {
@@ -80,118 +148,156 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     if (text !== tab.sql) view.dispatch({ changes: { from: 0, to: text.length, insert: tab.sql } });
     // What is typed comes from the editor: by the time it is drawn, more may have been typed.
   }, [tab.id, filled]);
-  const link = visible ? args.get("q") : null;
+  const link = visible && args.get("q") !== null ? args.toString() : null;
   useEffect(() => {
     if (link === null) return;
-    const bucket = args.get("bucket") ?? "";
-    if (tab.sql) add(link, bucket);
-    else {
-      change({ sql: link, bucket });
-      setFilled(filled + 1);
-    }
-    // A link fills the editor once; it never runs by itself.
-    history.replaceState(null, "", href("sql"));
-    dispatchEvent(new HashChangeEvent("hashchange"));
+    const at = Object.fromEntries(states.flatMap((key) => (args.get(key) ? [[key, args.get(key)!]] : [])));
+    open({ sql: args.get("q")!, bucket: args.get("bucket") ?? "", at, look: href("", writeLook(readLook(args))).split("?")[1] ?? "" });
   }, [link]);
   useEffect(() => {
-    if (visible) edit.current!.view.focus();
+    if (visible && !look.filter && !look.chart) edit.current!.view.focus();
   }, [visible, tab.id]);
-  const error = result?.error instanceof ApiError ? result.error : undefined;
-  useEffect(() => edit.current!.mark(error && result?.sql === tab.sql ? error.message : "", error?.line, error?.column), [result?.error, tab.id]);
-
-  // Completion knows all tables, and the columns of those that the statement names.
-  function complete() {
-    const names: Record<string, string[] | Record<string, string[]>> = {};
-    for (const bucket of app.tree?.buckets ?? []) {
-      const list = Object.fromEntries(bucket.tables.map((t) => [t.name, columns.current.get(`${bucket.name}/${t.name}`) ?? []]));
-      names[bucketName(bucket.name)] = list;
-      if (bucket.name === tab.bucket) Object.assign(names, list);
-    }
-    // A new schema closes the list of completions: it is set only where it differs.
-    const key = JSON.stringify(names);
-    if (key !== known.current) edit.current!.schema(names);
-    known.current = key;
-  }
+  // A filter or an order that differs from what is seen is asked for.
   useEffect(() => {
-    if (!visible) return;
-    complete();
-    const later = setTimeout(async () => {
-      for (const bucket of app.tree?.buckets ?? []) {
-        for (const t of bucket.tables) {
-          const key = `${bucket.name}/${t.name}`;
-          if (!tab.sql.includes(t.name) || columns.current.has(key) || columns.current.size >= mostDescribed) continue;
-          columns.current.set(key, []);
-          const table = await get<Table>("table", { bucket: bucket.name, table: t.name }).catch(() => null);
-          columns.current.set(key, table?.columns.map((c) => c.name) ?? []);
-          complete();
-        }
-      }
-    }, 300);
-    return () => clearTimeout(later);
-  }, [tab.sql, tab.bucket, app.tree, visible]);
+    if (!ran || !result || result.running || result.error || alone) return;
+    const wanted = JSON.stringify([look.filter, look.sort]);
+    const is = (rows?: ResultRows) => rows && wanted === JSON.stringify([rows.filter, rows.sort]);
+    if (is(ran.next)) return;
+    ran.next?.cancel();
+    ran.next = undefined;
+    if (is(result)) return;
+    const { shown } = ran;
+    const next = (ran.next = new ResultRows(result.statement, look.filter, look.sort, ran.all.length, () => changed(0)));
+    void next.done.then(() => {
+      if (ran.next !== next || next.error || next.cancelled) return;
+      ran.all[shown] = next;
+      ran.next = undefined;
+      changed(0);
+    });
+  }, [tab.id, look.filter, JSON.stringify(look.sort), result?.running, ran?.shown]);
+  const error = result?.error instanceof ApiError ? result.error : undefined;
+  useEffect(() => {
+    const { sql, from } = result?.statement ?? { sql: "", from: 0 };
+    const there = error?.line && tab.sql.startsWith(sql, from);
+    edit.current!.mark(error?.message ?? "", there ? { text: sql, from, line: error.line!, column: error.column ?? 1 } : undefined);
+  }, [result?.error, tab.id]);
+
+  useCompletion(edit, app, tab, visible);
 
   async function share() {
-    const url = location.href.replace(/#.*/, "") + href("sql", { bucket: tab.bucket, q: tab.sql });
+    const url = location.href.replace(/#.*/, "") + addressOf(tab);
     const copied = await navigator.clipboard?.writeText(url).then(() => true, () => false);
     setNote(copied ? "the link is in the clipboard" : url);
   }
+  function format() {
+    edit.current!.format().then(() => setNote(""), (err: Error) => setNote(`this cannot be laid out: ${err.message.split("\n")[0]}`));
+  }
   const title = (sql: string) => sql.replace(/\s+/g, " ").trim().slice(0, 28) || "New query";
-  const seconds = result && `${(result.took / 1000).toFixed(2)} s`;
+  const source: Statement = result?.statement ?? { sql: "", from: 0, bucket: "", at: {} };
+  const asked = { sql: source.sql, bucket: source.bucket, ...source.at };
+  const failed = ran?.next?.error;
   return (
-    <section class="view" aria-label="SQL" hidden={!visible}>
-      <div class="tabs" role="tablist" aria-label="queries">
-        {tabs.map((t) => (
-          <span key={t.id} class={t.id === tab.id ? "tab on" : "tab"} role="presentation">
-            <button role="tab" aria-selected={t.id === tab.id} onClick={() => setCurrent(t.id)}><bdi>{title(t.sql)}</bdi></button>
-            <button class="quiet" aria-label={`close ${title(t.sql)}`} onClick={() => remove(t.id)}>✕</button>
-          </span>
-        ))}
-        <button class="quiet" aria-label="new query" title="New query" onClick={() => add()}>+</button>
+    <section class="view" aria-label="SQL" hidden={!visible} onKeyDown={(e) => e.key === "Escape" && running && !e.defaultPrevented && stop()}>
+      <h1 class="unseen">SQL</h1>
+      <div class="tabs">
+        <div role="tablist" aria-label="queries">
+          {tabs.map((t) => (
+            <span key={t.id} class={t.id === tab.id ? "tab on" : "tab"} role="presentation">
+              <button role="tab" aria-selected={t.id === tab.id} aria-keyshortcuts="Delete" onClick={() => choose(t)} onKeyDown={(e) => e.key === "Delete" && remove(t.id)}><bdi>{title(t.sql)}</bdi></button>
+              <button class="quiet" aria-hidden="true" tabIndex={-1} title="Close (Delete)" onClick={() => remove(t.id)}>✕</button>
+            </span>
+          ))}
+        </div>
+        <button class="quiet" aria-label="new query" title="New query" onClick={() => (location.hash = href("sql"), open({ sql: "", bucket: tab.bucket }))}>+</button>
       </div>
       <div class="editor" ref={host} />
       <div class="bar">
-        {result?.running ? <button class="main stop" onClick={() => result.cancel()}>Cancel</button> : <button class="main" onClick={run} disabled={!tab.sql.trim()}>Run</button>}
+        {running ? <button class="main stop" title="Cancel (Esc)" onClick={() => stop()}>Cancel</button> : <button class="main" title="Run all, or what is selected (Ctrl+Enter)" onClick={run} disabled={!tab.sql.trim()}>Run</button>}
         <label>Bucket
           <select value={tab.bucket} onChange={(e) => change({ bucket: e.currentTarget.value })}>
             {[...new Set(["", tab.bucket, ...(app.tree?.buckets.map((b) => b.name) ?? [])])].map((b) => <option value={b}>{bucketName(b).slice(0, 60)}</option>)}
           </select>
         </label>
+        {Object.entries(tab.at ?? {}).map(([key, value]) => (
+          <span class="chip" key={key}>{key.replace("_", " ")} <bdi>{value.slice(0, 60)}</bdi> <button class="quiet" aria-label={`forget the ${key.replace("_", " ")}`} onClick={() => change({ at: Object.fromEntries(Object.entries(tab.at!).filter(([k]) => k !== key)) })}>✕</button></span>
+        ))}
         <button aria-pressed={showPast} onClick={() => setShowPast(!showPast)}>History</button>
+        <button title="Lay out all, or what is selected (Shift+Alt+F)" onClick={format} disabled={!tab.sql.trim()}>Format</button>
         <button onClick={share}>Copy link</button>
         <span class="space" />
-        {result && !result.error && (
+        {result && !result.error && !alone && (
           <>
-            <span class="joined" role="group" aria-label="show as">
-              <button aria-pressed={!chart} onClick={() => setChart(false)}>Grid</button>
-              <button aria-pressed={chart} onClick={() => setChart(true)}>Chart</button>
-            </span>
-            <Downloads args={{ sql: result.sql, bucket: result.bucket }} />
+            <Switch look={look} set={set} />
+            <Downloads args={asked} />
           </>
         )}
       </div>
       {showPast && (
         <ol class="history" aria-label="history">
-          {past.map((p) => <li><button class="quiet" onClick={() => (add(p.sql, p.bucket), setShowPast(false))}><code>{p.sql.replace(/\s+/g, " ").slice(0, 160)}</code><small>{bucketName(p.bucket)}</small></button></li>)}
+          {past.map((p) => <li><button class="quiet" onClick={() => (open(p), setShowPast(false))}><code>{p.sql.replace(/\s+/g, " ").slice(0, 160)}</code><small>{bucketName(p.bucket)}</small></button></li>)}
           {!past.length && <li class="faint">Queries that you run are kept here, in this browser.</li>}
         </ol>
       )}
-      <div class="split">
-        <div class="fill">
-          {result?.error ? (
-            <p class="error" role="alert">{error?.line ? <b>Line {error.line}, column {error.column}: </b> : null}{result.error.message}</p>
-          ) : !result ? (
-            <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names complete as you type, or by <kbd>Ctrl</kbd> <kbd>Space</kbd>.</p>
-          ) : chart ? (
-            <Chart key={`${tab.id} ${result.id} ${result.fields.length}`} rows={result} />
-          ) : (
-            <Grid key={`${tab.id} ${result.id}`} rows={result} label="result" busy={result.running} />
-          )}
+      {ran && ran.all.length > 1 && (
+        <div class="bar" role="group" aria-label="results">
+          {ran.all.map((r, i) => <button aria-pressed={i === ran.shown} onClick={() => ((ran.shown = i), changed(0))}>{i + 1} <bdi>{title(r.statement.sql)}</bdi></button>)}
         </div>
-      </div>
+      )}
+      {result && !result.error && !result.running && !alone && <div class="bar"><Filter value={look.filter} error={failed} set={set} /></div>}
+      {result?.error ? (
+        <div class="split"><p class="error" role="alert">{error?.line ? <b>Line {error.line}, column {error.column}: </b> : null}{result.error.message}</p></div>
+      ) : !result ? (
+        <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names complete as you type, or by <kbd>Ctrl</kbd> <kbd>Space</kbd>.</p>
+      ) : result.fields[0]?.name === "explain_key" ? (
+        <div class="split"><pre class="plan" tabIndex={0} aria-label="plan">{plan(result)}</pre></div>
+      ) : (
+        <Explore
+          key={`${tab.id} ${ran!.started} ${ran!.shown}`}
+          rows={result}
+          label="result"
+          busy={!!running}
+          source={source}
+          alone={alone}
+          look={look}
+          set={set}
+          say={setNote}
+          profile={(column) => <ProfilePane key={column} args={{ ...asked, filter: look.filter, column }} close={() => set({ profile: null })} />}
+        >
+          {result.cancelled && !result.count && <p class="empty over">Cancelled.</p>}
+        </Explore>
+      )}
       <div class="status" role="status">
-        {result && !result.error && (result.running ? `Running… ${count(result.count)} rows` : result.cut ? <b>Cut: {result.cut} are here. A download has them all.</b> : `${count(result.count)} rows in ${seconds}`)}
+        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.took)}. ${count(result.count)} rows had come.` : result.cut ? <b>Cut: {result.cut} are here. A download has them all.</b> : `${count(result.count)} rows in ${seconds(result.took)}`}
         {note && <span class="note">{note}</span>}
       </div>
     </section>
   );
+}
+
+// goTo follows the address of nothing that ran, which is no step back.
+function goTo(address: string) {
+  if (location.hash !== href("sql")) return void (location.hash = address);
+  history.replaceState(null, "", address);
+  dispatchEvent(new HashChangeEvent("hashchange"));
+}
+const readQuery = () => new URLSearchParams(location.hash.split("?")[1]).get("q");
+const seconds = (ms: number) => `${(ms / 1000).toFixed(2)} s`;
+
+function Clock({ since }: { since: number }) {
+  const [, tick] = useReducer((n: number) => n + 1, 0);
+  useEffect(() => {
+    const timer = setInterval(() => tick(0), 100);
+    return () => clearInterval(timer);
+  }, []);
+  return <span class="clock" role="timer">{((performance.now() - since) / 1000).toFixed(1)} s</span>;
+}
+
+// plan is what EXPLAIN answered.
+function plan(rows: ResultRows): string {
+  const parts: string[] = [];
+  for (let i = 0; i < rows.count; i++) {
+    const at = rows.at(i)!;
+    parts.push(String(at.batch.getChildAt(1)?.get(at.index)));
+  }
+  return parts.join("\n");
 }

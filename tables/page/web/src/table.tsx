@@ -2,8 +2,10 @@
 import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
 import { type App, bucketName, count, csv, href, quoted, shown, size, useLoaded, when } from "./common";
-import { Grid, type Sort } from "./grid";
+import { difference } from "./duckdb";
+import { Explore, Filter, Switch } from "./explore";
 import { TableRows } from "./rows";
+import { type Look, readLook, writeLook } from "./state";
 import { instant } from "./values";
 
 export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
@@ -14,44 +16,59 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
     snapshot: args.get("snapshot") ?? undefined,
   };
   const key = JSON.stringify([name, app.turn]);
-  const [sort, setSort] = useState<Sort | null>(null);
-  const [typed, setTyped] = useState("");
-  const [filter, setFilter] = useState("");
-  const [column, setColumn] = useState<string | null>(null);
+  const look = readLook(args);
+  const { filter, sort } = look;
+  const set = (part: Partial<Look>) => void (location.hash = href("table", { ...name, ...writeLook({ ...look, ...part }) }));
+  const [note, setNote] = useState("");
   const [, changed] = useReducer((n: number) => n + 1, 0);
-  useEffect(() => (setSort(null), setTyped(""), setFilter(""), setColumn(null)), [args.toString()]);
 
   const table = useLoaded(key, (signal) => get<Table>("table", name, signal));
   const order = sort ? csv((sort.descending ? "-" : /^[-+]/.test(sort.column) ? "+" : "") + sort.column) : undefined;
   const asked = { ...name, sort: order, filter };
   const rows = useMemo(() => new TableRows(asked, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
-  const [latest, show] = useState(rows);
-  // What is seen stays until the first page of what comes next is there.
+  const [last, show] = useState({ key, rows });
+  // What is seen stays until the first page of what comes next is there: also where a filter is wrong.
+  const there = rows.ready || (rows.error && last.key !== key);
   useEffect(() => {
-    if (rows.ready || rows.error) show(rows);
-  });
-  const seen = rows.ready || rows.error ? rows : latest;
+    if (there) show({ key, rows });
+  }, [there, rows]);
+  const seen = there ? rows : last.rows;
   const old = !!(name.version || name.snapshot);
 
-  function bySort(column: string) {
-    setSort(sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true });
+  // compare leads to a statement for what differs from another state.
+  async function compare(to: string) {
+    const before = to.startsWith("version ") ? { version: to.slice(8) } : { snapshot: to.slice(9) };
+    const was = await get<Table>("table", { bucket: name.bucket, table: name.table, ...before }).catch((err: Error) => setNote(err.message));
+    if (!was) return;
+    const at = { version: name.version, snapshot: name.snapshot, before_version: before.version, before_snapshot: before.snapshot };
+    location.hash = href("sql", { q: difference(name.bucket, name.table, table.value!.columns, was.columns), bucket: name.bucket, ...at });
   }
   const noted = Object.entries(table.value?.metadata ?? {}).filter(([k]) => !k.startsWith("_"));
-  const failed = table.error ?? rows.error;
+  const filtered = filter && !table.error ? rows.error : undefined;
+  const failed = table.error ?? (filtered ? undefined : rows.error);
   const statement = `SELECT *\nFROM ${quoted(name.table)}${filter ? `\nWHERE ${filter}` : ""}${sort ? `\nORDER BY ${quoted(sort.column)}${sort.descending ? " DESC" : ""}` : ""}\nLIMIT 1000`;
+  const at = { ...(name.version && { version: name.version }), ...(name.snapshot && { snapshot: name.snapshot }) };
+  const source = { sql: `SELECT * FROM ${quoted(name.table)}`, from: 0, bucket: name.bucket, at };
   return (
     <section class="view" aria-label={`table ${name.table.slice(0, 100)}`}>
       <div class="title">
         <h1>
           <a href={href("bucket", { bucket: name.bucket })}><bdi>{shown(bucketName(name.bucket))}</bdi></a> / <bdi>{shown(name.table)}</bdi>
         </h1>
+        {table.value && (
+          <select aria-label="compare with" value="" onChange={(e) => void compare(e.currentTarget.value)}>
+            <option value="">Compare with…</option>
+            {table.value.versions.filter((v) => String(v.version) !== name.version).reverse().map((v) => <option value={`version ${v.version}`}>version {v.version} · {v.operation} · {when(v.time)}</option>)}
+            {table.value.snapshots?.filter((s) => s.name !== name.snapshot).map((s) => <option value={`snapshot ${s.name}`}>snapshot {s.name.slice(0, 60)}</option>)}
+          </select>
+        )}
         {old && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
         <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
       </div>
-      <form class="bar" onSubmit={(e) => (e.preventDefault(), setFilter(typed.trim()))}>
-        <input class="grow mono" type="search" aria-label="Filter: a condition of SQL" placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
-        <button>Filter</button>
+      <div class="bar">
+        <Filter value={filter} error={filtered} set={set} />
+        <Switch look={look} set={set} />
         <a class="button" href={href("sql", { ...name, table: undefined, q: statement })}>Query</a>
         <Downloads args={asked} />
         {app.session.rights === "admin" && !old && (
@@ -61,17 +78,23 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
             <button type="button" class="bad" onClick={() => app.dialog("delete", name)}>Delete…</button>
           </>
         )}
-      </form>
-      {failed && <p class="error" role="alert">{failed.message}</p>}
-      <div class="split">
-        <div class="fill">
-          <Grid rows={seen} label={`rows of ${name.table.slice(0, 100)}`} busy={seen !== rows} sort={sort} onSort={bySort} onColumn={(c) => setColumn(c === column ? null : c)} />
-          {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. Put some by dropping a file on its bucket."}</p>}
-        </div>
-        {column !== null && <ProfilePane key={column} args={{ ...name, filter, column }} close={() => setColumn(null)} />}
       </div>
+      {failed && <p class="error" role="alert">{failed.message}</p>}
+      <Explore
+        rows={seen}
+        label={`rows of ${name.table.slice(0, 100)}`}
+        busy={seen !== rows && !rows.error}
+        source={source}
+        look={look}
+        set={set}
+        say={setNote}
+        profile={(column) => <ProfilePane key={column} args={{ ...name, filter, column }} close={() => set({ profile: null })} />}
+      >
+        {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. Put some by dropping a file on its bucket."}</p>}
+      </Explore>
       <div class="status" role="status">
-        {seen !== rows ? "Loading…" : seen.ready ? `${count(seen.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
+        {seen !== rows && !rows.error ? "Loading…" : seen.ready ? `${count(seen.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
+        {note && <span class="note">{note}</span>}
         {noted.length > 0 && <bdi class="meta">{noted.map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join("  ").slice(0, 300)}</bdi>}
       </div>
     </section>
@@ -87,7 +110,7 @@ export function Downloads({ args }: { args: Record<string, string | number | und
   );
 }
 
-function ProfilePane({ args, close }: { args: Record<string, string | undefined>; close: () => void }) {
+export function ProfilePane({ args, close }: { args: Record<string, string | undefined>; close: () => void }) {
   const { value: p, error } = useLoaded(JSON.stringify(args), (signal) => get<Profile>("profile", args, signal));
   const bars = p?.histogram?.map((b) => b.count) ?? p?.top?.map((t) => t.count) ?? [];
   const most = Math.max(1, ...bars);

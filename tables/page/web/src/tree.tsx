@@ -1,7 +1,7 @@
 // The tree of buckets, tables, columns, versions and snapshots.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Table } from "./api";
-import { type App, bucketName, count, href, shown, when } from "./common";
+import { type App, bucketName, count, href, parseRoute, shown, when } from "./common";
 
 interface Node {
   id: string;
@@ -31,6 +31,17 @@ export function TreeView({ app, searching, more, current }: Props) {
   const [over, setOver] = useState<string | null>(null);
   const list = useRef<HTMLDivElement>(null);
   useEffect(() => setTables({}), [app.tree]);
+  // What the address names is opened, and comes in sight.
+  const { view, args } = parseRoute(current);
+  const [bucket, table] = [args.get("bucket") ?? "", args.get("table") ?? ""];
+  const here = view === "table" ? (args.get("version") ? `${idOf(bucket, table)}/v/${args.get("version")}` : idOf(bucket, table)) : view !== "bucket" ? "" : args.get("snapshot") ? `s/${bucket}/${args.get("snapshot")}` : `b/${bucket}`;
+  useEffect(() => {
+    if (!here) return;
+    const inVersion = view === "table" && args.has("version");
+    const above = [`b/${bucket}`, ...(inVersion ? [idOf(bucket, table), `${idOf(bucket, table)}/v`] : []), ...(here.startsWith("s/") ? [`s/${bucket}`] : [])];
+    setOpen((o) => ({ ...o, ...Object.fromEntries(above.map((id) => [id, true])) }));
+    setActive(here);
+  }, [here]);
 
   const nodes: Node[] = [];
   function isOpen(id: string, first = false): boolean {
@@ -84,14 +95,16 @@ export function TreeView({ app, searching, more, current }: Props) {
     }
   }, [wanted]);
 
+  const found = nodes.findIndex((n) => n.id === here);
+  useEffect(() => list.current?.children[found]?.scrollIntoView({ block: "nearest" }), [here, found >= 0]);
   const at = Math.max(0, nodes.findIndex((n) => n.id === active));
   function toggle(node: Node, to = !node.open) {
     if (node.open !== undefined) setOpen((o) => ({ ...o, [node.id]: to }));
   }
   function choose(node: Node) {
     setActive(node.id);
-    if (node.go) location.hash = node.go;
-    else toggle(node);
+    if (node.go && node.id !== here) location.hash = node.go;
+    if (!node.go || (node.kind === "bucket" && (node.id === here || !node.open))) toggle(node);
   }
   function focus(i: number) {
     const to = Math.max(0, Math.min(nodes.length - 1, i));
@@ -136,7 +149,7 @@ export function TreeView({ app, searching, more, current }: Props) {
             role="treeitem"
             aria-level={node.level}
             aria-expanded={node.open}
-            aria-selected={node.go === current}
+            aria-selected={node.id === here}
             class={`node ${node.kind} level${node.level}${i === at ? " active" : ""}${over !== null && node.drop === over ? " over" : ""}`}
             title={shown(node.label, 300)}
             onClick={() => choose(node)}

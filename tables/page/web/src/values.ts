@@ -55,6 +55,8 @@ function valid(vector: Vector, row: number, chars: number): Cell {
       return { text: timestamp(BigInt(data.values[row]), perSecond[(type as Time).unit], false).slice(11) };
     case Type.Decimal:
       return { text: decimal(vector.get(row) as Uint32Array, (type as Decimal).scale) };
+    case Type.Interval:
+      return { text: interval(vector.get(row) as Int32Array) };
     case Type.List:
     case Type.Map:
     case Type.Struct:
@@ -104,6 +106,24 @@ function decimal(words: Uint32Array, scale: number): string {
   const point = digits.length - scale;
   return (value < 0n ? "-" : "") + digits.slice(0, point) + (scale ? `.${digits.slice(point)}` : "");
 }
+
+// interval is one of months, days and nanoseconds, as DuckDB writes it.
+function interval(parts: Int32Array): string {
+  if (parts.length < 4) return String(parts);
+  const months = parts[0];
+  const nanos = (BigInt(parts[3]) << 32n) | BigInt(parts[2] >>> 0);
+  const units = (n: number, unit: string) => (n ? `${n} ${unit}${Math.abs(n) === 1 ? "" : "s"} ` : "");
+  const text = units(Math.trunc(months / 12), "year") + units(months % 12, "month") + units(parts[1], "day");
+  if (!nanos && text) return text.trim();
+  const size = nanos < 0n ? -nanos : nanos;
+  const seconds = size / 1000000000n;
+  const two = (n: bigint) => String(n).padStart(2, "0");
+  const rest = size % 1000000000n ? `.${String(size % 1000000000n).padStart(9, "0").replace(/0+$/, "")}` : "";
+  return `${text}${nanos < 0n ? "-" : ""}${two(seconds / 3600n)}:${two((seconds / 60n) % 60n)}:${two(seconds % 60n)}${rest}`;
+}
+
+// typeName is a type as the server names it.
+export const typeName = (type: DataType) => String(type).toLowerCase().replace("<microsecond", "[us").replace("<nanosecond", "[ns").replace("<millisecond", "[ms").replace("<second", "[s").replace(/>$/, (end) => (/^(time|timestamp|date)/i.test(String(type)) ? "]" : end)).replace("<day]", "");
 
 // nested writes what is in lists, maps and structs as cells of their own would be.
 function nested(vector: Vector, row: number, chars: number): string {

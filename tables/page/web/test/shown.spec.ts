@@ -35,8 +35,8 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   const dialog = page.getByRole("dialog");
   const plan = dialog.getByRole("list", { name: "what the restore does" });
   await expect(plan).toContainText("Comes back: gone (3 rows)");
-  await expect(plan).toContainText("Changes: grown (5 → 1 rows)");
-  await expect(plan).toContainText("Is deleted: since (1 rows)");
+  await expect(plan).toContainText("Changes: grown (5 → 1 row)");
+  await expect(plan).toContainText("Is deleted: since (1 row)");
   expect(await dialog.locator("p, li").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1).length)).toBe(0);
   await expect(dialog.getByRole("button", { name: "Close" })).toBeFocused();
   await dialog.getByLabel("Tables").focus();
@@ -50,6 +50,16 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   await expect(dialog).toHaveCount(0);
   await page.goto(bucket("b"));
   await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
+});
+
+test("a query from an old version, and from a snapshot, reads it", async ({ page }) => {
+  for (const state of ["version=1", "snapshot=then"]) {
+    await page.goto(`${server.url}/#/table?bucket=b&table=grown&${state}`);
+    await expect(page.getByText("1 rows", { exact: true })).toBeVisible();
+    await page.getByRole("link", { name: "Query" }).click();
+    await page.getByRole("button", { name: "Run", exact: true }).click();
+    await expect(page.getByText(/^1 rows? in/)).toBeVisible();
+  }
 });
 
 const cut = (page: Page) =>
@@ -121,4 +131,12 @@ test("what could not be loaded is there once the server is back", async ({ page 
   } finally {
     await mortal.stop();
   }
+});
+
+test("a tree that is higher than the window leaves the rest of the page as it is", async ({ page }) => {
+  await page.setViewportSize({ width: 1200, height: 260 });
+  await page.goto(`${server.url}/#/table?bucket=b&table=kept`);
+  await expect(page.getByText("2 rows", { exact: true })).toBeInViewport({ ratio: 1 });
+  expect(await page.locator(".sidebar .scroll").evaluate((e) => e.scrollHeight > e.clientHeight)).toBe(true);
+  expect(await page.evaluate(() => document.documentElement.scrollHeight > innerHeight)).toBe(false);
 });

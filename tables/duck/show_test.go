@@ -1,0 +1,130 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestShow asks what tables and statements are like, without their rows.
+func TestShow(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "b", "it's", numbers(0, 3))
+	put(t, s, "", "plain", numbers(0, 1))
+	o := &tables.QueryOptions{Bucket: "b"}
+	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "b", "new", numbers(0, 1))
+	for _, sql := range []string{"SELECT column_name, column_type FROM (DESCRIBE t)", "SELECT column_name, column_type FROM (SUMMARIZE t)", "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM b.t)"} {
+		expect(t, s, sql, o, "k|BIGINT", "s|VARCHAR")
+	}
+	for sql, want := range map[string]int{"DESCRIBE t": 2, "SHOW t": 2, "summarize t": 2, "SUMMARIZE SELECT k FROM t": 1, "DESCRIBE SELECT 1": 1, "SHOW TABLES": 3, "-- EXPLAIN\nSELECT 1": 1} {
+		if got, err := rows(t, s, sql, o); err != nil || len(got) != want {
+			t.Errorf("%s: %q, %v; want %d rows", sql, got, err, want)
+		}
+	}
+	for sql, want := range map[string]string{"SHOW TABLES": "b|it's|3| b|new|1| b|t|10|", "show all tables;": "|plain|1| b|it's|3| b|new|1| b|t|10|"} {
+		got, err := rows(t, s, sql, o)
+		for i := range got {
+			got[i] = got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i], "|")], "|")], "|")+1]
+		}
+		if strings.Join(got, " ") != want || err != nil {
+			t.Errorf("%s: %q, %v", sql, got, err)
+		}
+	}
+	if got, err := rows(t, s, "SHOW TABLES", &tables.QueryOptions{Bucket: "b", At: tables.AtSnapshot("kept")}); err != nil || len(got) != 2 {
+		t.Error(got, err)
+	}
+	d, err := s.Describe(t.Context(), "EXPLAIN SELECT 1", o)
+	if err != nil || d.Result.NumFields() != 2 {
+		t.Error(d, err)
+	}
+}
+
+// TestExplain shows a plan, and where no file is.
+func TestExplain(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "b", "t", numbers(10, 20))
+	o := &tables.QueryOptions{Bucket: "b"}
+	for range 2 { // from the tail, and from files
+		for _, sql := range []string{"EXPLAIN SELECT * FROM t WHERE k > 3", "/* why */ -- ?\n explain\nSELECT t.s, count(*) FROM t JOIN t AS u USING (k) GROUP BY ALL"} {
+			got, err := rows(t, s, sql, o)
+			text := strings.Join(got, "\n")
+			if err != nil || !strings.Contains(text, "PARQUET") {
+				t.Error(sql, got, err)
+			}
+			for _, secret := range append(strings.Split(strings.Trim(s.Dir(), "/"), "/"), ".parquet", "spill", ".arrow") {
+				if len(secret) > 3 && strings.Contains(text, secret) {
+					t.Errorf("%s: the plan tells %q: %s", sql, secret, text)
+				}
+			}
+		}
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := rows(t, s, "EXPLAIN\n  SELECT\nnothing FROM t", o)
+	var at *tables.SQLError
+	if !errors.As(err, &at) || at.Line != 3 || at.Column != 1 {
+		t.Error(err)
+	}
+}
+
+// TestShowReaches asks for tables of a bucket that the caller cannot reach.
+func TestShowReaches(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "secret", "hidden", numbers(0, 10))
+	ctx := tables.WithBuckets(t.Context(), []string{"b"})
+	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES", `DESCRIBE secret.hidden`, `SUMMARIZE secret.hidden`, `EXPLAIN SELECT * FROM secret.hidden`, `EXPLAIN SELECT * FROM secret.other`, `SELECT * FROM before.secret.hidden`} {
+		for _, bucket := range []string{"b", "secret"} {
+			text := ask(ctx, s, sql, &tables.QueryOptions{Bucket: bucket, Before: tables.AtVersion(1)})
+			if strings.Contains(sql, "secret") != strings.Contains(text, "error") || !strings.Contains(sql, "secret") && strings.Contains(text, "hidden") {
+				t.Errorf("%s in %s: %s", sql, bucket, text)
+			}
+		}
+	}
+}
+
+// ask is what a statement yields, or its error.
+func ask(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) string {
+	r, err := s.Query(ctx, sql, o)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	defer r.Release()
+	text := ""
+	for r.Next() {
+		text += fmt.Sprintln(r.RecordBatch())
+	}
+	return text
+}
+
+// TestBefore compares two states of a table.
+func TestBefore(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "b", "t", numbers(10, 12))
+	put(t, s, "before", "t", numbers(0, 1)) // a bucket of this name stays one
+	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
+	expect(t, s, `SELECT k FROM (FROM t EXCEPT ALL FROM before.b.t) ORDER BY k`, o, "10", "11")
+	expect(t, s, `SELECT count(*) FROM "before"."b"."t" JOIN partd.b.t USING (k)`, o, "10")
+	expect(t, s, `SELECT count(*) FROM before.t`, o, "1")
+	for sql, want := range map[string]string{"SELECT * FROM before.b.t": "none was given", "SELECT * FROM before.b.nothing": "none was given", "SELECT * FROM after.b.t": "the only catalog"} {
+		if _, err := rows(t, s, sql, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package page
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// A token for one bucket learns nothing of others by statements that describe.
+func TestDescribedRights(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	for _, bucket := range []string{"", "A", "B"} {
+		s.fill(bucket, "t", "SELECT 1 AS x")
+		s.fill(bucket, "hidden in "+bucket, "SELECT 'secret' AS \"secret of "+bucket+"\"")
+	}
+	b := s.as(flightd.Read, "B")
+	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES"} {
+		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": id, "sql": sql, "bucket": "B"}))
+		b.wants(a, text, 200)
+		if got := strings.Join(column(t, text, "name"), ","); got != "hidden in B,t" {
+			t.Errorf("%s: %s", sql, got)
+		}
+	}
+	for _, sql := range []string{
+		`DESCRIBE "A"."hidden in A"`, `SUMMARIZE "A"."hidden in A"`, `SHOW "A"."hidden in A"`, `EXPLAIN SELECT * FROM "A"."hidden in A"`, `FROM (DESCRIBE "A".t)`, `DESCRIBE SELECT * FROM "A".t`,
+		`SELECT * FROM before."A".t`, `EXPLAIN SELECT * FROM before."A".t`, `DESCRIBE "default".t`, `SUMMARIZE "A".nothing`, `EXPLAIN SELECT * FROM "A".nothing`,
+	} {
+		body := map[string]any{"id": id, "sql": sql, "bucket": "B", "before_version": 1}
+		a, text := b.post("/api/query", jsonOf(t, body))
+		if b.wants(a, text, 403); strings.Contains(text, "secret of") {
+			t.Error(sql, text)
+		}
+		a, text = b.get("/api/profile?column=x&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
+		if a.StatusCode != 403 || strings.Contains(text, "secret of") {
+			t.Error(sql, a.StatusCode, text)
+		}
+		a, text = b.get("/api/download?format=csv&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
+		b.wants(a, text, 403)
+	}
+	a, text := b.get("/api/profile?column=x&bucket=A&sql=SELECT+1+AS+x")
+	b.wants(a, text, 403, "bucket")
+}
+
+// A statement compares two versions.
+func TestBefore(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("B", "t", "SELECT unnest([1, 2, 3]) AS x")
+	s.fill("B", "t", "SELECT unnest([2, 3, 4]) AS x")
+	sql := `SELECT 'added' AS change, * FROM (FROM t EXCEPT ALL FROM before."B".t) UNION ALL SELECT 'removed', * FROM (FROM before."B".t EXCEPT ALL FROM t) ORDER BY ALL`
+	body := map[string]any{"id": id, "sql": sql, "bucket": "B", "version": 2, "before_version": 1}
+	a, text := s.post("/api/query", jsonOf(t, body))
+	s.wants(a, text, 200)
+	if got := strings.Join(append(column(t, text, "change"), column(t, text, "x")...), ","); got != "added,removed,4,1" {
+		t.Error(got)
+	}
+	a, text = s.get("/api/download?format=csv&bucket=B&version=2&before_version=1&sql=" + url.QueryEscape(sql))
+	s.wants(a, text, 200, "added,4")
+	body["before_snapshot"] = "none"
+	a, text = s.post("/api/query", jsonOf(t, body))
+	s.wants(a, text, 400, "exclude each other")
+}
+
+// The profile of a column of a statement's result is that of a table's.
+func TestProfileOfStatement(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")
+	sql := url.QueryEscape("SELECT x + 1 AS y, s FROM t -- of all")
+	a, text := s.get("/api/profile?bucket=B&column=y&filter=y+>+2&sql=" + sql)
+	s.wants(a, text, 200, `"rows":50,"nulls":0,`, `"min":"3","max":"4"`, `"histogram":[`)
+	a, text = s.get("/api/profile?bucket=B&column=s&sql=" + sql)
+	s.wants(a, text, 200, `"rows":100`, `{"value":"v0","count":34}`)
+	for path, want := range map[string]string{"column=z": "no column", "column=s&table=t": "excludes", "column=s&filter=nothing": "nothing"} {
+		a, text := s.get("/api/profile?bucket=B&" + path + "&sql=" + sql)
+		s.wants(a, text, 400, want)
+	}
+}

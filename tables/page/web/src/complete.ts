@@ -1,0 +1,54 @@
+// Completion knows all tables, and the columns of those that the statement names.
+import type { RefObject } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { get, type Table } from "./api";
+import { type App, bucketName } from "./common";
+import { named } from "./duckdb";
+import type { Editor, Names } from "./editor";
+
+const mostDescribed = 50;
+const whole = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: named(label) });
+// A dot in a key would make two names of it.
+const key = (name: string) => name.replaceAll(".", "\\.");
+
+export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { sql: string; bucket: string }, visible: boolean) {
+  const known = useRef("");
+  const columns = useRef(new Map<string, Table["columns"]>());
+
+  function complete() {
+    const names: Names = {};
+    const top: Names = {};
+    for (const bucket of app.tree?.buckets ?? []) {
+      const list: Names = {};
+      for (const t of bucket.tables) {
+        const found = columns.current.get(`${bucket.name}/${t.name}`) ?? [];
+        const children = found.map((c) => whole(c.name, "property", c.type));
+        list[key(t.name)] = { self: whole(t.name, "type"), children };
+        if (tab.sql.includes(t.name)) for (const c of children) top[key(c.label)] = { self: c, children: [] };
+      }
+      names[key(bucketName(bucket.name))] = { self: whole(bucketName(bucket.name), "namespace"), children: list };
+      if (bucket.name === tab.bucket) Object.assign(names, list);
+    }
+    // A new schema asks anew for completions: it is set only where it differs.
+    const text = JSON.stringify({ ...top, ...names });
+    if (text !== known.current) edit.current!.schema({ ...top, ...names });
+    known.current = text;
+  }
+  useEffect(() => {
+    if (!visible) return;
+    complete();
+    const later = setTimeout(async () => {
+      for (const bucket of app.tree?.buckets ?? []) {
+        for (const t of bucket.tables) {
+          const key = `${bucket.name}/${t.name}`;
+          if (!tab.sql.includes(t.name) || columns.current.has(key) || columns.current.size >= mostDescribed) continue;
+          columns.current.set(key, []);
+          const table = await get<Table>("table", { bucket: bucket.name, table: t.name }).catch(() => null);
+          columns.current.set(key, table?.columns ?? []);
+          complete();
+        }
+      }
+    }, 150);
+    return () => clearTimeout(later);
+  }, [tab.sql, tab.bucket, app.tree, visible]);
+}

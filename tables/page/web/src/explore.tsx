@@ -1,0 +1,84 @@
+// What is around rows, of a table or of a result: their filter, and a grid or a chart.
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError } from "./api";
+import { Grid } from "./grid";
+import type { Rows, Statement } from "./rows";
+import { placeIn, type Look, sorted } from "./state";
+
+type Set = (part: Partial<Look>) => void;
+
+export function Filter({ value, error, set }: { value: string; error?: Error; set: Set }) {
+  const input = useRef<HTMLInputElement>(null);
+  const [typed, setTyped] = useState(value);
+  useEffect(() => setTyped(value), [value]);
+  const at = error instanceof ApiError && error.line ? placeIn(value, error.line, error.column ?? 1) : -1;
+  useEffect(() => {
+    if (at < 0 || input.current!.value.trim() !== value) return;
+    const lead = input.current!.value.indexOf(value);
+    const word = /^(\w+|.)?/su.exec(value.slice(at))![0].length;
+    input.current!.focus();
+    input.current!.setSelectionRange(lead + at, lead + at + word);
+  }, [error]);
+  return (
+    <form class="filter" onSubmit={(e) => (e.preventDefault(), set({ filter: typed.trim() }))}>
+      <input ref={input} class="grow mono" type="search" aria-label="Filter: a condition of SQL" aria-invalid={!!error} aria-errormessage={error && "filter-error"} placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
+      <button>Filter</button>
+      {error && <p class="error" role="alert" id="filter-error">{at >= 0 && <b>At <code>{value.slice(at, at + 40) || "the end"}</code>: </b>}{error.message}</p>}
+    </form>
+  );
+}
+
+export function Switch({ look, set }: { look: Look; set: Set }) {
+  return (
+    <span class="joined" role="group" aria-label="show as">
+      <button type="button" aria-pressed={!look.chart} onClick={() => set({ chart: null })}>Grid</button>
+      <button type="button" aria-pressed={!!look.chart} onClick={() => set({ chart: look.chart ?? { kind: "line", x: "", y: [], by: "" } })}>Chart</button>
+    </span>
+  );
+}
+
+// Drawing is loaded when something is drawn.
+type Drawing = typeof import("./chart");
+function Drawn(props: { rows: Rows; source: Statement; look: Look; set: Set }) {
+  const [loaded, setLoaded] = useState<Drawing | string>("");
+  useEffect(() => void import("./chart").then(setLoaded, () => setLoaded("The part that draws could not be loaded: load the page again.")), []);
+  return typeof loaded === "string" ? <p class="empty">{loaded || "Loading…"}</p> : <loaded.Chart {...props} />;
+}
+
+interface Props {
+  rows: Rows;
+  label: string;
+  busy: boolean;
+  source: Statement;
+  alone?: boolean; // it can only be looked at
+  look: Look;
+  set: Set;
+  say: (text: string) => void;
+  profile: (column: string) => ComponentChildren;
+  children?: ComponentChildren;
+}
+
+export function Explore({ rows, label, busy, source, alone, look, set, say, profile, children }: Props) {
+  return (
+    <div class="split">
+      <div class="fill">
+        {look.chart && !alone ? (
+          <Drawn rows={rows} source={source} look={look} set={set} />
+        ) : (
+          <Grid
+            rows={rows}
+            label={label}
+            busy={busy}
+            say={say}
+            sort={look.sort}
+            onSort={alone ? undefined : (column) => set({ sort: sorted(look.sort, column) })}
+            onColumn={alone ? undefined : (column) => set({ profile: column === look.profile ? null : column })}
+          />
+        )}
+        {children}
+      </div>
+      {look.profile !== null && !alone && rows.fields.some((f) => f.name === look.profile) && profile(look.profile)}
+    </div>
+  );
+}

@@ -1,0 +1,47 @@
+// What is seen of rows, as the address has it: a filter, an order, a profile, a chart.
+export interface Sort {
+  column: string;
+  descending: boolean;
+}
+export const kinds = ["line", "bar", "scatter", "histogram"] as const;
+export interface ChartArgs {
+  kind: (typeof kinds)[number];
+  x: string;
+  y: string[];
+  by: string;
+}
+export interface Look {
+  filter: string;
+  sort: Sort | null;
+  profile: string | null;
+  chart: ChartArgs | null;
+}
+
+export function readLook(args: URLSearchParams): Look {
+  const sort = args.get("sort");
+  const kind = kinds.find((k) => k === args.get("chart"));
+  return {
+    filter: args.get("filter") ?? "",
+    sort: sort ? { column: sort.replace(/^[-+]/, ""), descending: sort[0] === "-" } : null,
+    profile: args.get("profile"),
+    chart: kind ? { kind, x: args.get("x") ?? "", y: args.getAll("y"), by: args.get("by") ?? "" } : null,
+  };
+}
+
+export function writeLook({ filter, sort, profile, chart }: Look): Record<string, string | string[] | undefined> {
+  const order = sort ? (sort.descending ? "-" : "+") + sort.column : undefined;
+  return { filter, sort: order, profile: profile ?? undefined, chart: chart?.kind, x: chart?.x, y: chart?.y, by: chart?.by };
+}
+
+// sorted is the order after a click on a column's name.
+export function sorted(sort: Sort | null, column: string): Sort | null {
+  return sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true };
+}
+
+// placeIn is where in a text a line and a column are that the server names: it counts
+// characters, a text here UTF-16 units.
+export function placeIn(text: string, line: number, column: number): number {
+  const lines = text.split("\n").slice(0, line);
+  const last = [...(lines[line - 1] ?? "")].slice(0, column - 1).join("");
+  return [...lines.slice(0, line - 1), last].join("\n").length;
+}

@@ -1,0 +1,76 @@
+import type { Page } from "@playwright/test";
+import { readFile } from "node:fs/promises";
+import { expect, Server, test } from "./server";
+
+const server = new Server();
+test.beforeAll(async () => {
+  test.setTimeout(300_000);
+  await server.start();
+  await server.trades();
+});
+test.afterAll(() => server.stop());
+
+async function chart(page: Page, sql: string) {
+  await page.goto(`${server.url}/#/sql?bucket=NYSE&q=${encodeURIComponent(sql)}`);
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  await page.getByRole("button", { name: "Chart", exact: true }).click();
+  await expect(page.locator(".plot svg")).toBeVisible();
+}
+const lines = (page: Page) => page.locator('.plot svg [aria-label="line"] path');
+const choose = (page: Page, label: string, value: string) => page.getByRole("combobox", { name: label, exact: true }).selectOption(value);
+
+test("one line for each value of a column, and several columns, with titles at the axes", async ({ page }) => {
+  await chart(page, `SELECT "at", sym, price, volume FROM trades`);
+  await expect(lines(page)).toHaveCount(1);
+  await choose(page, "Colour", "sym");
+  await expect(lines(page)).toHaveCount(7);
+  const colours = await lines(page).evaluateAll((all) => new Set(all.map((e) => e.getAttribute("stroke"))).size);
+  expect(colours).toBe(7);
+  const words = page.locator(".plot svg");
+  await expect(words).toContainText("S6");
+  await expect(words).toContainText("price");
+  await expect(words).toContainText("at");
+  await choose(page, "Colour", "");
+  await choose(page, "and", "volume");
+  await expect(lines(page)).toHaveCount(2);
+  await expect(words).toContainText("price, volume");
+  await choose(page, "Colour", "sym");
+  await expect(words).toContainText("S6 · volume");
+  await expect(page.getByText(/10 of 14 colours are drawn/)).toBeVisible();
+});
+
+test("the server picks the least and the largest of each pixel, out of all rows", async ({ page }) => {
+  // One row of a million sticks out, beyond what the grid holds.
+  await chart(page, "SELECT i, CASE WHEN i = 777777 THEN 1000 WHEN i = 888888 THEN -1000 ELSE sin(i / 1e5) END AS y FROM range(1000000) t(i)");
+  await expect(page.getByText("1,000,000 rows")).toBeVisible();
+  await expect(lines(page)).toHaveCount(1);
+  const path = await lines(page).getAttribute("d");
+  expect(path!.split("L").length).toBeLessThan(4500);
+  const heights = [...path!.matchAll(/,(-?[\d.]+)/g)].map((m) => Number(m[1])).sort((a, b) => a - b);
+  // The two are at the ends of the axis, all others in its middle.
+  expect(heights[1] - heights[0]).toBeGreaterThan(100);
+  expect(heights[heights.length - 1] - heights[heights.length - 2]).toBeGreaterThan(100);
+});
+
+test("a chart is saved as SVG and as PNG, by the keys", async ({ page }) => {
+  await chart(page, `SELECT sym, sum(volume) AS "sum & <total>" FROM trades GROUP BY sym`);
+  await expect(page.getByRole("img", { name: "bar chart" })).toBeVisible();
+  for (const [name, check] of [["SVG", (d: Buffer) => /^<svg [^>]*xmlns=/.test(d.toString()) && d.includes("&lt;total&gt;") && d.includes("rect")], ["PNG", (d: Buffer) => d.readUInt32BE(16) > 800 && d.length > 5000]] as const) {
+    await page.getByRole("button", { name, exact: true }).focus();
+    const [file] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
+    expect(file.suggestedFilename()).toBe(`bar_chart_of_sum_total_by_sym.${name.toLowerCase()}`);
+    expect(check(await readFile(await file.path())), name).toBe(true);
+  }
+});
+
+test("bars, points and a histogram of any column are bounded, and say so", async ({ page }) => {
+  await chart(page, "SELECT 'name ' || i AS name, i AS n, i % 3 AS third FROM range(500) t(i)");
+  await expect(page.getByText(/60 of 500 bars are drawn/)).toBeVisible();
+  await expect(page.locator('.plot svg [aria-label="bar"] rect')).toHaveCount(60);
+  await choose(page, "Chart", "histogram");
+  await choose(page, "Colour", "third");
+  await expect(page.locator('.plot svg [aria-label="rect"] rect')).toHaveCount(120);
+  await page.goto(`${server.url}/#/table?bucket=NYSE&table=trades&chart=scatter&x=price&y=volume&filter=id+<+300`);
+  await expect(page.getByText("294 rows")).toBeVisible();
+  await expect.poll(() => page.locator('.plot svg [aria-label="dot"] circle').count()).toBeGreaterThan(100);
+});

@@ -1,0 +1,85 @@
+// What the first view weighs, how long it takes over a slow line, and what a million rows take here.
+// Times are of this machine: they are printed, and bounded where PARTD_PAGE_LARGE asks for it.
+import { readdirSync } from "node:fs";
+import type { Page } from "@playwright/test";
+import { expect, large, Server, test } from "./server";
+
+const server = new Server();
+test.beforeAll(async () => {
+  test.setTimeout(300_000);
+  await server.start();
+  await server.trades(1_000_000);
+});
+test.afterAll(() => server.stop());
+
+async function load(page: Page, line?: { bits: number; delay: number }): Promise<{ bytes: number; seconds: number }> {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  await devtools.send("Network.setCacheDisabled", { cacheDisabled: true });
+  if (line) {
+    const throughput = line.bits / 8;
+    await devtools.send("Network.emulateNetworkConditions", { offline: false, latency: line.delay, downloadThroughput: throughput, uploadThroughput: throughput });
+  }
+  const begun = Date.now();
+  await page.goto(server.url);
+  await expect(page.getByRole("treeitem", { name: /^trades/ })).toBeVisible();
+  const seconds = (Date.now() - begun) / 1000;
+  // What is asked for once the tree is there is for later views.
+  const bytes = await page.evaluate(() => {
+    const all = performance.getEntries().filter((e) => "transferSize" in e) as PerformanceResourceTiming[];
+    const tree = all.find((e) => e.name.includes("/api/tree"))!.responseEnd;
+    return all.filter((e) => e.startTime < tree).reduce((sum, e) => sum + e.transferSize, 0);
+  });
+  await devtools.detach();
+  return { bytes, seconds };
+}
+
+test("the first view is light", async ({ page }) => {
+  for (const file of ["page.js", "page.css"]) {
+    const answer = await page.request.get(`${server.url}/${file}`, { headers: { "Accept-Encoding": "gzip" } });
+    expect(answer.headers()["content-encoding"], file).toBe("gzip");
+  }
+  const near = await load(page);
+  await page.goto("about:blank");
+  const far = await load(page, { bits: 1.6e6, delay: 150 });
+  console.log(`first view: ${near.bytes} bytes; ${near.seconds.toFixed(2)} s on loopback, ${far.seconds.toFixed(2)} s at 1.6 Mbit/s and 150 ms`);
+  expect(near.bytes).toBeLessThan(50_000);
+  // What it has no need of is there, but comes later.
+  expect(readdirSync("../dist").some((file) => /^sql-\w+\.js\.gz$/.test(file))).toBe(true);
+  if (large) expect(far.seconds).toBeLessThan(1.5);
+});
+
+test("10,000 rows come fast, and a million take little memory", async ({ page }) => {
+  await page.goto(`${server.url}/#/sql?bucket=NYSE&q=${encodeURIComponent("SELECT * FROM trades LIMIT 10000")}`);
+  await expect(page.getByRole("button", { name: "Run", exact: true })).toBeEnabled();
+  await page.evaluate(() => {
+    const seen = new MutationObserver(() => {
+      if (/^10,000 rows in/.test(document.querySelector(".view:not([hidden]) .status")?.textContent ?? "")) performance.measure("rows", "run");
+    });
+    seen.observe(document.body, { subtree: true, childList: true, characterData: true });
+    document.addEventListener("keydown", (e) => e.key === "Enter" && performance.mark("run"), { capture: true });
+  });
+  const times: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    await page.evaluate(() => (performance.clearMarks(), performance.clearMeasures()));
+    await page.keyboard.press("Control+Enter");
+    await page.waitForFunction(() => performance.getEntriesByName("rows").length > 0);
+    times.push((await page.evaluate(() => performance.getEntriesByName("rows")[0].duration)) / 1000);
+    await page.waitForTimeout(200);
+  }
+  await page.goto("about:blank");
+  await page.goto(`${server.url}/#/table?bucket=NYSE&table=trades`);
+  await expect(page.getByText("1,000,000 rows", { exact: true })).toBeVisible();
+  const grid = page.getByRole("grid");
+  for (let i = 0; i <= 10; i++) {
+    await grid.evaluate((element, share) => (element.scrollTop = share * element.scrollHeight), i / 10);
+    await page.waitForFunction(() => !document.querySelector(".wait"));
+  }
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("HeapProfiler.collectGarbage");
+  const heap = await devtools.send("Runtime.getHeapUsage");
+  const usedSize = heap.usedSize + (heap.backingStorageSize ?? 0);
+  console.log(`10,000 rows after ${times.map((t) => t.toFixed(2)).join(" ")} s; ${(usedSize / 1e6).toFixed(1)} MB of heap with a million rows scrolled through`);
+  expect(usedSize).toBeLessThan(25e6);
+  if (large) expect(Math.min(...times)).toBeLessThan(0.15);
+});
