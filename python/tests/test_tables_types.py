@@ -14,6 +14,7 @@ import pyarrow as pa
 import partd_go.tables
 from dtypes import DAYS, VALUES
 
+pytestmark = pytest.mark.filterwarnings("ignore:assert_index_equal will check")  # frequencies, in a later pandas
 INDEXES = ("int64", "float64", "text", "time[ns]", "time in UTC", "span[ns]", "category", "period", "interval", "Int64", "string", "date")
 FOUR = np.arange(8).reshape(4, 2)
 FRAMES = {
