@@ -33,6 +33,14 @@ def tables(tmp_path_factory):
         yield tables
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """A shell's background job ignores Ctrl-C."""
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, was)
+
+
 CALLS = {
     "sql": lambda tables, **more: tables.sql(ENDLESS, **more),
     "scan": lambda tables, **more: next(iter(tables.scan("t", **more))),
