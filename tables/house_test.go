@@ -30,7 +30,7 @@ var tablesHouse = house.House{
 			"examples/airports": nil,
 		}},
 		{Name: "command line", Packages: map[string][]string{
-			"internal/cli": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+			"internal/cli": {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		}},
 		{Name: "the page", Packages: map[string][]string{
 			"page": {"google.golang.org/grpc"},

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 const (
@@ -72,7 +73,7 @@ func (h *handler) profile(q *request) error {
 	if !ok {
 		return invalid("there is no column %.80q", name)
 	}
-	c := ident(name)
+	c := sqlquote.Name(name)
 	number := measure(fields[0].Type, c)
 	lowest, highest := "NULL", "NULL"
 	if number != "" {

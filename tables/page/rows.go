@@ -15,9 +15,8 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
-
-func ident(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 type key struct {
 	column string
@@ -90,7 +89,7 @@ func (v *view) options() *tables.QueryOptions {
 // from is the end of a statement over the view's rows for which a condition, too,
 // is true.
 func (v *view) from(condition string) string {
-	source := ident(v.name)
+	source := sqlquote.Name(v.name)
 	if v.sql != "" {
 		source = "(\n" + v.sql + "\n)"
 	}
@@ -112,9 +111,9 @@ func (v *view) above() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 func (v *view) order(reverse bool) string {
 	terms := make([]string, len(v.keys))
 	for i, k := range v.keys {
-		terms[i] = ident(k.column) + " ASC NULLS LAST"
+		terms[i] = sqlquote.Name(k.column) + " ASC NULLS LAST"
 		if k.down != reverse {
-			terms[i] = ident(k.column) + " DESC NULLS FIRST"
+			terms[i] = sqlquote.Name(k.column) + " DESC NULLS FIRST"
 		}
 	}
 	if len(terms) == 0 {
@@ -240,7 +239,7 @@ func canBind(t arrow.DataType) bool {
 // view, in the order of the first key alone; "" for all.
 func (h *handler) end(q *request, v *view, o *tables.QueryOptions, down bool, m int64) (string, error) {
 	const most = 100_000 // values that the engine holds for it
-	k := ident(v.keys[0].column)
+	k := sqlquote.Name(v.keys[0].column)
 	last, of, condition := "max", "min", k+" <= $1"
 	if down {
 		last, of, condition = "min", "max", "("+k+" >= $1 OR "+k+" IS NULL)"
@@ -267,7 +266,7 @@ func (h *handler) bound(q *request, v *view, o *tables.QueryOptions, sql string)
 // around is pageSQL for rows in the middle, "" where they have nulls as their first
 // key.
 func (h *handler) around(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
-	k, first := ident(v.keys[0].column), offset
+	k, first := sqlquote.Name(v.keys[0].column), offset
 	if v.keys[0].down {
 		first = total - offset - n // from the smallest on
 	}
