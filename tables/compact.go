@@ -59,7 +59,8 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 	if step.Basis, err = commit.BasisOf(t, commit.Appends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
-	defer func() { step.IO.RemoveFailed(err) }()
+	io := step.IO // step is nil where an error is returned
+	defer func() { io.RemoveFailed(err) }()
 	def, err := definition.Of(t.Metadata())
 	if err != nil {
 		return nil, err

@@ -168,3 +168,17 @@ func wantDamaged(t *testing.T, b *Bucket, want ...string) {
 		t.Errorf("damaged are %q, want %q", damaged, want)
 	}
 }
+
+// A damaged file is the error of a Compact that reads it.
+func TestCompactDamagedFile(t *testing.T) {
+	s, _, _ := harmed(t, "data", harms["garbage"])
+	for _, name := range []string{"bad", "good"} { // a second file
+		mustPut(t, s.Bucket("one"), name, Append, 8, 9)
+	}
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Compact(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) {
+		t.Errorf("compacting: %v", err)
+	}
+}

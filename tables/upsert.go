@@ -25,6 +25,9 @@ type UpsertOptions struct {
 	// keys of the table's settings, which are the only ones that a table can have
 	// with a rule for duplicates.
 	Keys []string
+
+	Whole bool      // rows that lack columns of the table are refused; else they are null in them
+	Lacks *[]string // if not nil, the columns of the table that the rows lacked
 }
 
 // Upsert puts rows: each in the place of those that are equal to it in the key
@@ -48,6 +51,15 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		}
 		if err := checkKeys(w.def.Stored, keys); err != nil {
 			return err
+		}
+		if o != nil {
+			fit, _, err := w.def.Caster(src.Schema)
+			if err == nil {
+				err = (&PutOptions{Whole: o.Whole, Lacks: o.Lacks}).lacks(fit)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		if ruled := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.def.Settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())

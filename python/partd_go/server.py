@@ -103,7 +103,9 @@ class Process:
         assert self._process and self._process.stdout
         out, line = self._process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
-            if not select.select([out], [], [], max(0, latest - time.monotonic()))[0]:
+            ready = select.poll()  # select takes no file above 1,023
+            ready.register(out, select.POLLIN)
+            if not ready.poll(1000 * max(0, latest - time.monotonic())):
                 return line, False
             got = os.read(out, 4096)
             if not got:

@@ -179,6 +179,11 @@ def test_missing_columns(tables):
         tables.put("q", frame[["sym"]], "append", missing="error")
     tables.put("q", frame.assign(price=None), "append", missing="error")
     assert len(tables.get("q")) == 16
+    tables.put("u", frame)
+    with pytest.raises(Violation, match='"price"'):
+        tables.put("u", frame[["sym"]], upsert=["sym"], missing="error")
+    with pytest.warns(partd_go.tables.MissingColumns, match="\\['price'\\]"):
+        tables.put("u", frame[["sym"]].drop_duplicates(), upsert=["sym"])
 
 
 def test_streamed(tables):

@@ -47,7 +47,8 @@ MISUSES = {
     "name": lambda tables: tables.put("", pd.DataFrame({"n": [1]})),
     "spans": lambda tables: tables.put("i", pa.table({"i": pa.array([pa.MonthDayNano([1, 2, 3])])})),
     "rule": lambda tables: tables.resample("t", "r", "5parsec", "n"),
-    "flags": lambda tables: connect("tables://x", memory="1GiB"),
+    "flags": lambda tables: connect(tables.url, memory="1GiB"),
+    "scheme": lambda tables: connect("tables://x"),
 }
 
 

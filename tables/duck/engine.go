@@ -331,15 +331,15 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	sql, err := q.shown(ctx, sql)
-	if err != nil {
-		return nil, err
-	}
 	select {
 	case q.e.slots <- struct{}{}:
 		q.slot = true
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	sql, err := q.shown(ctx, sql)
+	if err != nil {
+		return nil, err
 	}
 	if q.db, err = q.e.take(ctx); err != nil {
 		return nil, err

@@ -45,18 +45,18 @@ var showTables = regexp.MustCompile(`(?i)^\s*SHOW\s+(ALL\s+)?TABLES\s*;?\s*$`)
 // knows the tables that a statement names, and no others. Any other statement is as it
 // was.
 func (q *query) shown(ctx context.Context, sql string) (string, error) {
-	const most = 100_000
+	const most, mostBytes = 100_000, 8 << 20
 	form := showTables.FindStringSubmatch(sql)
 	if form == nil {
 		return sql, nil
 	}
-	rows := [][]any{}
+	rows, size := [][]any{}, 0
 	for i, err := range q.reached(ctx, q.o.At, func(b string) bool { return form[1] != "" || b == q.o.Bucket }) {
 		if err != nil {
 			return "", err
 		}
-		if len(rows) == most {
-			return "", fmt.Errorf("there are more than %d tables: ask for those of one bucket", most)
+		if size += len(i.Bucket) + len(i.Name) + 64; len(rows) == most || size > mostBytes {
+			return "", fmt.Errorf("there are more tables than SHOW lists, which is %d, or %d bytes of names: ask for those of one bucket", most, mostBytes)
 		}
 		rows = append(rows, []any{i.Bucket, i.Name, i.Rows, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})
 	}

@@ -128,11 +128,14 @@ func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to
 
 // Upsert is Bucket.Upsert.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error) {
-	keys := &wire.Keys{}
+	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{}}
 	if o != nil {
-		keys.Keys = o.Keys
+		call.Upsert.Keys, call.Whole = o.Keys, o.Whole
 	}
-	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: keys}, r)
+	done, err := c.put(ctx, call, r)
+	if o != nil && o.Lacks != nil {
+		*o.Lacks = done.Lacks
+	}
 	return done.Rewritten, err
 }
 

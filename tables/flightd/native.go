@@ -80,7 +80,7 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	case c.Range != nil:
 		done.Rewritten, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		done.Rewritten, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys})
+		done.Rewritten, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, Whole: c.Whole, Lacks: &done.Lacks})
 	default:
 		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, Whole: c.Whole, Lacks: &done.Lacks})
 	}

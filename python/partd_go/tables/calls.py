@@ -18,6 +18,7 @@ from .errors import told
 T = TypeVar("T")
 
 _CANCEL = 2.0  # seconds that the server has to answer that it ends a call
+_UNTIL = 10.0  # seconds in which a call that is on its way may come to the server, to be ended there
 _LATE = 0.5  # seconds that Flight has to say itself that the time is over
 _PATIENCE = 0.5  # seconds of them that are waited for
 
@@ -32,7 +33,7 @@ class Call:
         self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, changes: bool
     ):
         self.client, self._op, self._url, self._headers, self._timeout, self._changes = client, op, url, headers, timeout, changes
-        self._id = secrets.token_hex(16)
+        self._id, self.left, self._under = secrets.token_hex(16), False, 0
         self._latest = None if timeout is None else time.monotonic() + timeout + _LATE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
 
@@ -45,6 +46,11 @@ class Call:
         if error is not None:
             self.cancel()
 
+    def check(self) -> None:
+        """Fails in the thread of a call whose caller waits no more, so that no change of his is completed."""
+        if self.left:
+            raise InterruptedError(self._op)
+
     def wait(self, do: Callable[..., T], *args: Any) -> T:
         """What do returns. Python's signals come to the main thread, which must not be within Flight then; and a
         put whose time is over waits on there for a server that takes nothing."""
@@ -54,11 +60,14 @@ class Call:
 
         def run() -> None:
             try:
-                results.append(do(*args))
+                if not self.left:
+                    results.append(do(*args))
             except BaseException as error:
                 errors.append(error)
+            self._under -= 1
             ended.set()
 
+        self._under += 1
         threading.Thread(target=run, name=self._op, daemon=True).start()
         if not ended.wait(None if self._latest is None else max(0, self._latest - time.monotonic())):
             self.cancel()
@@ -68,12 +77,18 @@ class Call:
         return results[0]
 
     def cancel(self) -> None:
-        """Lets the server end the call, if it is there."""
+        """Lets the server end the call, once it is there."""
+        self.left = True
         options = flight.FlightCallOptions(timeout=_CANCEL, headers=list(self._headers))
+        request = flight.Action("partd.cancel", json.dumps({"id": self._id}).encode())
 
         def ask() -> None:
+            late = time.monotonic() + _UNTIL
             with contextlib.suppress(Exception):
-                list(self.client.do_action(flight.Action("partd.cancel", json.dumps({"id": self._id}).encode()), options))
+                while not any(json.loads(answer.body.to_pybytes())["cancelled"] for answer in self.client.do_action(request, options)):
+                    if not self._under or time.monotonic() > late:
+                        return
+                    time.sleep(0.05)
 
         asking = threading.Thread(target=ask, name="cancel", daemon=True)
         asking.start()

@@ -98,7 +98,7 @@ class Tables(Connection, Shown):
         if missing not in ("warn", "error", "ignore"):
             raise Misuse(f"missing={missing!r}: write 'warn', 'error' or 'ignore'")
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
-        call["whole"] = mode == "append" and upsert is None and missing == "error"
+        call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
             call["upsert"] = {"keys": list(upsert)}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
@@ -113,7 +113,9 @@ class Tables(Connection, Shown):
         def pieces() -> Iterator[pa.RecordBatch]:
             try:
                 for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
-                    yield from piece.to_batches(max(1, piece.num_rows * _MESSAGE // max(_MESSAGE, piece.nbytes)))
+                    for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE // max(_MESSAGE, piece.nbytes))):
+                        under.check()
+                        yield batch
             except BaseException as error:
                 failed.append(error)
                 raise
@@ -125,6 +127,7 @@ class Tables(Connection, Shown):
                 total = rows.num_rows if isinstance(rows, pa.Table) else None
                 for piece in progress.barred(pieces(), op, total) if self._watched() else pieces():
                     writer.write_batch(piece)
+                under.check()
                 writer.done_writing()
                 done = answer.read()
                 writer.close()
@@ -196,6 +199,7 @@ class Tables(Connection, Shown):
         describe() counts, batch by batch; as they are, or as they were in a version, at a time, or in a snapshot.
 
         where is a text, as "price > 100", or pyarrow's list of (column, operator, value). A time without a zone is in UTC.
+        The server ends the call once nothing refers to the reader any more: del it, rather than close() it, to leave early.
         """
         of = state(version, at, snapshot)
         call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **of, "part": part, "dictionaries": True}
@@ -376,7 +380,10 @@ def connect(
     """
     place = os.fspath(url_or_dir)
     only_here(place)
-    if urllib.parse.urlsplit(place).scheme.startswith("grpc"):
+    scheme = urllib.parse.urlsplit(place).scheme if "://" in place else ""
+    if scheme not in ("", "s3", "gs") and not scheme.startswith("grpc"):
+        raise Misuse(f"{place} is neither the address of a server nor that of a bucket: help(connect) has both")
+    if scheme.startswith("grpc"):
         if flags or memory is not None or read_only or catalog is not None:
             raise Misuse(f"flags, memory, read_only or catalog for {place}: they are for a directory, whose server is started here")
         return Tables(place, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)

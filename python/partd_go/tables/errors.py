@@ -73,5 +73,7 @@ def told(error: Exception, op: str, url: str, changes: bool = False, timeout: fl
         if isinstance(error, known):
             if kind is ConnectionFailed and changes and "failed to connect" not in str(error):
                 return failure(UnknownOutcome, op, url, what, _AGAIN)
+            if changes and (kind is TimedOut or "ended for others" in what):  # the server may be in the midst of it
+                return failure(UnknownOutcome, op, url, what, _AGAIN)
             return failure(kind, op, url, what, do)
     return failure(Violation if detail else Error, op, url, what)

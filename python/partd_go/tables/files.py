@@ -16,10 +16,6 @@ _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feathe
             ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
 
 
-def is_path(data: object) -> bool:
-    return isinstance(data, (str, os.PathLike))
-
-
 def reader(path: str | os.PathLike[str], like: pa.Schema | None = None) -> pa.RecordBatchReader:
     """The rows of a file. Texts get the types that columns of this name have, or those that fit all values."""
     name = os.fspath(path)

@@ -30,7 +30,7 @@ _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "No
 def text(tree: Tree, schema: pa.Schema) -> str | None:
     """What the server is told: a text, or None for all rows."""
     told = _text(tree, schema)
-    return told if told is not None and len(told) <= _LONGEST else None
+    return told if told is not None and len(told.encode()) <= _LONGEST else None
 
 
 def _text(tree: Tree, schema: pa.Schema) -> str | None:
@@ -69,7 +69,7 @@ def _held(value: pa.Scalar, kind: pa.DataType, op: str) -> Any:
     try:
         held = value.cast(kind)
         return held.as_py() if held.cast(value.type) == value else None
-    except (pa.ArrowException, ValueError):
+    except (pa.ArrowException, OverflowError, ValueError):
         return None
 
 

@@ -57,7 +57,7 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	c.memory = sizeflag.Size{Bytes: ownShare(), Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts under way; all queries together have half as much again, and the tables a quarter")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's, and 1GiB at least"
+	fl.Lookup("memory").DefValue = "a quarter of the machine's, 1GiB at least where that is no more than half of it"
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "`NUMBER` of queries at a time, at most one for each 64 MiB of --memory; more wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "`NUMBER` of puts at a time; more wait")
 	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more replaces one that is idle or has no token")
@@ -85,7 +85,8 @@ func ownShare() int64 {
 	if err != nil {
 		return flightd.DefaultMemory
 	}
-	return max(flightd.DefaultMemory, int64(min(all, 1<<50)/4))
+	least := min(flightd.DefaultMemory, int64(min(all, 1<<50)/2)) // what is beside it has the other half
+	return max(least, int64(min(all, 1<<50)/4))
 }
 
 // finish checks the flags together and reads the files that they name.

@@ -205,7 +205,8 @@ function Plan({ args, only }: { args: FormArgs; only: string[] }) {
   const is = new Map(now.value.map((t) => [t.name, t]));
   const chosen = (name: string) => !only.length || only.includes(name);
   const back = then.value.filter((t) => !is.has(t.name) && chosen(t.name));
-  const other = then.value.filter((t) => is.has(t.name) && is.get(t.name)!.version !== t.version && chosen(t.name));
+  const differs = (a: TreeTable, b: TreeTable) => a.version !== b.version || a.rows !== b.rows || a.updated !== b.updated;
+  const other = then.value.filter((t) => is.has(t.name) && differs(is.get(t.name)!, t) && chosen(t.name));
   const gone = only.length ? [] : now.value.filter((t) => !was.has(t.name));
   const part = (label: string, tables: TreeTable[], rows: (t: TreeTable) => string, bad = false) =>
     tables.length > 0 && (
