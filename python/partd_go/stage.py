@@ -150,7 +150,10 @@ class _Run:
                         _sync(directory)
                     finally:
                         shutil.rmtree(made)
-        return _read(next(path for path in paths if path.exists()))
+        found = next(path for path in paths if path.exists())
+        if s.format is None and found.suffix == ".pickle" and os.name == "posix" and found.stat().st_uid not in (0, os.getuid()):
+            raise PermissionError(f"{s.name}: {found} is another user's, whose code it may run: choose format='pickle' to trust it, or remove it")
+        return _read(found)
 
 
 def _content(path: Any) -> str:

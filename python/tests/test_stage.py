@@ -113,6 +113,16 @@ def test_default_keeps_values(place, body, suffix):
     assert [p.suffix for p in (place / ".partd_stages" / "pipe.one").iterdir()] == ["." + suffix]
 
 
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files to others")
+def test_pickle_of_another_user(place):
+    pipe = load("@stage(cache=True)\ndef one():\n    return {1}\n")
+    assert pipe.one() == {1}
+    (kept,) = (place / ".partd_stages" / "pipe.one").iterdir()
+    os.chown(kept, 12345, -1)
+    with pytest.raises(PermissionError, match="format='pickle'"):
+        pipe.one()
+
+
 @pytest.mark.parametrize(
     "options, body, error, says",
     [
