@@ -116,6 +116,8 @@ class Tables(Connection, Shown):
                     for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE // max(_MESSAGE, piece.nbytes))):
                         under.check()
                         yield batch
+            except GeneratorExit:  # the server has refused them
+                raise
             except BaseException as error:
                 failed.append(error)
                 raise
