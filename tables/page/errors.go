@@ -1,7 +1,6 @@
 package page
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -123,30 +122,37 @@ func tooMany(what string) error {
 // parse reads a body of JSON. A large one has its place until the request ends.
 func (q *request) parse(v any) error {
 	body := http.MaxBytesReader(q.w, q.Body, maxBody)
-	begin, err := io.ReadAll(io.LimitReader(body, largeBody))
-	if err != nil {
-		return err
-	}
-	if len(begin) == largeBody {
-		leave, ok := q.large.Take(q.RemoteAddr, nil)
-		if !ok {
-			return tooMany("large requests")
-		}
-		rest := q.leave
-		q.leave = func() { leave(); rest() }
-	}
-	d := json.NewDecoder(io.MultiReader(bytes.NewReader(begin), body))
+	d := json.NewDecoder(io.MultiReader(io.LimitReader(body, largeBody), &largeRest{body, q}))
 	d.DisallowUnknownFields()
-	err = d.Decode(v)
+	err := d.Decode(v)
 	if err == nil {
 		if _, more := d.Token(); more != io.EOF { //nolint:errorlint // a decoder's own
 			err = errors.New("there is more than one value")
 		}
 	}
-	if err != nil && !errors.As(err, new(*http.MaxBytesError)) {
+	if err != nil && !errors.As(err, new(*http.MaxBytesError)) && !errors.As(err, new(*problem)) {
 		return invalid("the body is not the JSON that is wanted here: %v", err)
 	}
 	return err
+}
+
+// largeRest is what follows the first part of a large body.
+type largeRest struct {
+	io.Reader
+	q *request // nil once it has its place
+}
+
+func (l *largeRest) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if q := l.q; q != nil && n > 0 {
+		leave, ok := q.large.Take(q.RemoteAddr, nil)
+		if !ok {
+			return 0, tooMany("large requests")
+		}
+		rest := q.leave
+		q.leave, l.q = func() { leave(); rest() }, nil
+	}
+	return n, err
 }
 
 func checkNames(all ...string) error {
