@@ -22,7 +22,8 @@ from .results import Json
 from .server import Server
 
 _user: int | None = None  # the process that gRPC runs in
-_READS = {"partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
+# What changes nothing, or ends by itself, as the lease of a lock does that nobody renews.
+_READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _REOPENED = 8  # connections that are kept for handles that come pickled
 
