@@ -84,11 +84,13 @@ class Call:
 
         def ask() -> None:
             late = time.monotonic() + _UNTIL
-            with contextlib.suppress(Exception):
-                while not any(json.loads(answer.body.to_pybytes())["cancelled"] for answer in self.client.do_action(request, options)):
-                    if not self._under or time.monotonic() > late:
+            while time.monotonic() < late:
+                with contextlib.suppress(Exception):  # a server that was stopped may go on
+                    if any(json.loads(answer.body.to_pybytes())["cancelled"] for answer in self.client.do_action(request, options)):
                         return
-                    time.sleep(0.05)
+                if not self._under:
+                    return
+                time.sleep(0.05)
 
         asking = threading.Thread(target=ask, name="cancel", daemon=True)
         asking.start()

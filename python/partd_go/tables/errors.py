@@ -58,7 +58,8 @@ def told(error: Exception, op: str, url: str, changes: bool = False, timeout: fl
         return failure(Refused, op, url, what, "open them without read_only, where this user may write")
     if "connect(memory=" in what:
         return failure(TooLarge, op, url, what)
-    if isinstance(error, flight.FlightTimedOutError) and timeout is not None and "deadline exceeded" in what.lower():
+    over = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # the server may say so first
+    if over and timeout is not None and "than the server allows" not in what and "client sent" not in what and "client took" not in what:
         what = f"no answer within {timeout:g} seconds"
         return failure(UnknownOutcome, op, url, what, _AGAIN) if changes else failure(TimedOut, op, url, what, "give it a longer timeout")
     try:
