@@ -44,21 +44,25 @@ var (
 	_ interface {
 		able
 		numbered
+		partd.Haser
 		partd.MemoryUser
 	} = (*partd.Dict)(nil)
 	_ interface {
 		able
 		lasting
 		numbered
+		partd.Haser
 	} = (*partd.File)(nil)
 	_ interface {
 		able
 		layered
+		partd.Haser
 	} = (*partd.Buffer)(nil)
 	_ interface {
 		able
 		layered
 		partd.Applier
+		partd.Haser
 	} = (*compress.Store)(nil)
 	_ interface {
 		able
@@ -67,6 +71,7 @@ var (
 		partd.Flusher
 		partd.MemoryUser
 		partd.Batcher
+		partd.Haser
 	} = (*logstore.Store)(nil)
 	_ interface {
 		able

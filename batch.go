@@ -2,8 +2,8 @@ package partd
 
 import "iter"
 
-// Batcher is a store that takes many small appends, or a very large one, with more work
-// than those between.
+// Batcher is a store for which very small and very large appends cost more than those in
+// between.
 type Batcher interface {
 	// BatchBytes returns how much one Append should have at most.
 	BatchBytes() int
@@ -28,8 +28,8 @@ func BatchBytes(store Partd) int {
 	return defaultBatch
 }
 
-// Batches divides entries into those to append at once, of at most so many bytes as
-// BatchBytes gives, with what a store notes of each. An entry that is larger is alone.
+// Batches divides entries into batches of at most so many bytes, counting what a store
+// adds to each entry. A larger entry is a batch of its own.
 func Batches(entries []Entry, bytes int) iter.Seq[[]Entry] {
 	return func(yield func([]Entry) bool) {
 		first, size := 0, 0

@@ -15,15 +15,14 @@ import (
 	"github.com/go-partd/partd/internal/slab"
 )
 
-// DefaultBufferMemory is the memory that a Buffer takes unless told otherwise,
-// in bytes.
+// DefaultBufferMemory is the default of BufferOptions.Memory, in bytes.
 const DefaultBufferMemory = 1 << 30
 
 // BufferOptions are the options of NewBuffer.
 type BufferOptions struct {
 	// Memory is the budget in bytes, for keys, values and what keeps them in
-	// order; 0 is DefaultBufferMemory. A batch of more than a thirty-second of it
-	// goes straight to the slow store.
+	// order; 0 is DefaultBufferMemory. A batch of more than half of it, or of more than
+	// a sixteenth of it (32 MiB if that is less) for one key, goes straight to the slow store.
 	Memory int64
 	// Logger gets a warning when a flush in the background fails. nil is none.
 	Logger *slog.Logger
@@ -32,8 +31,8 @@ type BufferOptions struct {
 // Buffer is memory, or another fast store, in front of a slower store. Appends
 // go to the fast store; when three quarters of the budget are taken, the
 // largest keys move to the slow store in the background, in few large appends;
-// at the full budget Append waits. A key moves as a whole, at the latest when it
-// has a thirty-second of the budget; meanwhile operations on that key wait, and
+// at the full budget Append waits. A key moves as a whole, and soon when it
+// has a sixty-fourth of the budget, or 8 MiB; meanwhile operations on that key wait, and
 // those on others go on.
 //
 // A flush that fails loses and doubles nothing: what it did not move stays in
@@ -42,8 +41,8 @@ type BufferOptions struct {
 // took an append ([ErrUnknownOutcome]), the keys concerned are not tried again,
 // and reading them is an error, until they are set, deleted or dropped.
 //
-// Keys, Scan, Stat and Open move what they concern to the slow store first.
-// Everything is lost with the process that Flush has not returned nil for.
+// Keys, Scan, Stat and Open move what they concern to the slow store first. If the
+// process dies, everything is lost that no successful Flush covers.
 type Buffer struct {
 	fast, slow Partd
 	memory     int64 // budget of the fast store and the index
@@ -73,15 +72,15 @@ type Buffer struct {
 	closed   bool
 }
 
-// NewBuffer returns a Buffer of two stores, which belong to it from then on:
-// Close closes both. fast must be a [Deleter]. What fast already holds counts as
-// appended after what slow holds, if it is a [Lister]; else it must be empty.
+// NewBuffer returns a Buffer of two stores, which belong to it from then on: Close closes
+// both. fast must be a [Deleter]. If fast is a [Lister], its data counts as appended
+// after that of slow; otherwise fast must be empty.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }
 	ctx := context.Background()
 	if fast == nil || slow == nil {
-		return fail(errors.New("it needs two stores, one is nil"))
+		return fail(errors.New("it needs two stores, but one is nil"))
 	}
 	if err := Delete(ctx, fast); err != nil {
 		return fail(fmt.Errorf("the fast store must be able to delete keys: %w", err))
@@ -144,25 +143,32 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	if err != nil {
 		return err
 	}
-	if valueBytes == 0 {
+	if valueBytes == 0 || b.fast == nil {
 		return b.check(ctx, "append")
-	}
-	need := needs(entries, valueBytes)
-	if need > b.memory/2 || valueBytes > int64(b.step) {
-		return b.appendThrough(ctx, entries)
 	}
 	batch := b.batches.Get().(*bufferBatch)
 	if len(entries) <= maxPooledBatch {
 		defer b.batches.Put(batch)
 	}
 	batch.hash(b.seed, entries)
+	need := batch.needs(entries, valueBytes, b.memory/2)
+	if need > b.memory/2 {
+		return b.appendThrough(ctx, entries)
+	}
 	if err := b.admit(ctx, entries, batch, need); err != nil {
 		return err
+	}
+	if batch.crowded {
+		b.settle(entries, batch, need, errCrowded)
+		return b.appendThrough(ctx, entries)
 	}
 	err = b.fast.Append(ctx, entries...)
 	b.settle(entries, batch, need, err)
 	return err
 }
+
+// errCrowded is why a batch that was admitted does not go to the fast store.
+var errCrowded = errors.New("too much for one key")
 
 // appendThrough appends a batch that is too large for the buffer to the slow
 // store, behind what the buffer holds of its keys.
@@ -343,6 +349,29 @@ func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	defer b.release(held)
 	return Open(ctx, b.slow, key)
+}
+
+// HasKey reports whether the key exists. It is moved to the slow store only where the fast one
+// holds no bytes of it.
+func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
+	if err := CheckKeys("has", []string{key}); err != nil {
+		return false, err
+	}
+	pinned, err := b.pin(ctx, "has", []string{key})
+	if err != nil {
+		return false, err
+	}
+	inFast := len(pinned) > 0 && pinned[0].size > pinned[0].moved
+	b.release(pinned)
+	if inFast {
+		return true, nil
+	}
+	held, err := b.holdMoved(ctx, "has", []string{key}, false)
+	if err != nil {
+		return false, err
+	}
+	defer b.release(held)
+	return Has(ctx, b.slow, key)
 }
 
 // Stat moves everything to the slow store and describes that, with the memory

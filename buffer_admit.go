@@ -17,6 +17,8 @@ const perKey = 200
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0: an entry without bytes
+
+	crowded bool // a key would have more than moves at once
 }
 
 func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
@@ -31,10 +33,24 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 	}
 }
 
-// needs returns the most memory that a batch can take, in bytes.
-func needs(entries []Entry, valueBytes int64) int64 {
-	need := valueBytes + perKey*int64(len(entries))
+// needs returns the most memory that a batch can take, in bytes, or more than most if that
+// is too little. It counts each entry as a key of its own, where that is not much of most.
+func (batch *bufferBatch) needs(entries []Entry, valueBytes, most int64) int64 {
+	need := valueBytes
+	var seen map[uint64]struct{}
+	if need+perKey*int64(len(entries)) > most/4 {
+		seen = map[uint64]struct{}{}
+	}
 	for i := range entries {
+		if seen != nil {
+			if _, again := seen[batch.hashes[i]]; again {
+				continue
+			}
+			seen[batch.hashes[i]] = struct{}{}
+		}
+		if need += perKey; need > most {
+			break
+		}
 		if n := len(entries[i].Key); n > keymap.InlineKey {
 			need += 4 * int64(n) // in the index and in the fast store, each rounded up
 		}
@@ -152,6 +168,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		}
 		return false, false, nil
 	}
+	batch.crowded = false
 	for i := range entries {
 		e := &entries[i]
 		if len(e.Value) == 0 {
@@ -167,6 +184,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		k.state++
 		k.size += int64(len(e.Value))
 		b.bytes += int64(len(e.Value))
+		batch.crowded = batch.crowded || k.size > 2*int64(b.step)
 	}
 	return true, false, nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"slices"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Close flushes the buffer and closes both stores. If the flush fails, the
@@ -98,10 +100,10 @@ func (b *Buffer) exclude(ctx context.Context, op string) error {
 	}
 	b.dropping = true
 	for b.active > 0 {
-		if err := ctx.Err(); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			b.dropping = false
 			b.wake()
-			return &Error{Op: op, Err: err}
+			return bufferError(op, err)
 		}
 		b.wait(ctx)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
 type bufferKey struct {
@@ -98,11 +100,14 @@ func (b *Buffer) check(ctx context.Context, op string) error {
 const opClose = "close"
 
 func (b *Buffer) checkLocked(ctx context.Context, op string) error {
-	if err := ctx.Err(); err != nil {
-		return &Error{Op: op, Err: err}
+	if err := canceled.Err(ctx); err != nil {
+		return bufferError(op, err)
+	}
+	if b.fast == nil {
+		return bufferError(op, storeerror.ErrNotOpened)
 	}
 	if b.closed || b.closing && op != opClose {
-		return &Error{Op: op, Err: ErrClosed}
+		return bufferError(op, ErrClosed)
 	}
 	return nil
 }
@@ -236,7 +241,14 @@ func (b *Buffer) release(parts []bufferPart) {
 
 var errInDoubt = errors.New("the slow store could not tell whether it took a part of this key when the buffer was flushed: set, delete or drop it")
 
-func inDoubt(op, key string) error { return &Error{Op: op, Key: key, HasKey: true, Err: errInDoubt} }
+func inDoubt(op, key string) error {
+	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
+}
+
+// bufferName is what errors name a Buffer, which has no path.
+const bufferName = "Buffer"
+
+func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
 
 // clean returns the error of an operation that changed nothing, because of the
 // error of another that may have: it must not look as if a retry could double.
@@ -244,5 +256,5 @@ func clean(op string, err error) error {
 	if errors.Is(err, ErrUnknownOutcome) {
 		err = errors.New(err.Error())
 	}
-	return &Error{Op: op, Err: err}
+	return bufferError(op, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/keymap"
 )
 
@@ -46,7 +47,7 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, e
 			<-done
 			b.release(held)
 		}()
-		return true, ctx.Err()
+		return true, canceled.Err(ctx)
 	}
 }
 

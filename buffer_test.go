@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -331,4 +333,69 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// piecewise is a Dict that counts the pieces that come to it.
+type piecewise struct {
+	*Dict
+	pieces atomic.Int64
+}
+
+func (p *piecewise) Append(ctx context.Context, e ...Entry) error {
+	p.pieces.Add(int64(len(e)))
+	return p.Dict.Append(ctx, e...)
+}
+
+// Large batches are gathered as small ones are: what comes to the slow store is in few
+// large pieces, however it was appended, and the memory is kept to.
+func TestBufferGathersLargeBatches(t *testing.T) {
+	const memory, keys, total, size = 8 << 20, 100, 400_000, 100
+	pieces := map[int]int64{}
+	for _, batch := range []int{100, 1_000, 20_000} {
+		slow := &piecewise{Dict: NewDict()}
+		b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: memory})
+		must(t, err)
+		entries := make([]Entry, batch)
+		for from := 0; from < total; from += batch {
+			for i := range entries {
+				entries[i] = Entry{fmt.Sprint((from + i) % keys), fmt.Appendf(nil, "%0*d", size, from+i)}
+			}
+			must(t, b.Append(t.Context(), entries...))
+			if used := b.MemoryUsed(); used > memory+memory/4 {
+				t.Fatalf("batches of %d: %d bytes of %d", batch, used, memory)
+			}
+		}
+		must(t, b.Flush(t.Context()))
+		pieces[batch] = slow.pieces.Load()
+		got, err := slow.Get(t.Context(), "7")
+		must(t, err)
+		for i := range total / keys {
+			if want := fmt.Sprintf("%0*d", size, 7+i*keys); string(got[0][i*size:][:size]) != want {
+				t.Fatalf("batches of %d: row %d of key 7 is not %s", batch, i, want)
+			}
+		}
+		must(t, b.Close())
+	}
+	if pieces[20_000] > 2*pieces[100] {
+		t.Errorf("pieces by rows of a batch: %v", pieces)
+	}
+}
+
+// More for one key than moves at once goes straight on, and behind what is held of it.
+func TestBufferCrowdedKey(t *testing.T) {
+	slow := &piecewise{Dict: NewDict()}
+	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})
+	must(t, err)
+	must(t, b.Append(t.Context(), Entry{"a", []byte("first, ")}, Entry{"b", []byte("other")}))
+	large := slices.Repeat([]Entry{{"a", bytes.Repeat([]byte{'x'}, 50_000)}}, 20)
+	must(t, b.Append(t.Context(), large...))
+	if n := slow.pieces.Load(); n != 1+20 {
+		t.Errorf("%d pieces in the slow store", n)
+	}
+	if used := b.MemoryUsed(); used > 1<<20 {
+		t.Errorf("%d bytes are in use", used)
+	}
+	wantValue(t, b, "a", "first, "+strings.Repeat("x", 20*50_000))
+	wantValue(t, b, "b", "other")
+	must(t, b.Close())
 }

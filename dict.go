@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/keymap"
 	"github.com/go-partd/partd/internal/slab"
 )
@@ -23,8 +24,9 @@ const (
 // grows; and the memory of deleted keys is used again.
 //
 // Close gives the memory back. What was stored is lost with the process, and so
-// are the sessions of Apply.
+// are the sessions of Apply. The zero value is an empty store, too.
 type Dict struct {
+	made sync.Once
 	seed maphash.Seed
 	data slab.Slab // the values and the long keys of all shards, so that what one frees another can use
 	// gate is held shared by every operation, and exclusively by Drop and Close,
@@ -51,13 +53,18 @@ type dictShard struct {
 
 // NewDict returns an empty store in memory.
 func NewDict() *Dict {
-	d := &Dict{seed: maphash.MakeSeed()}
+	d := new(Dict)
+	d.made.Do(d.begin)
+	return d
+}
+
+func (d *Dict) begin() {
+	d.seed = maphash.MakeSeed()
 	d.batches.New = func() any { return new(dictBatch) }
 	for i := range d.shards {
 		d.shards[i].data = &d.data
 		d.shards[i].keys.Strings = &d.data
 	}
-	return d
 }
 
 // enter begins an operation on keys; leave ends it if enter returned nil.
@@ -65,18 +72,22 @@ func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 	if err := CheckKeys(op, keys); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return &Error{Op: op, Err: err}
+	if err := canceled.Err(ctx); err != nil {
+		return d.fail(op, err)
 	}
+	d.made.Do(d.begin)
 	d.gate.RLock()
 	if d.closed {
 		d.gate.RUnlock()
-		return &Error{Op: op, Err: ErrClosed}
+		return d.fail(op, ErrClosed)
 	}
 	return nil
 }
 
 func (d *Dict) leave() { d.gate.RUnlock() }
+
+// fail returns the error of an operation, which names what kind of store it is.
+func (d *Dict) fail(op string, err error) error { return &Error{Op: op, Path: "Dict", Err: err} }
 
 func (d *Dict) shard(key string) (*dictShard, uint64) {
 	hash := keymap.Hash(d.seed, key)
@@ -94,6 +105,16 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 		values[i], _ = d.appendRange(nil, key, 0, math.MaxInt64)
 	}
 	return values, nil
+}
+
+// HasKey reports whether the key exists.
+func (d *Dict) HasKey(ctx context.Context, key string) (bool, error) {
+	if err := d.enter(ctx, "has", key); err != nil {
+		return false, err
+	}
+	defer d.leave()
+	_, exists := d.appendRange(nil, key, 0, 0)
+	return exists, nil
 }
 
 // appendRange appends up to n bytes of the value of a key, from offset on, to
@@ -226,13 +247,14 @@ func (s *dictShard) count() { s.index.Store(s.keys.Footprint()) }
 
 // Drop removes every key and gives their memory back.
 func (d *Dict) Drop(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return &Error{Op: "drop", Err: err}
+	if err := canceled.Err(ctx); err != nil {
+		return d.fail("drop", err)
 	}
+	d.made.Do(d.begin)
 	d.gate.Lock()
 	defer d.gate.Unlock()
 	if d.closed {
-		return &Error{Op: "drop", Err: ErrClosed}
+		return d.fail("drop", ErrClosed)
 	}
 	d.reset()
 	return nil
@@ -240,6 +262,7 @@ func (d *Dict) Drop(ctx context.Context) error {
 
 // Close gives the memory back; it never fails.
 func (d *Dict) Close() error {
+	d.made.Do(d.begin)
 	d.gate.Lock()
 	defer d.gate.Unlock()
 	d.closed = true

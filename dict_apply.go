@@ -110,16 +110,16 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	d.leave()
 	s := d.sessions.use(tag.Session)
 	if s == nil {
-		return false, &Error{Op: "apply", Err: sessiontab.Expired(tag.Session)}
+		return false, d.fail("apply", sessiontab.Expired(tag.Session))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return false, &Error{Op: "apply", Err: sessiontab.Expired(tag.Session)}
+		return false, d.fail("apply", sessiontab.Expired(tag.Session))
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 	if isNext, err := s.last.IsNext(tag.Session, next); err != nil {
-		return false, &Error{Op: "apply", Err: err}
+		return false, d.fail("apply", err)
 	} else if !isNext {
 		return false, nil
 	}

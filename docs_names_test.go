@@ -13,7 +13,7 @@ var (
 	command  = regexp.MustCompile("(?m)(?:^|`)(partd|partd-server)((?: token [a-z]+| [a-z]+)?)( [^`\n]*)")
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 	folder   = regexp.MustCompile(`\bgo (?:run|test|install)\b[^\n` + "`" + `]* \./([a-z][\w/-]*)`)
-	pageLink = regexp.MustCompile(`\]\(([\w./-]+\.[a-z]+)(?:#[\w-]*)?\)`)
+	pageLink = regexp.MustCompile(`(?:\]\(|<(?:img|source) [^>]*src(?:set)?=")([\w./-]+\.[a-z]+)(?:#[\w-]*)?[)"]`)
 )
 
 // checkNames looks at what is not run, in a text or a line: it has to name commands,

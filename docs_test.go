@@ -185,6 +185,7 @@ go() {
 }
 partd-server() {
 	if [ "$1" = token ]; then command partd-server "$@"; return; fi
+	rm -f ready # of a server before
 	command partd-server "$@" >ready 2>log &
 	servers="$servers $!"
 	until grep -qs ready ready; do kill -0 $! || { cat log; exit 1; }; sleep 0.05; done
@@ -240,12 +241,13 @@ func TestDocs(t *testing.T) {
 				return
 			}
 			dir, address := t.TempDir(), freeAddress(t)
+			here := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
 			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+strings.NewReplacer("127.0.0.1:7077", address, "partd=DIR", "partd="+root).Replace(script))
+			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+here.Replace(script))
 			cmd.Dir, cmd.WaitDelay = dir, time.Second
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
@@ -268,11 +270,11 @@ func TestDocs(t *testing.T) {
 	t.Run("names", func(t *testing.T) { checkNames(t, programs) })
 }
 
-// buildCommands builds partd and partd-server in a directory of their own.
+// buildCommands builds partd, partd-server and the example of tasks in a directory of their own.
 func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", dir, "./cmd/partd", "./cmd/partd-server").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", dir, "./cmd/partd", "./cmd/partd-server", "./examples/tasks").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return dir

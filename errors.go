@@ -1,18 +1,20 @@
 package partd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
 var (
-	// ErrUnknownOutcome is wrapped by the error of an operation of which nobody
-	// can tell whether it took effect: a connection lost or a context ended
-	// after sending, a sync that failed. Only then may a retry double.
+	// ErrUnknownOutcome is wrapped by the error of an operation that may or may not have
+	// taken effect: a connection lost or a context ended after sending, a sync that
+	// failed. Only then may a retry double.
 	ErrUnknownOutcome = storeerror.ErrUnknownOutcome
 
 	// ErrTooLarge is wrapped by the error for a key, a value, a batch or a
@@ -26,6 +28,10 @@ var (
 
 	// ErrClosed is wrapped by every operation on a closed store.
 	ErrClosed = storeerror.ErrClosed // wraps [io/fs.ErrClosed]
+
+	// ErrInUse is wrapped by the error of opening a store that is already open, in this
+	// process or another. The error names the process where it is known.
+	ErrInUse = storeerror.ErrInUse
 
 	// ErrSessionExpired is wrapped by the error for a session that was ended,
 	// that was forgotten because there were too many, or that another store
@@ -47,7 +53,7 @@ type Error struct {
 	Op     string // the operation: "append", "get", "open", …
 	Key    string // the key concerned, if HasKey
 	HasKey bool   // the empty key is a key, too
-	Path   string // the file or address concerned, may be empty
+	Path   string // the file or address concerned; of a store without, what it is ("Dict"); may be empty
 	Err    error  // the cause
 }
 
@@ -63,13 +69,19 @@ func (e *Error) Error() string {
 		b.WriteByte(' ')
 		b.WriteString(e.Path)
 	}
-	b.WriteString(": ")
-	b.WriteString(e.Err.Error())
+	fmt.Fprintf(&b, ": %v", e.Err)
 	return b.String()
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// ContextError returns nil while ctx goes on. Then it returns the error for an
+// operation that ended early: it wraps ctx.Err() and the context's cause. Where
+// the cause wraps [ErrUnknownOutcome], as that of another goroutine's append may,
+// the error does not: this operation has changed nothing. A store's own methods
+// return it.
+func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 
 // CorruptError says that a file does not hold what was written to it.
 type CorruptError struct {
@@ -100,5 +112,8 @@ func QuoteKey(key string) string {
 
 // unsupported returns the error of a helper on a store that lacks an ability.
 func unsupported(op string, store Partd) error {
+	if store == nil {
+		return &Error{Op: op, Err: fmt.Errorf("the store is nil: %w", errors.ErrUnsupported)}
+	}
 	return &Error{Op: op, Err: fmt.Errorf("%T: %w", store, errors.ErrUnsupported)}
 }

@@ -279,7 +279,12 @@ func (f *File) scan(ctx context.Context, wanted func(name string) bool) iter.Seq
 
 // ReaderMemory returns what an open reader takes, and a listing if there are as
 // many keys as at the last one.
-func (f *File) ReaderMemory() (reader, listing int64) { return f.dir.ReaderMemory() }
+func (f *File) ReaderMemory() (reader, listing int64) {
+	if f.dir == nil {
+		return 0, 0
+	}
+	return f.dir.ReaderMemory()
+}
 
 // Open returns a reader of the value that the key has now. It keeps one file
 // open, and goes on after the key was deleted or the store closed.
@@ -287,11 +292,26 @@ func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
+	if err := f.dir.Check(); err != nil {
+		return nil, f.fail("open", err)
+	}
 	r, err := f.dir.Open(ctx, key, f.fail)
 	if err != nil {
 		return nil, f.fail("open", err)
 	}
 	return r, nil
+}
+
+// HasKey reports whether the key exists.
+func (f *File) HasKey(ctx context.Context, key string) (bool, error) {
+	if err := CheckKeys("has", []string{key}); err != nil {
+		return false, err
+	}
+	exists, err := f.dir.Has(ctx, key)
+	if err != nil {
+		return false, f.fail("has", err)
+	}
+	return exists, nil
 }
 
 // NewSession issues a session, of which every process that has the directory

@@ -11,19 +11,20 @@ import (
 
 const module = "github.com/go-partd/partd"
 
-var update = flag.Bool("update", false, "draw docs/house.svg and write the table of packages in docs/design.md again")
+var update = flag.Bool("update", false, "write the table of packages in docs/design.md again")
 
 // house has the floor of every package of the module. A new package gets its floor here,
 // on purpose: one above all that it imports.
 //
-// After a change, "go test -run TestHouse . -update" draws docs/house.svg and
-// writes the table of packages in docs/design.md again.
+// After a change, "go test -run TestHouse . -update" writes the table of packages in
+// docs/design.md again.
 var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Floors: []house.Floor{
 	{Name: "for tests", Packages: map[string][]string{ // on the roof, so that no package can import them
 		"partdtest":                     {"pgregory.net/rapid"},
 		"internal/csvgen":               nil,
 		"internal/testutil/attempttest": nil,
 		"internal/testutil/cutproxy":    nil,
+		"internal/testutil/figures":     nil,
 		"internal/testutil/gateway":     nil,
 		"internal/testutil/hostile":     nil,
 		"internal/testutil/house":       nil,
@@ -31,6 +32,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/testutil/race":        nil,
 		"internal/testutil/serverproc":  nil,
 		"internal/testutil/testcert":    nil,
+		"internal/testutil/zerovalues":  nil,
 		"internal/vfs/vfstest":          nil,
 		"internal/vfs/disktest":         {"golang.org/x/sys"},
 	}},
@@ -39,6 +41,8 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"cmd/partd-server":   nil,
 		"examples/wordcount": nil,
 		"examples/tasks":     nil,
+		"examples/shuffle":   nil,
+		"examples/embedded":  nil,
 	}},
 	{Name: "command lines", Packages: map[string][]string{
 		"internal/cliutil/sizeflag": nil,
@@ -50,10 +54,11 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 	}},
 	{Name: "over stores", Packages: map[string][]string{
 		"stores":              {"github.com/dustin/go-humanize"},
+		"encode/msgpack":      nil,
 		"shuffle":             {"github.com/zeebo/xxh3"},
 		"internal/output":     nil,
 		"internal/namespaces": nil,
-		"internal/tokens":     {"github.com/gofrs/flock"},
+		"remote/tokens":       {"github.com/gofrs/flock"},
 		"internal/zfile":      {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	}},
 	{Name: "stores, layers, engines", Packages: map[string][]string{
@@ -61,15 +66,17 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"remote":             nil,
 		"shards":             {"github.com/zeebo/xxh3"},
 		"compress":           {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
-		"encode":             {"github.com/ugorji/go/codec"},
+		"encode":             {"github.com/golang/snappy"},
 		"internal/extsort":   {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
 		"internal/hashagg":   {"github.com/zeebo/xxh3"},
+		"internal/hashjoin":  nil,
 		"internal/mergejoin": {"internal/extsort"},
-		"internal/records":   nil,
+		"internal/records":   {"golang.org/x/sys"},
 	}},
 	{Name: "runs and segments", Packages: map[string][]string{
 		"internal/segment": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
 		"internal/spill":   nil,
+		"internal/nostore": nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},
@@ -78,6 +85,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/aggregate":  nil,
 		"internal/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 		"internal/filedir":    {"internal/sessiontab"},
+		"internal/gomsgpack":  {"internal/msgpack", "github.com/ugorji/go/codec"},
 		"internal/keymap":     nil,
 		"internal/msgpack":    {"github.com/tinylib/msgp"},
 		"internal/pickle":     nil,
@@ -87,6 +95,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 	{Name: "the ground", Packages: map[string][]string{
 		"frame":                 nil,
 		"internal/adminhttp":    nil,
+		"internal/canceled":     {"internal/storeerror"},
 		"internal/certfiles":    nil,
 		"internal/ratelimit":    {"golang.org/x/time"},
 		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
@@ -103,20 +112,27 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/progress":     {"golang.org/x/term"},
 		"internal/slab":         nil,
 		"internal/space":        {"github.com/dustin/go-humanize"},
-		"internal/vfs":          {"github.com/gofrs/flock"},
+		"internal/vfs":          {"internal/canceled", "github.com/gofrs/flock", "golang.org/x/sys"},
 		"internal/zmtp":         nil,
 	}},
 }}
 
 // mayUseTesting are the packages that may import package testing outside of
 // tests, which adds flags to every program that has it.
-var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/house", "internal/vfs/disktest"}
+var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/house", "internal/testutil/zerovalues", "internal/vfs/disktest"}
 
 // TestImports keeps the arrows between packages as they are meant.
 func TestImports(t *testing.T) { partdHouse.CheckImports(t) }
 
 // TestHouse compares the picture of the packages, and the table of them, with the packages.
-func TestHouse(t *testing.T) { partdHouse.CheckDrawing(t, *update) }
+func TestHouse(t *testing.T) { partdHouse.CheckTable(t, *update) }
+
+// TestWeight keeps small what a program has of a package that it imports for little.
+func TestWeight(t *testing.T) {
+	house.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing", "github.com/ugorji")
+	house.CheckWeight(t, ".", 140, "net", "crypto/tls", "testing")
+	house.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
+}
 
 // The module of tables is no part of the workspace, in which the versions of all
 // modules join: the root's programs are the same bytes with it and without.

@@ -34,6 +34,8 @@
 //   - An Append that failed has changed nothing, unless its error wraps
 //     [ErrUnknownOutcome]: only then may a retry double.
 //   - After Drop returned, nothing earlier is ever seen again.
+//   - The error of an operation that its context ended wraps ctx.Err() and
+//     [context.Cause]: see [ContextError].
 //
 // An empty append changes nothing: it does not make a key. A key exists once a
 // byte was appended to it, or once it was set, be it to an empty value. [Keys]

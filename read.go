@@ -10,12 +10,13 @@ import (
 	"iter"
 	"math/bits"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/ledger"
 )
 
 // Abilities beyond the methods of [Partd] are interfaces that a store may have, each
 // followed by a function that works on any store. Where a store lacks an ability,
-// Open falls back to Get, Scan to Keys and Open, ScanPart to a choice of what these
+// Open falls back to Get, Has to Open and Keys, Scan to Keys and Open, ScanPart to a choice of what these
 // yield, and Stat to the sum of Keys; the others, and these where that is lacking too, return an error that wraps
 // errors.ErrUnsupported. A layer has every ability, and passes it on by these
 // functions, so that it can what the store beneath it can.
@@ -48,11 +49,14 @@ type Opener interface {
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
-// Open returns a reader of a key's value; see [Opener]. On a store that cannot
-// stream it reads the value with Get, whole.
+// Open returns a reader of a key's value; see [Opener]. If the store cannot stream, it
+// reads the whole value with Get.
 func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	if s, ok := store.(Opener); ok {
 		return s.Open(ctx, key)
+	}
+	if store == nil {
+		return nil, unsupported("open", store)
 	}
 	values, err := store.Get(ctx, key)
 	if err != nil {
@@ -150,8 +154,7 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 	}
 }
 
-// CheckPart is for those who write stores: it reports whether a part of so many can
-// be asked for.
+// CheckPart is for authors of stores: it returns an error unless part is one of parts.
 func CheckPart(part, parts int) error {
 	if parts < 1 || parts > MaxParts || part < 0 || part >= parts {
 		return &Error{Op: "scan", Err: fmt.Errorf(
@@ -218,7 +221,7 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 	b.Reset(r)
 	for offset, last := int64(0), false; !last; {
 		if ctx.Err() != nil { // what Get returned does not look
-			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: context.Cause(ctx)}
+			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
 		last = errors.Is(err, io.EOF)
@@ -338,7 +341,8 @@ type Unwrapper interface {
 	Unwrap() Partd
 }
 
-// Layers yields a store, the one beneath it, and so on; the last is no layer.
+// Layers yields a store, the store beneath it, and so on, down to one that is not a
+// layer.
 func Layers(store Partd) iter.Seq[Partd] {
 	return func(yield func(Partd) bool) {
 		for layer, ok := store.(Unwrapper); yield(store) && ok; layer, ok = store.(Unwrapper) {

@@ -28,11 +28,6 @@ func (c bloscCodec) decode(dst, content []byte) ([]byte, error) {
 	return c.decoder.Append(dst, content)
 }
 
-func (c bloscCodec) measure(p *piece) (int64, error) {
-	total := p.left
-	head, err := p.head(blosc.HeaderLen)
-	if err != nil {
-		return 0, err
-	}
+func (c bloscCodec) measure(head []byte, total int64) (int64, error) {
 	return blosc.DecodedLen(head, total, c.limit)
 }

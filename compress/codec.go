@@ -15,9 +15,9 @@ type codec interface {
 	// decode appends what a whole piece decompresses to. It takes no more memory
 	// than the piece could fill, nor much more than the codec's limit.
 	decode(dst, content []byte) ([]byte, error)
-	// measure returns what the piece says that it decompresses to, or unknown. It
-	// looks at the piece's beginning.
-	measure(p *piece) (int64, error)
+	// measure returns what a piece of total bytes says that it decompresses to, or
+	// unknown. The first headBytes of the piece are enough for it.
+	measure(head []byte, total int64) (int64, error)
 	// stream decompresses a piece, of which measure returned want, as it is read,
 	// where the format allows that; else it is nil.
 	stream(p *piece, want int64) (io.ReadCloser, error)
@@ -31,6 +31,9 @@ func (noStream) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
 // maxEncoded returns the longest compressed form of n bytes that is accepted: no
 // writer of any of the formats makes a longer one.
 func maxEncoded(n int64) int64 { return 1024 + n + n/6 }
+
+// headBytes is the longest beginning of a piece that tells its size: that of S2.
+const headBytes = len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen
 
 // unknown is the size of a piece that does not tell it.
 const unknown = -1

@@ -61,8 +61,8 @@ const (
 // Formats returns all formats.
 func Formats() []Format { return []Format{Snappy, S2, Zstd, LZ4, Zlib, Gzip, BZ2, Blosc} }
 
-// MaxLevel returns the highest level of a format, 0 where it has none. The lowest
-// is 1.
+// MaxLevel returns the highest level of a format, or 0 if it has no levels. The lowest is
+// 1.
 func (f Format) MaxLevel() int {
 	switch f {
 	case S2:
@@ -77,17 +77,16 @@ func (f Format) MaxLevel() int {
 	return 0
 }
 
-// DefaultLimit is the decompressed size that a piece may have unless told
-// otherwise, in bytes.
+// DefaultLimit is the default of Options.Limit, in bytes.
 const DefaultLimit = 1 << 30
 
-// Options are the options of New. A field that the format has no use for must
-// have its zero value.
+// Options are the options of New. Leave a field at its zero value if the format does not
+// use it.
 type Options struct {
-	// Level is how hard to try; 0 is the format's default. S2 has levels 1 to 3,
-	// default 1; Zstd 1 to 22, of which 1, 3, 6 and 10 differ, default 3; LZ4 1
-	// (fast, the default) to 10; Zlib and Gzip 1 to 9, default 6; BZ2 1 to 9,
-	// default 9; Blosc 1 to 9, default 1 for LZ4 and 2 for Zstd. Snappy has none.
+	// Level trades speed for size; 0 is the format's default. S2 has levels 1 to 3,
+	// default 1; Zstd 1 to 22, of which 1, 3, 6 and 10 differ, default 3; LZ4 1 (fast,
+	// the default) to 10; Zlib and Gzip 1 to 9, default 6; BZ2 1 to 9, default 9; Blosc 1
+	// to 9, default 1 for LZ4 and 2 for Zstd. Snappy has none.
 	Level int
 	// Limit is the most that one piece may decompress to, in bytes; 0 is
 	// DefaultLimit. A longer value is stored as several pieces.
@@ -101,7 +100,7 @@ type Options struct {
 	Inner blosc.Compressor
 }
 
-// Store is a layer that compresses over another store. It has every ability that
+// Store is a layer that compresses what another store keeps. It has every ability that
 // the store beneath has.
 type Store struct {
 	inner   partd.Partd
@@ -112,15 +111,14 @@ type Store struct {
 	windows sync.Pool // of *[]byte, windowBytes each
 }
 
-// New returns a layer over a store, which belongs to it from then on: Close
-// closes both.
+// New returns a layer over a store and takes ownership of that store: Close closes both.
 func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	opts = cmp.Or(opts, new(Options))
 	fail := func(err error) (*Store, error) {
 		return nil, &partd.Error{Op: "new " + string(format) + " layer", Err: err}
 	}
 	if inner == nil {
-		return fail(errors.New("the layer needs a store beneath, and got nil"))
+		return fail(errors.New("the layer needs a store beneath, but got nil"))
 	}
 	limit := cmp.Or(opts.Limit, DefaultLimit)
 	if limit < 1 || limit > math.MaxInt32 {
@@ -131,15 +129,13 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 		return fail(err)
 	}
 	s := &Store{inner: inner, format: format, codec: codec, limit: limit}
-	s.batches.New = func() any { return new(batch) }
-	s.windows.New = func() any { return new(make([]byte, 0, windowBytes)) }
 	return s, nil
 }
 
-// ReaderMemory returns what an open reader takes, and a listing, with those of the
-// store beneath. Only pieces as long as a window take as much.
+// ReaderMemory returns the memory that an open reader and a listing need, including those
+// of the store beneath. Pieces shorter than a window need less.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	reader, listing = partd.ReaderMemory(s.inner)
+	reader, listing = partd.ReaderMemory(s.beneath())
 	own := int64(1 << 20)
 	switch s.format {
 	case Zstd:

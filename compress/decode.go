@@ -14,7 +14,7 @@ import (
 // corrupt returns the error for a stored value that is damaged at offset, where
 // a frame begins.
 func (s *Store) corrupt(op, key string, offset int64, err error) error {
-	return &partd.Error{Op: op, Key: key, HasKey: true, Err: &partd.CorruptError{
+	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
 	}}
 }
@@ -28,7 +28,7 @@ func (s *Store) decompressed(ctx context.Context, op string, keys []string, stor
 	}
 	values := make([][]byte, len(stored))
 	workers := min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0))
-	err := parallelDo(ctx, op, workers, len(stored), func(_, i int) (err error) {
+	err := s.parallelDo(ctx, op, workers, len(stored), func(_, i int) (err error) {
 		values[i], err = s.value(op, keys[i], stored[i])
 		return err
 	})
@@ -65,7 +65,6 @@ func (s *Store) value(op, key string, stored []byte) ([]byte, error) {
 // far as they do. Nothing is decompressed before all frames are found whole.
 func (s *Store) claimed(op, key string, stored []byte) (int64, error) {
 	size, offset := int64(0), int64(0)
-	var src source
 	for content, err := range frame.Split(stored) {
 		if err != nil {
 			return 0, s.corrupt(op, key, offset, err)
@@ -73,8 +72,7 @@ func (s *Store) claimed(op, key string, stored []byte) (int64, error) {
 		if len(content) == 0 {
 			return 0, s.corrupt(op, key, offset, errNothing)
 		}
-		src = source{buf: content, ended: true}
-		n, err := s.codec.measure(&piece{source: &src, left: int64(len(content))})
+		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
 		if err != nil {
 			return 0, s.corrupt(op, key, offset, inPiece(len(content), err))
 		}
@@ -270,7 +268,7 @@ func (r *valueReader) measure(scratch []byte) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		n, err := r.store.codec.measure(&r.piece)
+		n, err := r.piece.measure(r.store.codec)
 		if err != nil {
 			return 0, r.failed(err)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/nostore"
 )
 
 const (
@@ -52,6 +53,9 @@ func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []p
 	if _, err := partd.CheckEntries(op, entries); err != nil {
 		return nil, err
 	}
+	if s.inner == nil {
+		return nil, &partd.Error{Op: op, Path: s.name(), Err: nostore.Err}
+	}
 	b.divide(entries)
 	workers := min(len(b.shares), runtime.GOMAXPROCS(0))
 	for len(b.buffers) < workers {
@@ -60,7 +64,7 @@ func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []p
 	for w := range workers {
 		b.buffers[w] = b.buffers[w][:0]
 	}
-	err := parallelDo(ctx, op, workers, len(b.shares), func(w, i int) error {
+	err := s.parallelDo(ctx, op, workers, len(b.shares), func(w, i int) error {
 		return s.compressShare(op, b, w, b.shares[i], entries)
 	})
 	if err != nil {
@@ -99,7 +103,7 @@ func (s *Store) compressShare(op string, b *batch, w int, part share, entries []
 		from := len(buffer)
 		var err error
 		if buffer, err = s.appendPieces(buffer, entries[i].Value); err != nil {
-			return &partd.Error{Op: op, Key: entries[i].Key, HasKey: true, Err: err}
+			return &partd.Error{Op: op, Key: entries[i].Key, HasKey: true, Path: s.name(), Err: err}
 		}
 		b.spans[i] = span{w, from, len(buffer)}
 	}

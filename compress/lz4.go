@@ -68,14 +68,9 @@ func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
 
 // measure reads the header: magic number, flags, block size, content size if
 // the flags say so, and the header's checksum.
-func (c *lz4Codec) measure(p *piece) (int64, error) {
-	total := p.left
-	head, err := p.head(lz4Header)
-	if err != nil {
-		return 0, err
-	}
+func (c *lz4Codec) measure(head []byte, total int64) (int64, error) {
 	if len(head) < 7 || binary.LittleEndian.Uint32(head) != lz4Magic {
-		return 0, errors.New("no LZ4 frame")
+		return 0, errors.New("not an LZ4 frame")
 	}
 	const hasSize = 1 << 3
 	if head[4]&hasSize == 0 {

@@ -7,12 +7,23 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // parallelDo does tasks 0 to n-1 on several goroutines, at least this one, and
 // returns when all have ended. After an error, or the end of ctx, no task is begun.
-func parallelDo(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
-	workers = max(workers, 1)
+func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
+	if workers < 2 { // nothing to share, and no garbage
+		for i := range n {
+			if err := canceled.Err(ctx); err != nil {
+				return &partd.Error{Op: op, Path: s.name(), Err: err}
+			}
+			if err := do(0, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	errs := make([]error, workers)
 	var next atomic.Int64
 	work := func(w int) {
@@ -21,8 +32,8 @@ func parallelDo(ctx context.Context, op string, workers, n int, do func(worker, 
 			if i >= n {
 				return
 			}
-			if err := ctx.Err(); err != nil {
-				errs[w] = &partd.Error{Op: op, Err: err}
+			if err := canceled.Err(ctx); err != nil {
+				errs[w] = &partd.Error{Op: op, Path: s.name(), Err: err}
 				return
 			}
 			if errs[w] = do(w, i); errs[w] != nil {

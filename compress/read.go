@@ -14,11 +14,16 @@ import (
 const windowBytes = 64 << 10
 
 // window returns a buffer of windowBytes; return it with s.windows.Put.
-func (s *Store) window() *[]byte { return s.windows.Get().(*[]byte) }
+func (s *Store) window() *[]byte {
+	if w, ok := s.windows.Get().(*[]byte); ok {
+		return w
+	}
+	return new(make([]byte, 0, windowBytes))
+}
 
 // Open returns a reader of the decompressed value.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	inner, err := partd.Open(ctx, s.inner, key)
+	inner, err := partd.Open(ctx, s.beneath(), key)
 	if err != nil {
 		return nil, err
 	}
@@ -62,9 +67,9 @@ func (o *opened) Rewind() error {
 	inner, ok := o.inner.(partd.Rewinder)
 	switch {
 	case o.in == nil:
-		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Err: partd.ErrClosed}
+		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: partd.ErrClosed}
 	case !ok:
-		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Err: errors.ErrUnsupported}
+		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: errors.ErrUnsupported}
 	}
 	if err := inner.Rewind(); err != nil {
 		return err
@@ -77,7 +82,7 @@ func (o *opened) Read(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.in == nil {
-		return 0, &partd.Error{Op: "read", Key: o.value.key, HasKey: true, Err: partd.ErrClosed}
+		return 0, &partd.Error{Op: "read", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: partd.ErrClosed}
 	}
 	return o.value.Read(p)
 }
@@ -130,7 +135,7 @@ func (c *scan) step() error {
 func (c *scan) key(op string) error {
 	for !c.last { // the rest of a value that was not read to its end
 		if err := c.step(); err != nil {
-			return unexpected(err)
+			return c.unexpected(err)
 		}
 	}
 	if err := c.step(); err != nil {
@@ -142,7 +147,7 @@ func (c *scan) key(op string) error {
 				return nil, io.EOF
 			}
 			if err := c.step(); err != nil {
-				return nil, unexpected(err)
+				return nil, c.unexpected(err)
 			}
 		}
 		c.used = true
@@ -152,9 +157,9 @@ func (c *scan) key(op string) error {
 }
 
 // unexpected is the error of a scan that ends within a key.
-func unexpected(err error) error {
+func (c *scan) unexpected(err error) error {
 	if err == io.EOF {
-		return &partd.Error{Op: "scan", Err: errors.New("the store beneath ended its scan within a key")}
+		return &partd.Error{Op: "scan", Path: c.value.store.name(), Err: errors.New("the store beneath ended its scan within a key")}
 	}
 	return err
 }
@@ -163,12 +168,12 @@ func unexpected(err error) error {
 // one of 256 KiB, and what one piece needs. A chunk's data is good until the next
 // step.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return s.plainChunks(partd.Scan(ctx, s.inner))
+	return s.plainChunks(partd.Scan(ctx, s.beneath()))
 }
 
 // ScanPart decompresses what the store beneath scans of a part.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return s.plainChunks(partd.ScanPart(ctx, s.inner, part, parts))
+	return s.plainChunks(partd.ScanPart(ctx, s.beneath(), part, parts))
 }
 
 func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
@@ -244,7 +249,7 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 // decompressed.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		next, stop := iter.Pull2(partd.Scan(ctx, s.inner))
+		next, stop := iter.Pull2(partd.Scan(ctx, s.beneath()))
 		defer stop()
 		c := s.newScan(next)
 		defer c.value.stop()
@@ -273,7 +278,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // Stat describes the store beneath, with the sizes that values decompress to. It
 // reads everything, as Keys does.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
-	st, err := partd.Stat(ctx, s.inner)
+	st, err := partd.Stat(ctx, s.beneath())
 	if err != nil {
 		return partd.Stats{}, err
 	}

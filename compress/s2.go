@@ -105,8 +105,7 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 // decode decompresses the chunks that are written here straight into dst; where it
 // meets another or a damaged one, the library reads all again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
-	src := source{buf: content, ended: true}
-	want, err := c.measure(&piece{source: &src, left: int64(len(content))})
+	want, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
@@ -155,12 +154,7 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
 func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
 // measure reads the length chunk, or the head of the only data chunk.
-func (c *s2Codec) measure(p *piece) (int64, error) {
-	total := p.left
-	head, err := p.head(len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen)
-	if err != nil {
-		return 0, err
-	}
+func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
 	rest, ok := bytes.CutPrefix(head, []byte(s2Identifier))
 	if !ok || len(rest) < s2HeaderLen+s2ChecksumLen {
 		return 0, errS2
@@ -196,4 +190,4 @@ func (c *s2Codec) length(body []byte) (uint64, error) {
 	return binary.LittleEndian.Uint64(body), nil
 }
 
-var errS2 = errors.New("no S2 stream, or a damaged one")
+var errS2 = errors.New("not an S2 stream, or a damaged one")

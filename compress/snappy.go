@@ -21,7 +21,7 @@ const snappyRatio = 22
 func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
 	longest := s2.MaxEncodedLen(len(src))
 	if longest < 0 {
-		return dst, fmt.Errorf("snappy takes no piece of %d bytes", len(src))
+		return dst, fmt.Errorf("snappy cannot take a piece of %d bytes", len(src))
 	}
 	dst = slices.Grow(dst, longest)
 	n := len(dst)
@@ -30,7 +30,7 @@ func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
-	n, err := c.length(content, int64(len(content)))
+	n, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
@@ -42,17 +42,7 @@ func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
 	return dst[:start+int(n)], nil
 }
 
-func (c snappyCodec) measure(p *piece) (int64, error) {
-	total := p.left
-	head, err := p.head(10) // the longest number
-	if err != nil {
-		return 0, err
-	}
-	return c.length(head, total)
-}
-
-// length returns what the first bytes of a block say.
-func (c snappyCodec) length(head []byte, total int64) (int64, error) {
+func (c snappyCodec) measure(head []byte, total int64) (int64, error) {
 	n, err := snappy.DecodedLen(head)
 	if err != nil {
 		return 0, err

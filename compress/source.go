@@ -111,9 +111,13 @@ func (p *piece) ReadByte() (byte, error) {
 	return b, nil
 }
 
-// head returns the first n bytes of what is left, fewer where there are no more.
-func (p *piece) head(n int) ([]byte, error) {
-	return p.whole(min(int64(n), p.left))
+// measure returns what the piece says that it decompresses to, or unknown.
+func (p *piece) measure(c codec) (int64, error) {
+	head, err := p.whole(min(int64(headBytes), p.left))
+	if err != nil {
+		return 0, err
+	}
+	return c.measure(head, p.left)
 }
 
 // whole returns the first n bytes of what is left.

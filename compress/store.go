@@ -2,6 +2,7 @@ package compress
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,32 +10,50 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/nostore"
 )
 
-// Append compresses each entry's value and appends it. It uses all processors
-// for a batch that is large enough. Nothing of the entries is kept or changed; the
-// store beneath is given memory that is used again once it returns.
+func (s *Store) beneath() partd.Partd { return nostore.Or(s.inner) }
+
+// name is what errors name the layer, which has no path.
+func (s *Store) name() string { return cmp.Or(string(s.format), "compression") + " layer" }
+
+func (s *Store) batch() *batch {
+	if b, ok := s.batches.Get().(*batch); ok {
+		return b
+	}
+	return new(batch)
+}
+
+// Append compresses each entry's value and appends it. Large batches use all processors.
+// It neither keeps nor changes the entries, and reuses the memory that it hands to the
+// store beneath once that returns.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
-	b := s.batches.Get().(*batch)
+	b := s.batch()
 	defer s.release(b)
 	packed, err := s.compressed(ctx, "append", b, entries)
 	if err != nil {
 		return err
 	}
-	return s.inner.Append(ctx, packed...)
+	return s.beneath().Append(ctx, packed...)
 }
 
 // Get returns the decompressed value of each key, which belongs to the caller.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	stored, err := s.inner.Get(ctx, keys...)
+	stored, err := s.beneath().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
 	return s.decompressed(ctx, "get", keys, stored)
 }
 
+// HasKey reports whether the key exists.
+func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
+	return partd.Has(ctx, s.beneath(), key)
+}
+
 // Drop removes every key.
-func (s *Store) Drop(ctx context.Context) error { return s.inner.Drop(ctx) }
+func (s *Store) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }
 
 // Set replaces the value of a key. An empty value is stored as no bytes at all;
 // the value stays the caller's, as Append has it.
@@ -50,18 +69,18 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 func (s *Store) set(ctx context.Context, op, key string, value []byte,
 	do func(context.Context, partd.Partd, string, []byte) error,
 ) error {
-	b := s.batches.Get().(*batch)
+	b := s.batch()
 	defer s.release(b)
 	packed, err := s.compressed(ctx, op, b, []partd.Entry{{Key: key, Value: value}})
 	if err != nil {
 		return err
 	}
-	return do(ctx, s.inner, key, packed[0].Value)
+	return do(ctx, s.beneath(), key, packed[0].Value)
 }
 
 // Delete removes keys.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	return partd.Delete(ctx, s.inner, keys...)
+	return partd.Delete(ctx, s.beneath(), keys...)
 }
 
 // Pop returns the decompressed values of keys and removes them. It gets and
@@ -69,7 +88,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // Only where a value was damaged between these two steps, the stored bytes of all
 // keys are appended again, so that the damage can still be looked at.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	before, err := s.inner.Get(ctx, keys...)
+	before, err := s.beneath().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +96,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored, err := partd.Pop(ctx, s.inner, keys...)
+	stored, err := partd.Pop(ctx, s.beneath(), keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +116,12 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 			back = append(back, partd.Entry{Key: key, Value: stored[i]})
 		}
 	}
-	return nil, errors.Join(err, s.inner.Append(ctx, back...))
+	return nil, errors.Join(err, s.beneath().Append(ctx, back...))
 }
 
 // NewSession issues a session; see [partd.Applier].
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
-	a, ok := s.inner.(partd.Applier)
+	a, ok := s.beneath().(partd.Applier)
 	if !ok {
 		return 0, s.unsupported("new session")
 	}
@@ -111,7 +130,7 @@ func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 
 // EndSession forgets a session.
 func (s *Store) EndSession(ctx context.Context, session uint64) error {
-	a, ok := s.inner.(partd.Applier)
+	a, ok := s.beneath().(partd.Applier)
 	if !ok {
 		return s.unsupported("end session")
 	}
@@ -120,7 +139,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 
 // SessionToken returns the token of a session; see [partd.SessionGuard].
 func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
-	if g, ok := s.inner.(partd.SessionGuard); ok {
+	if g, ok := s.beneath().(partd.SessionGuard); ok {
 		return g.SessionToken(ctx, session)
 	}
 	return partd.SessionToken{}, s.unsupported("session token")
@@ -128,7 +147,7 @@ func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.Session
 
 // CheckSession returns an error unless a token is that of the session.
 func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
-	if g, ok := s.inner.(partd.SessionGuard); ok {
+	if g, ok := s.beneath().(partd.SessionGuard); ok {
 		return g.CheckSession(ctx, session, token)
 	}
 	return s.unsupported("check session")
@@ -137,23 +156,23 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 // Apply applies a numbered operation exactly once. The tag goes to the store
 // beneath as it is.
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	b := s.batches.Get().(*batch)
+	b := s.batch()
 	defer s.release(b)
 	if op.Entries, err = s.compressed(ctx, "apply", b, op.Entries); err != nil {
 		return false, err
 	}
-	return partd.Apply(ctx, s.inner, tag, op)
+	return partd.Apply(ctx, s.beneath(), tag, op)
 }
 
 // Flush flushes the store beneath; the layer holds nothing back.
-func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.inner) }
+func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.beneath()) }
 
 // Sync syncs the store beneath.
-func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.inner) }
+func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.beneath()) }
 
 // MemoryUsed returns what the store beneath says, 0 if it does not count it.
 func (s *Store) MemoryUsed() int64 {
-	if m, ok := s.inner.(partd.MemoryUser); ok {
+	if m, ok := s.beneath().(partd.MemoryUser); ok {
 		return m.MemoryUsed()
 	}
 	return 0
@@ -161,7 +180,7 @@ func (s *Store) MemoryUsed() int64 {
 
 // Close closes the store beneath.
 func (s *Store) Close() error {
-	c, ok := s.inner.(io.Closer)
+	c, ok := s.beneath().(io.Closer)
 	if !ok {
 		return s.unsupported("close")
 	}
@@ -170,5 +189,5 @@ func (s *Store) Close() error {
 
 // unsupported is the error where the store beneath lacks an ability.
 func (s *Store) unsupported(op string) error {
-	return &partd.Error{Op: op, Err: fmt.Errorf("%T: %w", s.inner, errors.ErrUnsupported)}
+	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.beneath(), errors.ErrUnsupported)}
 }

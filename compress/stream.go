@@ -86,7 +86,7 @@ func (l *lengthCheck) check(n int, err error) error {
 // openStream begins to decompress a piece, or returns nil where the format has
 // no streams.
 func openStream(c codec, p *piece) (io.ReadCloser, error) {
-	want, err := c.measure(p)
+	want, err := p.measure(c)
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,9 @@ const (
 	// as RFC 8878 asks of every decoder.
 	zstdWindow = 8 << 20
 	// zstdRatio is what a byte can become: a block of 128 KiB takes 4 bytes.
-	zstdRatio  = 128 << 10 / 4
-	zstdHeader = 18 // bytes of the longest frame header
+	zstdRatio = 128 << 10 / 4
+	// zstdUntold is more than frames hold that Append writes without their size.
+	zstdUntold = 256
 )
 
 func newZstd(level int, limit int64) *zstdCodec {
@@ -37,7 +38,7 @@ func newZstd(level int, limit int64) *zstdCodec {
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
 	})
 	newDecoder := func(threads int) (*zstd.Decoder, error) {
-		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(threads), zstd.WithDecoderLowmem(true),
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(threads), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true),
 			zstd.WithDecoderMaxWindow(uint64(min(zstdWindow, max(limit, zstd.MinWindowSize)))),
 			zstd.WithDecoderMaxMemory(uint64(max(limit, zstd.MinWindowSize))))
 	}
@@ -58,58 +59,48 @@ func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
-	want, err := c.length(content, int64(len(content)))
+	want, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
+	room := int(want)
 	if want == unknown {
-		return decodeStream(c, dst, content, c.limit)
+		room = int(min(zstdUntold, c.limit))
 	}
 	decoder, err := c.decoder()
 	if err != nil {
 		return dst, err
 	}
 	// The library counts what is before in its memory against the limit, so it
-	// gets the room behind that alone.
+	// gets the room behind that alone, and takes no other.
 	start := len(dst)
-	dst = slices.Grow(dst, int(want))
-	out, err := decoder.DecodeAll(content, dst[start:start:start+int(want)])
+	dst = slices.Grow(dst, room)
+	out, err := decoder.DecodeAll(content, dst[start:start:start+room])
+	if want == unknown && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return decodeStream(c, dst, content, c.limit)
+	}
 	if err != nil {
 		return dst, zstdError(err)
 	}
-	if int64(len(out)) != want {
+	if want != unknown && int64(len(out)) != want {
 		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, len(out), want)
 	}
-	dst = dst[:start+len(out)]
-	if len(out) > 0 && &out[0] != &dst[start] {
-		copy(dst[start:], out) // it took other memory
-	}
-	return dst, nil
+	return dst[:start+len(out)], nil
 }
 
-func (c *zstdCodec) measure(p *piece) (int64, error) {
-	total := p.left
-	head, err := p.head(zstdHeader)
-	if err != nil {
-		return 0, err
-	}
-	return c.length(head, total)
-}
-
-// length returns what the header of a frame says.
-func (c *zstdCodec) length(head []byte, total int64) (int64, error) {
+func (c *zstdCodec) measure(head []byte, total int64) (int64, error) {
 	var h zstd.Header
 	if err := h.Decode(head); err != nil {
 		return 0, err
 	}
 	if h.Skippable {
-		return 0, errors.New("a frame to be skipped instead of data")
+		return 0, errors.New("a skippable frame instead of data")
 	}
 	if !h.HasFCS {
 		// Not one of ours: reading it takes memory for its window, however little
 		// it holds.
 		if maxWindow := max(c.limit/8, 128<<10); h.WindowSize > uint64(maxWindow) {
-			return 0, fmt.Errorf("%w: it does not tell its size, and its window has %d bytes", errTooLong, h.WindowSize)
+			return 0, fmt.Errorf("%w: it does not give its size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}
 		return unknown, nil
 	}

@@ -96,3 +96,30 @@ func benchArray[T Element](b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkPandasBlocks has the frame that blocks.py measures with. MB/s are of what
+// the numbers and texts take without Python's objects.
+func BenchmarkPandasBlocks(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		ints, shorts, floats, texts := make([]int64, n), make([]int32, n), make([]float64, n), make([]any, n)
+		names := []any{"alpha", "beta", "gamma"}
+		for i := range n {
+			ints[i], shorts[i], floats[i], texts[i] = int64(i), int32(i*7919%1000), float64(i)*0.618, names[i%3]
+		}
+		d := DataFrame{Columns: []Column{
+			{"i", ints}, {"j", shorts}, {"x", floats}, {"y", floats}, {"t", Times{"ns", "", ints}}, {"s", texts},
+		}}
+		benchCodec(b, fmt.Sprint("objects of ", n), PandasBlocks(nil), d)
+		d.Columns[5].Values = Texts{Values: asTexts(texts)}
+		benchCodec(b, fmt.Sprint("str of ", n), PandasBlocks(nil), d)
+		benchCodec(b, fmt.Sprint("compressed of ", n), PandasBlocks(&PandasOptions{Blosc: true, Snappy: true}), d)
+	}
+}
+
+func asTexts(objects []any) []string {
+	texts := make([]string, len(objects))
+	for i, o := range objects {
+		texts[i], _ = o.(string)
+	}
+	return texts
+}

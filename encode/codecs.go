@@ -7,15 +7,10 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"sync"
-
-	"github.com/ugorji/go/codec"
-
-	"github.com/go-partd/partd/internal/msgpack"
 )
 
-// Bytes is the codec of byte slices as they are. Its values can be taken apart
-// again, which those of a bare store cannot.
+// Bytes is the codec that stores byte slices unchanged. Unlike in a bare
+// store, appended values stay separate.
 func Bytes() ValueCodec[[]byte] {
 	return ValueCodec[[]byte]{
 		Encode: func(dst, v []byte) ([]byte, error) { return append(dst, v...), nil },
@@ -24,9 +19,9 @@ func Bytes() ValueCodec[[]byte] {
 	}
 }
 
-// JSON is the codec of any type that encoding/json takes. Text has to be UTF-8:
-// what is not is replaced, as encoding/json does. Slices and strings join one
-// behind the other; others do not, see [ErrNoJoin].
+// JSON is the codec for any type that encoding/json supports. Text must be
+// UTF-8: as in encoding/json, invalid bytes are replaced. Slices and strings
+// are concatenated; other types have no join, see [ErrNoJoin].
 func JSON[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
@@ -42,14 +37,14 @@ func JSON[T any]() ValueCodec[T] {
 			err = json.Unmarshal(data, &v)
 			return v, err
 		},
-		Join: joinOf[T](),
+		Join: JoinOf[T](),
 	}
 }
 
-// Gob is the codec of any type that encoding/gob takes. Each value holds the
-// description of its type, 30 bytes and more: it is for slices rather than for
-// single small values. Slices and strings join one behind the other; others do
-// not, see [ErrNoJoin].
+// Gob is the codec for any type that encoding/gob supports. Each value
+// includes a description of its type, 30 bytes or more: prefer slices to
+// single small values. Slices and strings are concatenated; other types have
+// no join, see [ErrNoJoin].
 func Gob[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
@@ -75,61 +70,8 @@ func Gob[T any]() ValueCodec[T] {
 			}
 			return v, nil
 		},
-		Join: joinOf[T](),
+		Join: JoinOf[T](),
 	}
-}
-
-// Msgpack is the codec of any type that github.com/ugorji/go/codec takes, in
-// MessagePack: structs as maps, with names from the tag codec or json, text as
-// str, bytes as bin, time.Time as the timestamp of the format. Slices and strings
-// join one behind the other; others do not, see [ErrNoJoin].
-func Msgpack[T any]() ValueCodec[T] {
-	handle := &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true}
-	handle.Canonical = true // the same value, the same bytes
-	handle.CheckCircularRef = true
-	handle.MapType = reflect.TypeFor[map[string]any]()
-	handle.SignedInteger = true
-	handle.MaxDepth = 1000
-	encoders := sync.Pool{New: func() any {
-		e := &msgpackEncoder{}
-		e.encoder = codec.NewEncoderBytes(&e.out, handle)
-		return e
-	}}
-	decoders := sync.Pool{New: func() any { return codec.NewDecoderBytes(nil, handle) }}
-	return ValueCodec[T]{
-		Encode: func(dst []byte, v T) ([]byte, error) {
-			e := encoders.Get().(*msgpackEncoder)
-			e.encoder.ResetBytes(&e.out)
-			if err := e.encoder.Encode(&v); err != nil {
-				return dst, fmt.Errorf("msgpack: %w", err)
-			}
-			dst = append(dst, e.out...)
-			if cap(e.out) <= maxPooled {
-				encoders.Put(e)
-			}
-			return dst, nil
-		},
-		Decode: func(data []byte) (v T, err error) {
-			// The decoder takes memory for lengths before it comes to the data.
-			if err := msgpack.Check(data); err != nil {
-				return v, err
-			}
-			d := decoders.Get().(*codec.Decoder)
-			d.ResetBytes(data)
-			if err := d.Decode(&v); err != nil {
-				return v, fmt.Errorf("msgpack: %w", err)
-			}
-			decoders.Put(d)
-			return v, nil
-		},
-		Join: joinOf[T](),
-	}
-}
-
-// msgpackEncoder is an encoder with the bytes that it writes to.
-type msgpackEncoder struct {
-	encoder *codec.Encoder
-	out     []byte
 }
 
 // checkGob returns an error unless data is whole messages: for a message that is longer

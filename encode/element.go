@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// Element are the types of a NumPy array's elements, with the dtype that they are
-// written as: bool |b1, int8 |i1, uint8 |u1, the other integers <i2 to <u8 (int
-// and uint by their size), Float16 <f2, float32 <f4, float64 <f8, complex64 <c8,
-// complex128 <c16, time.Time <M8[ns], time.Duration <m8[ns], and string |O, an
-// array of objects.
+// Element lists the types of array elements. They are written with these dtypes:
+// bool |b1, int8 |i1, uint8 |u1, the other integers <i2 to <u8 (int and uint by
+// their size), Float16 <f2, float32 <f4, float64 <f8, complex64 <c8, complex128
+// <c16, time.Time <M8[ns], time.Duration <m8[ns], and string |O, an array of
+// objects.
 type Element interface {
 	bool | int8 | int16 | int32 | int64 | int | uint8 | uint16 | uint32 | uint64 | uint |
 		Float16 | float32 | float64 | complex64 | complex128 | time.Time | time.Duration | string

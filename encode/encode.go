@@ -7,24 +7,27 @@
 //	err := people.Append(ctx, encode.Entry[[]Person]{Key: "FR", Value: []Person{{Name: "Ada"}}})
 //	groups, err := people.Get(ctx, "FR") // groups[0] is all that was appended, a []Person
 //
-// Each value that is appended becomes one frame of package frame. It is the
-// format of the class Encode of Python's partd, and the codecs [Python] and
-// [Pickle] write and read what partd.Python and partd.Pickle do, plain values
-// only. [NumPy] is the store of arrays that partd.Numpy is; [JSON], [Gob],
-// [Msgpack] and [Bytes] are for programs in Go and others.
+// Each appended value becomes one frame of package frame. This is the format of
+// Python's class partd.Encode. The codecs Python and Pickle read and write the
+// same data as partd.Python and partd.Pickle, limited to plain values. [NumPy]
+// stores arrays as partd.Numpy does, and [PandasBlocks] and [PandasColumns] store
+// the DataFrames of pandas. [JSON], [Gob], [Bytes] and the codec of package
+// encode/msgpack are for programs in Go and in other languages.
 //
 // # Hostile data
 //
-// No codec of this package executes what it reads, and none takes memory because
-// a length says so. How much a value may take is a multiple of the bytes that it
-// is read from: for [Pickle] 384 times, for [Python] 128 times or as Pickle; for
-// JSON, Gob and Msgpack it depends on the type, since a byte or two may stand for
-// a large struct. What does not decode is a [*DecodeError] that says which piece
-// it is.
+// No codec of this package executes the data that it reads, and none allocates
+// memory on the word of a length field alone. The memory of a value is limited to
+// a multiple of its encoded size: 384 for Pickle, and 128 for Python, or 384 where
+// a value is pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For
+// JSON and Gob the limit depends on the type, since a byte or two may stand for a
+// large struct. Data that does not decode is a *DecodeError, which identifies the
+// piece.
 package encode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -33,23 +36,25 @@ import (
 )
 
 // ValueCodec turns a value that is appended to a key into bytes and back. Any
-// three functions make one; Join can be replaced in a codec of this package, too.
+// three such functions form a codec. You may also replace the Join of a codec of
+// this package.
 //
-// Two others stand beside it: the Codec of package shuffle encodes what a
-// shuffle stores and the same program reads back, with no format to agree on; and
-// a compress.Format is what a layer compresses bytes into, whatever they are.
+// Package shuffle encodes its records with such codecs, and ignores Join. Do
+// not confuse a codec with a compress.Format, into which a layer compresses
+// bytes of any kind.
+//
+// The functions must be safe for concurrent use.
 type ValueCodec[T any] struct {
 	// Encode appends the encoding of a value to dst, as append does, and returns
 	// the result, which belongs to the caller, as dst does. It neither keeps nor
 	// changes v. What it appended may be overwritten after a failure.
 	Encode func(dst []byte, v T) ([]byte, error)
-	// Decode returns the value that the whole of data stands for. The value
-	// belongs to the caller; data stays the caller's, who uses it again: Decode
-	// keeps nothing of it and does not change it.
+	// Decode decodes the whole of data. The value belongs to the caller, who
+	// reuses data: Decode neither keeps nor changes it.
 	Decode func(data []byte) (T, error)
-	// Join makes one value of those that were appended to a key, in their order.
-	// Of none it makes the value of a key that was never appended to. It may keep
-	// the pieces and return one of them.
+	// Join combines the values that were appended to a key, in order, into one.
+	// Without pieces it returns the value of a key that was never appended to. It
+	// may keep the pieces and return one of them.
 	Join func(pieces []T) (T, error)
 }
 
@@ -60,24 +65,34 @@ type Entry[T any] struct {
 }
 
 // Store stores values of a type in a store of bytes. It is safe for concurrent
-// use if the store beneath is. Where that lacks an ability, the method for it
-// returns an error that wraps errors.ErrUnsupported.
+// use if the store beneath is. If that store lacks an ability, the
+// corresponding method returns an error that wraps errors.ErrUnsupported.
 type Store[T any] struct {
 	layer
 	codec   ValueCodec[T]
 	buffers sync.Pool // of *buffer
 }
 
-// New returns a store of values over a store of bytes, which it closes with
-// itself. Several may be made over one, also with different codecs, as long as
-// each key is used with one.
+// New returns a store of values over a store of bytes; Close closes both.
+// Several stores, even with different codecs, may share a store of bytes as
+// long as each key is used with one codec. Without a store of bytes, or with
+// an incomplete codec, every operation is an error.
 func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
+	if codec.Encode == nil || codec.Decode == nil || codec.Join == nil { // what reads, says so, too
+		codec = ValueCodec[T]{
+			Decode: func([]byte) (v T, _ error) { return v, errNoCodec },
+			Join:   func([]T) (v T, _ error) { return v, errNoCodec },
+		}
+	}
 	return &Store[T]{layer: layer{p}, codec: codec}
 }
 
+var errNoCodec = errors.New("the codec lacks Encode, Decode or Join: give New all three")
+
 // Append adds each entry's value to those of its key, in slice order; a key may
-// be given twice. It is all or nothing, as the Append of the store beneath. The
-// values are encoded before it returns, and nothing of them is kept.
+// be given twice. It is all or nothing, like the Append of the underlying
+// store. It encodes the values before it returns, and keeps no reference to
+// them.
 func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 	b := s.buffer()
 	defer s.release(b)
@@ -86,11 +101,14 @@ func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 			return err
 		}
 	}
-	return s.below.Append(ctx, b.batch()...)
+	return s.beneath().Append(ctx, b.batch()...)
 }
 
 // encode adds an entry to a batch.
 func (s *Store[T]) encode(b *buffer, op, key string, v T) error {
+	if s.codec.Encode == nil {
+		return &partd.Error{Op: op, Key: key, HasKey: true, Err: errNoCodec}
+	}
 	start := len(b.bytes)
 	bytes, err := s.codec.Encode(frame.Begin(b.bytes), v)
 	if err != nil {

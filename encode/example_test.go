@@ -8,6 +8,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/encode/msgpack"
 )
 
 var ctx = context.Background()
@@ -37,7 +38,7 @@ func Example() {
 // All yields what was appended, piece by piece: the key may be larger than
 // memory.
 func ExampleStore_All() {
-	people := encode.New(partd.NewDict(), encode.Msgpack[person]())
+	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
 	for p, err := range people.All(ctx, "FR") {
 		check(err)
@@ -50,7 +51,7 @@ func ExampleStore_All() {
 
 // Scan yields each key with what was appended to it, and ScanPart a part of the keys.
 func ExampleStore_Scan() {
-	people := encode.New(partd.NewDict(), encode.Msgpack[person]())
+	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
 	for group, err := range people.Scan(ctx) {
 		check(err)
@@ -148,4 +149,22 @@ func ExampleValueCodec() {
 	check(err)
 	fmt.Println(got)
 	// Output: [5 0]
+}
+
+// A frame of pandas, as partd.PandasBlocks stores it; Python reads it with dtypes and
+// index as they are here.
+func ExamplePandasBlocks() {
+	frames := encode.New(partd.NewDict(), encode.PandasBlocks(nil))
+	day := encode.DataFrame{
+		Columns: []encode.Column{
+			{Name: "price", Values: []float64{1.5, 2.25}},
+			{Name: "venue", Values: encode.Categorical{Codes: []int32{0, 1}, Categories: []any{"XPAR", "XETR"}}},
+		},
+		Index: encode.Column{Name: "when", Values: encode.Times{Unit: "s", Zone: "Europe/Paris", Counts: []int64{1700000000, 1700000060}}},
+	}
+	check(frames.Append(ctx, encode.Entry[encode.DataFrame]{Key: "AAPL", Value: day}, encode.Entry[encode.DataFrame]{Key: "AAPL", Value: day}))
+	got, err := frames.Get(ctx, "AAPL")
+	check(err)
+	fmt.Println(got[0].Rows(), got[0].Columns[0].Values, got[0].Columns[1].Values)
+	// Output: 4 [1.5 2.25 1.5 2.25] {[0 1 0 1] [XPAR XETR] false}
 }

@@ -2,11 +2,10 @@ package encode
 
 import "math"
 
-// Float16 is a floating-point number of 16 bits (IEEE 754 binary16), as its bits.
+// Float16 holds the bits of a 16-bit floating-point number (IEEE 754 binary16).
 type Float16 uint16
 
-// NewFloat16 returns the number nearest to f; of two that are as near, the even
-// one.
+// NewFloat16 rounds f to the nearest Float16, and ties to even.
 func NewFloat16(f float32) Float16 {
 	bits := math.Float32bits(f)
 	sign := uint16(bits>>16) & 0x8000
@@ -36,7 +35,7 @@ func roundOff(n uint32, bits uint) uint16 {
 	return uint16(kept)
 }
 
-// Float32 returns the same number, which a float32 can always be.
+// Float32 converts h to a float32. The conversion is exact.
 func (h Float16) Float32() float32 {
 	sign := uint32(h&0x8000) << 16
 	exponent, fraction := uint32(h>>10)&31, uint32(h)&0x3ff

@@ -12,9 +12,16 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/gomsgpack"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
+
+// Msgpack is msgpack.Codec, whose package imports this one.
+func Msgpack[T any]() ValueCodec[T] {
+	to, from := gomsgpack.Of[T]()
+	return ValueCodec[T]{Encode: to, Decode: from, Join: JoinOf[T]()}
+}
 
 // opener opens an empty store.
 type opener struct {

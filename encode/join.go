@@ -15,10 +15,10 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	return slices.Concat(pieces...), nil
 }
 
-// joinOf returns the join of a type: slices and strings are put one behind the
-// other. Of another type, one value is joined to itself, none to the zero value,
-// and several are an error.
-func joinOf[T any]() func([]T) (T, error) {
+// JoinOf returns the join of a type. It concatenates slices and strings. For any
+// other type, a single value joins to itself, no value to the zero value, and
+// several values are an [ErrNoJoin].
+func JoinOf[T any]() func([]T) (T, error) {
 	switch t := reflect.TypeFor[T](); t.Kind() {
 	case reflect.Slice:
 		return func(pieces []T) (T, error) { return concatAny(t, pieces), nil }

@@ -11,22 +11,23 @@ import (
 	"github.com/go-partd/partd/internal/npy"
 )
 
-// NumPy stores arrays of one dimension as partd.Numpy does: a key K has the bytes
-// of its elements, one append behind the other and without frames, and the key
-// K.dtype says what they are. Arrays of text are arrays of objects, in frames of
+// NumPy stores one-dimensional arrays as partd.Numpy does: key K holds the bytes
+// of the elements, append after append and without frames, and key K.dtype holds
+// their type. Arrays of text are arrays of objects, stored as frames of
 // MessagePack lists.
 //
-// Keys that end in .dtype are refused, since they belong to others. An array of
-// another type than T is an error that wraps [ErrDtype]; either byte order is
-// read, and a key that is big-endian stays so when Go appends to it. Times and
-// durations are read in any unit from ns to W, and appended in ns only.
+// Keys that end in .dtype are refused, since they describe other keys. An array
+// whose type is not T is an error that wraps [ErrDtype]. Both byte orders can
+// be read, and a big-endian key stays big-endian when Go appends to it. Times
+// and durations can be read in any unit from ns to W, but are appended only in
+// ns.
 //
-// Unlike Python, Delete removes both keys, nothing is appended to an array of
-// another dtype, and an append of no elements makes no key.
+// Unlike in Python, Delete removes both keys, Append refuses arrays of
+// another dtype, and an append without elements creates no key.
 //
-// A NumPy is safe for concurrent use. It notes the dtypes of keys that it
-// appended to: a key that it appends to must not be deleted through another
-// NumPy or process, as it must not be in Python.
+// A NumPy is safe for concurrent use. It remembers the dtypes of the keys
+// that it has appended to. Do not delete such a key through another NumPy or
+// another process; Python has the same restriction.
 type NumPy[T Element] struct {
 	layer
 	own npy.DType
@@ -45,16 +46,16 @@ const maxKnown = 1 << 16
 // dtypeSuffix makes the key of a key's dtype.
 const dtypeSuffix = ".dtype"
 
-// NewNumPy returns a store of arrays over a store of bytes, which has to be able
-// to set keys. Stores for different types of elements may share one, if each key
-// has one type.
+// NewNumPy returns a store of arrays over a store of bytes, which must support
+// Set. Stores of different element types may share one as long as each key has
+// one type.
 func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
 	return &NumPy[T]{layer: layer{p}, own: dtypeOf[T](), known: make(map[string]npy.DType)}
 }
 
 // Append adds each entry's elements to the array of its key, in slice order; a
-// key may be given twice. It is all or nothing, but for the dtype of a new key:
-// that is set first, so that no elements are ever without one. The elements are
+// key may occur more than once. It is all or nothing, except that the dtype of
+// a new key is set first, so that no elements ever lack one. The elements are
 // copied before it returns.
 func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	n.mu.RLock()
@@ -66,10 +67,11 @@ func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	if err := n.claim(ctx, "append", batch); err != nil {
 		return err
 	}
-	return n.below.Append(ctx, batch...)
+	return n.beneath().Append(ctx, batch...)
 }
 
-// Set replaces the array of a key. One of another dtype has to be deleted first.
+// Set replaces the array of a key. An array of another dtype must be deleted
+// first.
 func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -78,12 +80,12 @@ func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 		return err
 	}
 	if len(batch) == 0 {
-		return partd.Set(ctx, n.below, key, nil)
+		return partd.Set(ctx, n.beneath(), key, nil)
 	}
 	if err := n.claim(ctx, "set", batch); err != nil {
 		return err
 	}
-	return partd.Set(ctx, n.below, key, batch[0].Value)
+	return partd.Set(ctx, n.beneath(), key, batch[0].Value)
 }
 
 // encode returns entries with the bytes of elements, without those that have none.
@@ -120,12 +122,12 @@ func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 		return err
 	}
 	n.forget(keys)
-	return partd.Delete(ctx, n.below, all...)
+	return partd.Delete(ctx, n.beneath(), all...)
 }
 
 // Pop returns the arrays of keys as Get does, and removes the keys with their
-// dtypes, as one atomic step. Where they are removed and do not decode, the error
-// is a *PopError, whose values are the arrays' bytes and then the dtypes.
+// dtypes, as one atomic step. If they were removed but do not decode, the error
+// is a *PopError, which holds the arrays' bytes, followed by the dtypes.
 func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -134,7 +136,7 @@ func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 		return nil, err
 	}
 	n.forget(keys)
-	raw, err := partd.Pop(ctx, n.below, all...)
+	raw, err := partd.Pop(ctx, n.beneath(), all...)
 	if err != nil {
 		return nil, err
 	}
@@ -152,13 +154,13 @@ func (n *NumPy[T]) Drop(ctx context.Context) error {
 	n.knownMu.Lock()
 	clear(n.known)
 	n.knownMu.Unlock()
-	return n.below.Drop(ctx)
+	return n.beneath().Drop(ctx)
 }
 
 // Keys yields each array's key once, with its size in bytes.
 func (n *NumPy[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		for info, err := range partd.Keys(ctx, n.below) {
+		for info, err := range partd.Keys(ctx, n.beneath()) {
 			if strings.HasSuffix(info.Key, dtypeSuffix) {
 				continue
 			}

@@ -1,9 +1,11 @@
 package encode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/npy"
@@ -14,7 +16,11 @@ import (
 func (n *NumPy[T]) claim(ctx context.Context, op string, batch []partd.Entry) error {
 	dtypes, unknown := n.lookUp(batch)
 	if len(unknown) > 0 {
-		if err := n.findOrSet(ctx, op, unknown, dtypes); err != nil {
+		if err := n.describe(ctx, op, unknown, func(e partd.Entry, have []byte) (err error) {
+			key := strings.TrimSuffix(e.Key, dtypeSuffix)
+			dtypes[key], err = n.fit(op, key, have)
+			return err
+		}); err != nil {
 			return err
 		}
 		n.note(unknown, dtypes)
@@ -27,8 +33,9 @@ func (n *NumPy[T]) claim(ctx context.Context, op string, batch []partd.Entry) er
 	return nil
 }
 
-// lookUp returns the dtypes of a batch's keys that are known, and the others.
-func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, unknown []string) {
+// lookUp returns the dtypes of a batch's keys that are known, and what is to be set
+// for the others.
+func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, unknown []partd.Entry) {
 	dtypes = make(map[string]npy.DType, len(batch))
 	n.knownMu.Lock()
 	defer n.knownMu.Unlock()
@@ -37,20 +44,21 @@ func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, unk
 		if d, ok := n.known[key]; ok {
 			dtypes[key] = d
 		} else {
-			unknown = append(unknown, key)
+			unknown = append(unknown, partd.Entry{Key: key + dtypeSuffix, Value: []byte(n.own.String())})
 		}
 	}
 	return dtypes, unknown
 }
 
 // note keeps the dtypes of keys.
-func (n *NumPy[T]) note(keys []string, dtypes map[string]npy.DType) {
+func (n *NumPy[T]) note(described []partd.Entry, dtypes map[string]npy.DType) {
 	n.knownMu.Lock()
 	defer n.knownMu.Unlock()
-	for _, key := range keys {
+	for _, e := range described {
 		if len(n.known) >= maxKnown {
 			clear(n.known)
 		}
+		key := strings.TrimSuffix(e.Key, dtypeSuffix)
 		n.known[key] = dtypes[key]
 	}
 }
@@ -63,59 +71,54 @@ func (n *NumPy[T]) forget(keys []string) {
 	}
 }
 
-// findOrSet reads the dtypes of keys, and sets that of a key that has none.
-func (n *NumPy[T]) findOrSet(ctx context.Context, op string, keys []string, dtypes map[string]npy.DType) error {
-	texts, err := n.dtypeTexts(ctx, keys)
-	if err != nil {
+// describe sets keys that do not exist, and hands those that do to fit, before and
+// after: another process may be first.
+func (l layer) describe(ctx context.Context, op string, described []partd.Entry, fit func(e partd.Entry, have []byte) error) error {
+	missing, err := l.compare(ctx, described, fit)
+	if err != nil || len(missing) == 0 {
 		return err
 	}
-	var missing []string
-	for i, key := range keys {
-		if len(texts[i]) == 0 {
-			missing = append(missing, key)
-		} else if dtypes[key], err = n.fit(op, key, texts[i]); err != nil {
+	for _, e := range missing {
+		// Data without a dtype, which Python's delete leaves behind, must not become
+		// data of this one. Once another process set one and appended, there is no
+		// longer a key to be set.
+		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
+			has, err := hasData(ctx, l.beneath(), name)
+			if err != nil {
+				return err
+			}
+			if has {
+				if again, err := l.compare(ctx, []partd.Entry{e}, fit); err != nil || len(again) > 0 {
+					return cmp.Or(err, keyError(op, name, errNoDtype))
+				}
+			}
+		}
+		if err := partd.SetOnce(ctx, l.beneath(), e.Key, e.Value); err != nil {
 			return err
 		}
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	for _, key := range missing {
-		if err := n.setDtype(ctx, op, key); err != nil {
-			return err
-		}
-	}
-	// Another process may have set one at the same time, and it may be another.
-	if texts, err = n.dtypeTexts(ctx, missing); err != nil {
-		return err
-	}
-	for i, key := range missing {
-		if dtypes[key], err = n.fit(op, key, texts[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = l.compare(ctx, missing, fit)
+	return err
 }
 
-// setDtype sets the dtype of a key that had none. Data without a dtype, which
-// Python's delete leaves behind, must not become data of this one.
-func (n *NumPy[T]) setDtype(ctx context.Context, op, key string) error {
-	has, err := hasData(ctx, n.below, key)
+// compare hands what keys have to fit, and returns those that do not exist.
+func (l layer) compare(ctx context.Context, described []partd.Entry, fit func(e partd.Entry, have []byte) error) (missing []partd.Entry, err error) {
+	keys := make([]string, len(described))
+	for i, e := range described {
+		keys[i] = e.Key
+	}
+	have, err := l.beneath().Get(ctx, keys...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if has {
-		// Another process may have set the dtype and appended since.
-		texts, err := n.dtypeTexts(ctx, []string{key})
-		if err != nil {
-			return err
+	for i, e := range described {
+		if len(have[i]) == 0 {
+			missing = append(missing, e)
+		} else if err := fit(e, have[i]); err != nil {
+			return nil, err
 		}
-		if len(texts[0]) == 0 {
-			return keyError(op, key, errNoDtype)
-		}
-		return nil
 	}
-	return partd.SetOnce(ctx, n.below, key+dtypeSuffix, []byte(n.own.String()))
+	return missing, nil
 }
 
 var errNoDtype = fmt.Errorf("%w: there is data, and no key %s that says of what type, as Python's delete leaves it behind; Delete removes it", ErrDtype, dtypeSuffix)
@@ -134,7 +137,7 @@ func (n *NumPy[T]) dtypeTexts(ctx context.Context, keys []string) ([][]byte, err
 	for i, key := range keys {
 		names[i] = key + dtypeSuffix
 	}
-	return n.below.Get(ctx, names...)
+	return n.beneath().Get(ctx, names...)
 }
 
 // fit returns the dtype of a key to which elements are to be appended.

@@ -24,7 +24,7 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 		}
 	}
 	// Data first: where there is some, its dtype was set before.
-	raw, err := n.below.Get(ctx, keys...)
+	raw, err := n.beneath().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +86,9 @@ func notWhole(d npy.DType, size int64, odd int) error {
 // element's size.
 const chunkLen = 64 << 10
 
-// All yields the array of a key in parts: of fixed size up to 64 KiB each, of
-// text as they were appended. It holds one at a time, so that a key may be larger
-// than memory. After an error it yields nothing more.
+// All yields the array of a key in parts: elements of a fixed size in parts of up
+// to 64 KiB, texts as they were appended. It holds one part at a time, so a key
+// may be larger than memory. It stops after the first error.
 func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		r, d, err := n.open(ctx, key)
@@ -119,7 +119,7 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	if err := checkKey("all", key); err != nil {
 		return nil, npy.DType{}, err
 	}
-	r, err := partd.Open(ctx, n.below, key)
+	r, err := partd.Open(ctx, n.beneath(), key)
 	if err != nil {
 		return nil, npy.DType{}, err
 	}

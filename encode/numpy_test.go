@@ -63,7 +63,7 @@ func TestNumPyRefuses(t *testing.T) {
 		{"not whole", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
 		{"no dtype", "none", `"no dtype" is not a dtype`, reader(t, ints), true},
 		{"an empty dtype", "empty", "no key .dtype that says", reader(t, ints), true},
-		{"records", "records", "records, which are not read", reader(t, ints), true},
+		{"records", "records", "records, which cannot be read", reader(t, ints), true},
 		{"none", "bare", "no key .dtype that says", reader(t, ints), true},
 		{"truncated", "cut", "truncated", reader(t, texts), false},
 		{"a call", "pickled", `"system" of the module "os"`, reader(t, texts), false},

@@ -33,12 +33,12 @@ type (
 )
 
 // Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
-// protocol 5 and reads 4 and 5, which partd writes in every Python since 3.4.
-// Values come back with the types that they had, tuples as PyTuple.
+// protocol 5 and reads protocols 4 and 5, the ones that partd has written since
+// Python 3.4. Values keep their types; tuples come back as [PyTuple].
 //
-// Nothing is executed: a pickle with a class, a function, or anything else that
-// is not a plain value is an error that names it. A container that is used twice in
-// a list is one in Go, too: who changes it, changes both.
+// Nothing is executed: a pickle with a class, a function, or anything else that is
+// not a plain value is an error that names it. A container that occurs twice in a
+// list is shared in Go as it is in Python: a change shows in both places.
 func Pickle() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
@@ -48,11 +48,11 @@ func Pickle() ValueCodec[[]any] {
 }
 
 // Python is the codec of partd.Python: lists of plain values in MessagePack,
-// which is faster and shorter than a pickle, and has no types for tuples and
-// bytearrays: they come back as lists and bytes. A list that holds what
-// MessagePack cannot (a set, an integer beyond 64 bits) or what Python would not
-// read from it (a dict with keys that are neither text nor bytes) is pickled
-// instead, and then everything in it keeps its type. Both are read.
+// which is faster and shorter than a pickle but has no tuples and bytearrays:
+// they come back as lists and bytes. A list that holds what MessagePack cannot
+// (a set, an integer beyond 64 bits) or what Python would not read from it (a
+// dict with keys that are neither text nor bytes) is pickled instead, so that
+// everything in it keeps its type. The codec reads both.
 func Python() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) {

@@ -13,25 +13,25 @@ import (
 // Group is a key with the values that were appended to it.
 type Group[T any] struct {
 	Key string
-	// Values yields them one by one, in their order and without joining them, as
-	// [Store.All] does. It can be ranged over once, and only until the next group is
-	// asked for. It need not be read to its end.
+	// Values yields the values one by one, in order and without joining them, as
+	// [Store.All] does. Range over it once, and before asking for the next group;
+	// you may stop early.
 	Values iter.Seq2[T, error]
 }
 
-// Scan yields each key once with its values, in the store's own order. Values are
-// read and decoded as they are ranged over, one at a time, so that a key may be larger
-// than memory; the codec's Join makes one of them. What does not decode is an error of
-// Values, after which the next key may be asked for. After an error of its own it
-// yields nothing more.
+// Scan yields each key once with its values, in the store's own order. Values are read
+// and decoded one at a time as you range over them, so a key may be larger than
+// memory; the codec's Join combines them. Data that does not decode is an error of
+// Values, and the scan can go on with the next key. Scan itself stops after its first
+// error.
 func (s *Store[T]) Scan(ctx context.Context) iter.Seq2[Group[T], error] {
-	return s.groups(partd.Scan(ctx, s.below))
+	return s.groups(partd.Scan(ctx, s.beneath()))
 }
 
-// ScanPart yields what Scan yields of the keys of one part, so that several readers
-// read each key once between them; see [partd.ScanPart].
+// ScanPart is Scan for the keys of one part, so that several readers can divide the
+// keys among themselves; see [partd.ScanPart].
 func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Group[T], error] {
-	return s.groups(partd.ScanPart(ctx, s.below, part, parts))
+	return s.groups(partd.ScanPart(ctx, s.beneath(), part, parts))
 }
 
 func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[T], error] {

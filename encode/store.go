@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// Get returns the value of each key, in the order asked: what was appended to
-// it, joined. A key that was never appended to has the codec's empty value. The
-// values belong to the caller.
+// Get returns the joined value of each key, in the order requested. A key that
+// was never appended to has the codec's empty value. The values belong to the
+// caller.
 func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
-	raw, err := s.below.Get(ctx, keys...)
+	raw, err := s.beneath().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +73,11 @@ func frameError(err error) error {
 }
 
 // All yields the values that were appended to a key, one by one, without joining
-// them. It holds one at a time, so that a key may be larger than memory. After an
-// error it yields nothing more.
+// them. It holds one value at a time, so a key may be larger than memory. It
+// stops after the first error.
 func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		r, err := partd.Open(ctx, s.below, key)
+		r, err := partd.Open(ctx, s.beneath(), key)
 		if err != nil {
 			yield(*new(T), err)
 			return
@@ -93,13 +93,13 @@ func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 	}
 }
 
-// Set replaces all values of a key by one.
+// Set replaces all values of a key with one.
 func (s *Store[T]) Set(ctx context.Context, key string, v T) error {
 	return s.set(ctx, "set", key, v, partd.Set)
 }
 
-// SetOnce sets a key that does not exist, and leaves one that does as it is, as
-// one atomic step.
+// SetOnce sets a key if it does not exist yet, as one atomic step. It leaves an
+// existing key unchanged.
 func (s *Store[T]) SetOnce(ctx context.Context, key string, v T) error {
 	return s.set(ctx, "set once", key, v, partd.SetOnce)
 }
@@ -110,14 +110,14 @@ func (s *Store[T]) set(ctx context.Context, op, key string, v T, do func(context
 	if err := s.encode(b, op, key, v); err != nil {
 		return err
 	}
-	return do(ctx, s.below, key, b.bytes)
+	return do(ctx, s.beneath(), key, b.bytes)
 }
 
 // Pop returns the values of keys as Get does, and removes the keys, as one atomic
-// step. Where they are removed and do not decode, the error is a *PopError, which
-// holds them.
+// step. If they were removed but do not decode, the error is a *PopError, which
+// holds the values.
 func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
-	raw, err := partd.Pop(ctx, s.below, keys...)
+	raw, err := partd.Pop(ctx, s.beneath(), keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -130,13 +130,13 @@ func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
 
 // Delete removes keys; one that does not exist is no error.
 func (s *Store[T]) Delete(ctx context.Context, keys ...string) error {
-	return partd.Delete(ctx, s.below, keys...)
+	return partd.Delete(ctx, s.beneath(), keys...)
 }
 
 // Drop removes every key of the store beneath.
-func (s *Store[T]) Drop(ctx context.Context) error { return s.below.Drop(ctx) }
+func (s *Store[T]) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }
 
 // Keys yields each key once, with the size of its encoded values in bytes.
 func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	return partd.Keys(ctx, s.below)
+	return partd.Keys(ctx, s.beneath())
 }

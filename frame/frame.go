@@ -1,14 +1,14 @@
-// Package frame puts byte strings one behind the other so that they can be
-// taken apart again. A frame is the length of its content, as 8 bytes
+// Package frame concatenates byte strings so that they can be taken apart
+// again. A frame is the length of its content, as 8 bytes
 // little-endian, and then the content:
 //
 //	+--------+--------+-- … --+--------+-------- … --------+
 //	| length, uint64, little-endian    | length bytes       |
 //	+--------+--------+-- … --+--------+-------- … --------+
 //
-// It is the framing of Python's partd (partd.utils.frame), whose layers store
-// each append as a frame. Python packs the length in the machine's own byte
-// order, which is little-endian wherever it runs today.
+// Python's partd frames data the same way (partd.utils.frame): its layers
+// store each append as one frame. Python packs the length in the machine's
+// own byte order, which is little-endian wherever it runs today.
 package frame
 
 import (
@@ -24,21 +24,22 @@ import (
 // HeaderLen is the number of bytes before a frame's content.
 const HeaderLen = 8
 
-// DefaultLimit is the longest content that is taken unless told otherwise, in
-// bytes.
+// DefaultLimit is the maximum length of a frame's content, in bytes, where no
+// limit is given.
 const DefaultLimit = 1 << 30
 
 var (
-	// ErrTruncated is wrapped by the error for input that ends within a frame.
+	// ErrTruncated is wrapped by the error for input that ends in the middle
+	// of a frame.
 	ErrTruncated = errors.New("truncated frame")
-	// ErrTooLong is wrapped by the error for a frame that says that its content
-	// is over the limit. Nothing was allocated for it.
+	// ErrTooLong is wrapped by the error for a frame whose header claims more
+	// content than the limit allows. Nothing is allocated for such a frame.
 	ErrTooLong = errors.New("frame over the limit")
 )
 
-// Error is the error of a frame, and says where it begins.
+// Error describes a bad frame and says where it begins.
 type Error struct {
-	Offset int64 // where in the input the frame begins, in bytes
+	Offset int64 // offset of the frame in the input, in bytes
 	Err    error // ErrTruncated, ErrTooLong, or the error of the reader
 }
 
@@ -47,25 +48,29 @@ func (e *Error) Error() string { return fmt.Sprintf("frame at offset %d: %v", e.
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Append appends a frame with this content, which it copies, to dst.
+// Append appends a frame that holds a copy of content to dst, and returns the
+// extended slice.
 func Append(dst, content []byte) []byte {
 	dst = slices.Grow(dst, HeaderLen+len(content))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(len(content)))
 	return append(dst, content...)
 }
 
-// Begin appends a header to dst, to which content is then appended; End writes
-// the length. The two are for content whose length is not known before.
+// Begin appends an empty header to dst. Append the content to the result, then
+// call [End], which fills in the length. Use the two where the length is not
+// known in advance.
 func Begin(dst []byte) []byte { return append(dst, make([]byte, HeaderLen)...) }
 
-// End completes the frame that Begin began when dst had start bytes.
+// End fills in the length of the frame that [Begin] began when dst was start
+// bytes long. It panics if dst has no header there, as package
+// encoding/binary does.
 func End(dst []byte, start int) []byte {
 	binary.LittleEndian.PutUint64(dst[start:], uint64(len(dst)-start-HeaderLen))
 	return dst
 }
 
-// Split yields the content of each frame in data, as slices of data, without
-// copying: they change with it. After an error, an *Error, it yields nothing more.
+// Split yields the content of each frame in data. It does not copy: the slices
+// share the memory of data. It stops after the first error, an *Error.
 func Split(data []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for offset := 0; offset < len(data); {
@@ -92,16 +97,20 @@ func truncated(offset int, format string, args ...any) error {
 	return &Error{int64(offset), fmt.Errorf("%w: "+format, append([]any{ErrTruncated}, args...)...)}
 }
 
-// Read yields the content of each frame that r delivers. What it yields is good
-// until the next step. A frame whose content is longer than limit bytes is an
-// error; 0 is DefaultLimit. Memory grows with the bytes that arrive, not with
-// the length that a header claims. After an error, an *Error, it yields nothing
-// more.
+// Read yields the content of each frame that r delivers. Each slice is valid
+// until the next iteration. A frame with more than limit bytes of content is an
+// error; a limit of 0 means DefaultLimit. Memory grows with the bytes that
+// arrive, not with the length that a header claims. It stops after the first
+// error, an *Error.
 func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	if limit <= 0 {
 		limit = DefaultLimit
 	}
 	return func(yield func([]byte, error) bool) {
+		if r == nil {
+			yield(nil, &Error{0, errors.New("the reader is nil")})
+			return
+		}
 		var header [HeaderLen]byte
 		var content []byte
 		for offset := int64(0); ; offset += HeaderLen + int64(len(content)) {

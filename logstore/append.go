@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
 // Append adds values to the ends of keys' values, all or nothing.
@@ -28,7 +30,8 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// SetOnce sets a key that does not exist, and leaves one that does as it is.
+// SetOnce sets a key if it does not exist yet, and leaves an existing key
+// unchanged.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
@@ -78,8 +81,11 @@ type operation interface {
 // change applies an operation, with its tag if that is not zero. It returns
 // false for one that was applied before.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return false, s.errorf(opName, context.Cause(ctx))
+	if err := canceled.Err(ctx); err != nil {
+		return false, s.errorf(opName, err)
+	}
+	if s.dir == "" {
+		return false, s.errorf(opName, storeerror.ErrNotOpened)
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()

@@ -5,9 +5,10 @@ import (
 	"encoding/binary"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// NewSession issues a session. It survives what an append survives.
+// NewSession issues a session, which is as durable as an append.
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	op := &sessionOp{kind: recordSession}
 	_, err := s.change(ctx, "new session", partd.Tag{}, op)
@@ -20,14 +21,17 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return err
 }
 
-// SessionToken returns the token of a session. Its secret is in the manifest: the
-// random numbers that the store was made with, of which nobody is told.
+// SessionToken returns the token of a session. Its secret is the random numbers
+// in the store's manifest, which are never disclosed.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
+	if s.dir == "" {
+		return partd.SessionToken{}, s.errorf("session token", storeerror.ErrNotOpened)
+	}
 	secret := binary.LittleEndian.AppendUint64(nil, s.format.ID)
 	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
 }
 
-// CheckSession returns an error unless a token is that of the session.
+// CheckSession returns an error unless token belongs to the session.
 func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	want, err := s.SessionToken(ctx, session)
 	if err != nil {
@@ -36,7 +40,8 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return want.Check(session, token)
 }
 
-// ReaderMemory returns what an open reader takes, and a listing.
+// ReaderMemory returns the memory that an open reader takes and that a
+// listing takes, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	// A scan that is not alone loads 1 MiB, groups it, and is two batches ahead.
 	return 256 << 10, 5 << 20

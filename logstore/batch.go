@@ -9,6 +9,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -216,8 +217,8 @@ func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	return n
 }
 
-// BatchBytes is half of what makes segments of its own: thousands of small ones take
-// many times the work to merge.
+// BatchBytes returns half the size at which a batch becomes a segment of its own:
+// merging thousands of small segments would take many times the work.
 func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
 // takeBatch waits for one of the few batches.
@@ -227,7 +228,7 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 		b.reset()
 		return b, nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, canceled.Err(ctx)
 	}
 }
 

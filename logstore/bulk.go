@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -131,7 +132,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 				return err
 			}
 			b.reset()
-			if err := context.Cause(ctx); err != nil {
+			if err := canceled.Err(ctx); err != nil {
 				return err
 			}
 		}

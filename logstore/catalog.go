@@ -220,7 +220,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 		err = f.CheckHeader()
 	}
 	if err == nil && size < f.end {
-		err = f.Corrupt(size, fmt.Errorf("the file ends, though the manifest says it has %d bytes", f.end))
+		err = f.Corrupt(size, fmt.Errorf("the file ends early: the manifest says it has %d bytes", f.end))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())

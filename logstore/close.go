@@ -5,11 +5,14 @@ import (
 	"errors"
 )
 
-// Close writes everything out and closes the store. Readers that are still at
-// work may finish. Where something cannot be written out, Close says so; it is
-// then in the write-ahead files, and recovered when the store is opened again.
-// A second Close does nothing.
+// Close writes everything out and closes the store. Readers at work may
+// finish. If Close cannot write something out, it returns an error; the data
+// is still in the write-ahead files, from which the next Open recovers it. A
+// second Close does nothing.
 func (s *Store) Close() error {
+	if s.dir == "" {
+		return nil
+	}
 	s.finishMerges()
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -72,8 +75,5 @@ func (s *Store) abandon() error {
 		errs = append(errs, s.catalog.files.release())
 	}
 	s.tables.close()
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.unlock())...)
 }

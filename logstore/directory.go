@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -184,7 +183,7 @@ func readWhole(f vfs.File, limit int) ([]byte, error) {
 			return nil, err
 		}
 		if len(b) > limit {
-			return nil, fmt.Errorf("%s is larger than %d bytes: it should not be", f.Name(), limit)
+			return nil, fmt.Errorf("%s is larger than %d bytes, which it should not be", f.Name(), limit)
 		}
 	}
 }
@@ -226,7 +225,7 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	if err := d.writeLockHolder(path); err != nil && !isNoSpace(err) { // the note is for messages only
+	if err := vfs.NoteHolder(d.fs, path); err != nil && !isNoSpace(err) { // the note is for messages only
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
@@ -249,22 +248,15 @@ func (d *directory) checkLock() error {
 	return err
 }
 
-// writeLockHolder leaves a note of who holds the lock.
-func (d *directory) writeLockHolder(path string) error {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "an unknown host"
+// unlock lets other processes in.
+func (d *directory) unlock() error {
+	if d.lock == nil {
+		return nil
 	}
-	f, err := d.fs.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
+	if !d.readOnly && d.checkLock() == nil {
+		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // a note that stays is not believed
 	}
-	note := fmt.Sprintf("process %d on %s\n", os.Getpid(), host)
-	_, err = f.WriteAt([]byte(note), 0)
-	if err == nil {
-		err = f.Truncate(int64(len(note)))
-	}
-	return errors.Join(err, f.Close())
+	return d.lock.Unlock()
 }
 
 // lockedError says who holds the lock, as far as that is known: the note names
@@ -275,21 +267,8 @@ func (d *directory) lockedError(path string) error {
 		if shared, err := l.TryLock(false); err != nil {
 			return err
 		} else if shared {
-			return errors.Join(errors.New("the store is open for reading, here or elsewhere: close it there first"), l.Unlock())
+			return errors.Join(fmt.Errorf("%w: the store is open for reading, here or elsewhere: close it there first", partd.ErrInUse), l.Unlock())
 		}
 	}
-	return fmt.Errorf("the store is in use by %s: close it there, or share it through partd-server; where that has it already, use the server's URL, as tcp://127.0.0.1:7077", d.lockHolder(path))
-}
-
-func (d *directory) lockHolder(path string) string {
-	const unknown = "another process"
-	b, err := d.readStart(path, 200)
-	if err != nil { // a note that is missing is no error
-		return unknown
-	}
-	note, _, ok := strings.Cut(string(b), "\n")
-	if !ok || !strings.HasPrefix(note, "process ") {
-		return unknown
-	}
-	return note
+	return fmt.Errorf("the store is %w by %s: close it there, or share it through partd-server; if a server has it already, use the server's URL, such as tcp://127.0.0.1:7077", partd.ErrInUse, vfs.Holder(d.fs, path))
 }

@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Drop removes every key: all, or where it fails, none. Sessions live on.
+// Drop removes every key, or, if it fails, none. Sessions survive it.
 func (s *Store) Drop(ctx context.Context) error {
 	_, err := s.drop(ctx, partd.Tag{})
 	return s.errorf("drop", err)
 }
 
 func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return false, context.Cause(ctx)
+	if err := canceled.Err(ctx); err != nil {
+		return false, err
 	}
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -34,7 +35,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}
 	if why := s.fullErr.Load(); why != nil { // when the store was opened or dropped
-		if err = cmp.Or(context.Cause(ctx), s.poisoned()); err == nil {
+		if err = cmp.Or(canceled.Err(ctx), s.poisoned()); err == nil {
 			err = s.dropFull(h, nil, *why)
 		}
 		return err == nil, err
@@ -122,7 +123,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		}
 		s.mu.Lock()
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, canceled.Err(ctx)
 		}
 	}
 }

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// Figures are what somebody who watches an open store wants to know of it. They
-// count from its opening.
+// Figures describes an open store to those who monitor it. Counters start when
+// the store is opened.
 type Figures struct {
 	Seals     int64         // tables written out as segments
-	SealFails int64         // tries of that which failed
-	Stalls    int64         // changes that waited for a table to be written out
+	SealFails int64         // failed attempts to write a table out
+	Stalls    int64         // changes that had to wait until a table was written out
 	Stalled   time.Duration // the sum of these waits
 
 	Segments int   // there are
 	Disk     int64 // bytes of the files
-	Dead     int64 // of them, those known to be of no use any more
-	Unsealed int64 // bytes in tables, which are in write-ahead files and go to segments later
+	Dead     int64 // the part of Disk that is known to be garbage
+	Unsealed int64 // bytes in tables, which are so far only in write-ahead files
 	Memory   int64 // bytes in use
-	Refusal  error // why no change is possible, nil if it is
+	Refusal  error // why the store refuses changes, nil if it accepts them
 }
 
 // counted is what only Figures needs.
@@ -26,8 +26,8 @@ type counted struct {
 	seals, sealFails, stalls, stalled atomic.Int64
 }
 
-// Figures tells what the store does and has. It looks at the length of each file,
-// and reads none.
+// Figures returns figures for monitoring. It looks up the size of each file but
+// reads no file.
 func (s *Store) Figures() (Figures, error) {
 	disk, err := s.diskUsed()
 	if err != nil {
@@ -45,7 +45,8 @@ func (s *Store) Figures() (Figures, error) {
 	return f, nil
 }
 
-// Unsealed returns the bytes in tables that are still to be written out, at no cost.
+// Unsealed returns the bytes in tables that are not written out yet. The call is
+// cheap.
 func (s *Store) Unsealed() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

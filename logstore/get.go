@@ -8,13 +8,30 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
 // Get returns the value of each key, in the order asked.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := partd.CheckKeys("get", keys); err != nil {
+	values := make([][]byte, len(keys))
+	if err := s.look(ctx, "get", keys, values, nil); err != nil {
 		return nil, err
+	}
+	return values, nil
+}
+
+// HasKey reports whether the key exists.
+func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
+	exists := make([]bool, 1)
+	err := s.look(ctx, "has", []string{key}, nil, exists)
+	return err == nil && exists[0], err
+}
+
+// look reads values into got, and which keys exist into exists, each unless it is nil.
+func (s *Store) look(ctx context.Context, op string, keys []string, got [][]byte, exists []bool) error {
+	if err := partd.CheckKeys(op, keys); err != nil {
+		return err
 	}
 	lo, hi := uint64(0), uint64(math.MaxUint64)
 	if len(keys) == 1 {
@@ -25,21 +42,21 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	v, err := s.viewLocked(lo, hi)
 	s.mu.Unlock()
 	if err != nil {
-		return nil, s.errorf("get", err)
+		return s.errorf(op, err)
 	}
-	values, _, err := v.get(ctx, keys, true)
+	err = v.get(ctx, keys, got, exists)
 	s.considerGets()
 	if e := v.close(); err == nil {
 		err = e
 	}
 	if err != nil {
-		return nil, s.getError(keys, err)
+		return s.keysError(op, keys, err)
 	}
-	return values, nil
+	return nil
 }
 
-func (s *Store) getError(keys []string, err error) error {
-	e := &partd.Error{Op: "get", Path: s.dir, Err: err}
+func (s *Store) keysError(op string, keys []string, err error) error {
+	e := &partd.Error{Op: op, Path: s.dir, Err: err}
 	if len(keys) == 1 {
 		e.Key, e.HasKey = keys[0], true
 	}
@@ -52,7 +69,12 @@ func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]
 	if err != nil {
 		return nil, nil, err
 	}
-	got, exists, err := v.get(ctx, keys, values)
+	exists := make([]bool, len(keys))
+	var got [][]byte
+	if values {
+		got = make([][]byte, len(keys))
+	}
+	err = v.get(ctx, keys, got, exists)
 	if e := v.closeLocked(); err == nil {
 		err = e
 	}
@@ -76,36 +98,41 @@ type wanted struct {
 	used   bool // the value was handed over
 }
 
-// get reads keys. Those of one range are read in one go, and what is noted of them
-// goes with it: of many keys that there are not, it takes little memory.
-func (v *view) get(ctx context.Context, keys []string, values bool) (got [][]byte, exists []bool, err error) {
+// get reads the values of keys into got, and whether there are such keys into exists,
+// each unless it is nil. Keys of one range are read in one go, and what is noted of
+// them goes with it: of many keys that there are not, it takes little memory.
+func (v *view) get(ctx context.Context, keys []string, got [][]byte, exists []bool) error {
 	order := make([]asked, len(keys))
 	for i, k := range keys {
 		order[i] = asked{v.s.format.Hash(k), i}
 	}
 	slices.SortFunc(order, func(a, b asked) int { return cmp.Compare(a.hash, b.hash) })
-	if exists = make([]bool, len(keys)); values {
-		got = make([][]byte, len(keys))
-	}
 	bits := v.bits()
-	g := &getter{v: v, byKey: map[string]*wanted{}, values: values, shift: 64 - bits}
+	g := &getter{v: v, values: got != nil, shift: 64 - bits}
 	groups := int64(0)
 	for len(order) > 0 {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, context.Cause(ctx)
+		if err := canceled.Err(ctx); err != nil {
+			return err
 		}
 		n := 1
 		for n < min(len(order), maxGroup) && order[n].hash>>(64-bits) == order[0].hash>>(64-bits) {
 			n++
 		}
 		if err := g.group(keys, order[:n]); err != nil {
-			return nil, nil, err
+			return err
 		}
 		for _, a := range order[:n] {
-			w := g.byKey[keys[a.at]]
-			if exists[a.at] = w.exists; values {
+			w := &g.one
+			if n > 1 {
+				w = g.byKey[keys[a.at]]
+			}
+			if exists != nil {
+				exists[a.at] = w.exists
+			}
+			if got != nil {
 				got[a.at] = w.value
-				if w.used || w.value == nil { // asked for twice: the values must not share memory
+				// Values must not share memory, where a key is asked for twice either.
+				if w.used || w.value == nil || cap(w.value) == len(g.short) {
 					got[a.at] = append([]byte{}, w.value...)
 				}
 				w.used = true
@@ -117,7 +144,7 @@ func (v *view) get(ctx context.Context, keys []string, values bool) (got [][]byt
 	if len(v.segments) > 1 {
 		v.s.merging.chargeGets(g.cost, groups*usefulRead(v.segments))
 	}
-	return got, exists, nil
+	return nil
 }
 
 // bits is the number of bits that choose a range in the finest source.
@@ -135,37 +162,37 @@ func (v *view) bits() uint8 {
 // getter reads keys of one range after another.
 type getter struct {
 	v      *view
-	byKey  map[string]*wanted // those of the range
+	one    wanted             // the one of the range, where there is no other
+	byKey  map[string]*wanted // those of the range, where there are several
 	values bool
 	shift  uint8
 	prefix uint64 // hash >> shift of the keys that are being read
 	cost   int64  // bytes that were read of segments, and as many as a read costs
 	run    segment.Reader
 	er     segment.EntryReader
+	short  [512]byte // where one.value begins; what stays in it is copied for the caller
 }
 
 // group reads keys that all belong to the same range.
 func (g *getter) group(keys []string, order []asked) error {
 	g.prefix = order[0].hash >> g.shift
-	clear(g.byKey)
 	want := make([]*wanted, 0, len(order))
-	for _, a := range order {
-		if k := keys[a.at]; g.byKey[k] == nil {
-			w := &wanted{key: k, hash: a.hash}
-			g.byKey[k] = w
-			want = append(want, w)
-		}
+	if len(order) == 1 {
+		g.one = wanted{key: keys[order[0].at], hash: order[0].hash, value: g.short[:0]}
+		want = append(want, &g.one)
+	} else {
+		want = g.severalOf(keys, order, want)
 	}
 	for i := range g.v.sources() {
 		readRange := false
 		for _, w := range want {
-			src, hot := g.v.keySource(i, w.hash, []byte(w.key), &g.run)
+			hot := g.v.hotFor(i, w.hash, []byte(w.key))
 			if hot == nil {
 				readRange = true
 				continue
 			}
 			g.cost += readCost
-			if err := g.read(src, w, nil); err != nil {
+			if err := g.read(g.v.segments[i].hotRun(&g.run, hot), w, nil); err != nil {
 				return g.v.runError(i, err)
 			}
 		}
@@ -183,6 +210,22 @@ func (g *getter) group(keys []string, order []asked) error {
 		}
 	}
 	return nil
+}
+
+// severalOf appends the keys that are asked for, each once.
+func (g *getter) severalOf(keys []string, order []asked, want []*wanted) []*wanted {
+	if g.byKey == nil {
+		g.byKey = make(map[string]*wanted, len(order))
+	}
+	clear(g.byKey)
+	for _, a := range order {
+		if k := keys[a.at]; g.byKey[k] == nil {
+			w := &wanted{key: k, hash: a.hash}
+			g.byKey[k] = w
+			want = append(want, w)
+		}
+	}
+	return want
 }
 
 // rangeSource returns the run of all entries, but those of hot keys, that have

@@ -67,6 +67,11 @@ func killWriter(dir string) error {
 		at, _ := lastPiece(v)
 		n = binary.LittleEndian.Uint64(v[at:]) + 1
 	}
+	if n > killJobs { // the last batch's own delete may be missing: there is never more than one
+		if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs-1)); err != nil {
+			return err
+		}
+	}
 	most, err := strconv.ParseUint(os.Getenv(killMostEnv), 10, 64)
 	if err != nil {
 		most = math.MaxUint64
@@ -80,7 +85,7 @@ func killWriter(dir string) error {
 		if err := s.Append(context.Background(), batch...); err != nil {
 			return err
 		}
-		if n >= killJobs { // and the one before, in case that the process was killed before that
+		if n >= killJobs { // and one that is gone
 			if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs), fmt.Sprint("job", n-killJobs-1)); err != nil {
 				return err
 			}

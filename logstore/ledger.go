@@ -13,12 +13,12 @@ import (
 // order. Its fields Hi and Lo are its halves; String gives it in hexadecimal.
 type Sum128 = ledger.Sum128
 
-// Ledger is the account of a set of pieces, that is of the values of appends
-// and sets, whether a later Set or Delete took them back or not: how many (Pieces),
-// the sum of their lengths (Bytes), and the sum of xxh3-128 of (uvarint length of the
-// key, key, piece) (Sum). Marks and MarkSum are of the resets of keys by Set and
-// Delete. It does not depend on the order, and ledgers of parts add up, by Add, to
-// the ledger of the whole.
+// Ledger accounts for a set of pieces, the values of appends and sets, including
+// those that a later Set or Delete replaced or removed. It holds their number
+// (Pieces), the sum of their lengths (Bytes), and the sum of xxh3-128 of (uvarint
+// length of the key, key, piece) (Sum). Marks and MarkSum do the same for the resets
+// of keys by Set and Delete. A ledger does not depend on the order of the pieces, and
+// Add combines the ledgers of parts into the ledger of the whole.
 type Ledger = segment.Ledger
 
 // pieceHasher hashes a piece that comes in parts.

@@ -94,7 +94,7 @@ func (c *catalog) removeLeftovers() error {
 			return err
 		}
 		if !ours {
-			c.log.Warn("logstore: a file that is named like one of this store is not, and is left alone", "path", path)
+			c.log.Warn("logstore: a file named like one of this store belongs to another, and is left alone", "path", path)
 			continue
 		}
 		c.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)

@@ -119,7 +119,7 @@ func parseManifest(b []byte) (manifest, error) {
 	n := le.Uint32(b)
 	b = b[4:]
 	if uint64(n)*fileRefLen > uint64(len(b)) {
-		return m, fmt.Errorf("it says that it names %d files, but is too short", n)
+		return m, fmt.Errorf("it claims to name %d files, but is too short", n)
 	}
 	for range n {
 		f := fileRef{segment.FileKind(b[0]), le.Uint32(b[1:]), int64(le.Uint64(b[5:]))}

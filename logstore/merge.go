@@ -243,7 +243,7 @@ func (j *mergeJob) checkSpace() error {
 	}
 	free, err := t.Free(j.s.dir)
 	if need := j.inputBytes + j.inputBytes/8 + j.s.opts.Memory; err == nil && free < need {
-		return fmt.Errorf("that takes %d bytes of the disk for a while, of which %d are free", need, free)
+		return fmt.Errorf("that temporarily needs %d bytes of the disk, but %d are free", need, free)
 	}
 	return err
 }

@@ -1,8 +1,7 @@
 package logstore
 
 import (
-	"context"
-
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -110,7 +109,7 @@ func (j *mergeJob) leaveOut(each func(func(e *segment.Entry) error) error, f fun
 			return nil
 		}
 		if j.ctx.Err() != nil {
-			return context.Cause(j.ctx)
+			return canceled.Err(j.ctx)
 		}
 		ref, err := segment.ParseBlobRef(e.Value)
 		if err != nil {
@@ -143,7 +142,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 	for i := first; i < end; i++ {
 		g := j.v.segments[i]
 		if j.ctx.Err() != nil {
-			return context.Cause(j.ctx)
+			return canceled.Err(j.ctx)
 		}
 		g.ranges(&j.src, lo, hi)
 		if err := visit(i, g); err != nil {
@@ -169,7 +168,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 func (j *mergeJob) eachOf(h *segment.HotRun, first, end int, f func(e *segment.Entry) error) error {
 	for i := first; i < end; i++ {
 		if j.ctx.Err() != nil {
-			return context.Cause(j.ctx)
+			return canceled.Err(j.ctx)
 		}
 		src, _ := j.v.keySource(i, h.Hash, h.Key, &j.src)
 		err := j.er.Each(src, func(e *segment.Entry) error {

@@ -18,18 +18,18 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Open opens the store in a directory, and makes one where there is none.
-// What a crash left unfinished is recovered: see [Store.Recovered]. Where the
-// disk is too full for that, the store can be read and dropped, and every other
-// change is an error that wraps ENOSPC.
+// Open opens the store in a directory, and creates it if there is none. It
+// recovers from a crash: see [Store.Recovered]. If the disk is too full for
+// that, the store can only be read and dropped: any other change is an error
+// that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {
 	return open(dir, opts, hooks{fs: vfs.OS{}})
 }
 
-// OpenTemp opens a store in a new directory of its own below dir, "" meaning
-// [os.TempDir], for what is not needed once this process ends. Close removes the
-// directory. One whose process died is removed by whoever makes the next
-// temporary store, sort or group in the same place.
+// OpenTemp opens a store in a new directory below dir, for data that is not
+// needed after the process ends; "" means os.TempDir. Close removes the
+// directory. If the process dies first, the next temporary store, sort or group
+// in the same place removes it.
 func OpenTemp(dir string, opts *Options) (*Store, error) {
 	path, temp, err := tempdir.Own(dir)
 	if err != nil {

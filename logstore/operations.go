@@ -103,8 +103,8 @@ func (s *Store) lookFor(ctx context.Context, keys []string) *deleteOp {
 	if err != nil {
 		return op // as changing it fails, too
 	}
-	_, exists, err := v.get(ctx, keys, false)
-	if errors.Join(err, v.close()) == nil {
+	exists := make([]bool, len(keys))
+	if errors.Join(v.get(ctx, keys, nil, exists), v.close()) == nil {
 		op.exists = exists
 	}
 	return op

@@ -1,13 +1,15 @@
-// Package logstore is partd's log-structured store: made for very many small
-// appends to thousands or millions of keys, and one grouped read of them all.
+// Package logstore is partd's log-structured store. It is made for huge
+// numbers of small appends to thousands or millions of keys, and one grouped
+// read of them all.
 //
-// An Append writes its batch to a write-ahead file with one call, and copies
-// it into a table in memory that is already split into hash ranges. A full
-// table is written out in the background as a segment, range by range. Grouping
-// by key is left to the read, which takes a range from every segment at a time
-// and does it in the processor's cache. Memory is bounded by one option.
+// An Append writes its batch to a write-ahead file with one call, and copies it
+// into a table in memory that is already split into hash ranges. A full table
+// is written in the background as a segment, range by range. Only the read
+// groups by key: it takes one range at a time from every segment and groups it
+// in the processor's cache. A single option limits memory.
 //
-// docs/format.md describes the files, docs/design.md why they are so.
+// docs/format.md describes the files, and docs/design.md explains their
+// design.
 package logstore
 
 import (
@@ -18,10 +20,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Compression is how the blocks of segments are compressed.
+// Compression says how the blocks of segments are compressed.
 type Compression uint8
 
-// The compressions. A store may hold segments of several.
+// The compressions. One store may hold segments with different ones.
 const (
 	None Compression = iota
 	S2               // fast
@@ -40,14 +42,14 @@ func (c Compression) String() string {
 	return fmt.Sprintf("Compression(%d)", uint8(c))
 }
 
-// ParseCompression returns the compression of a name: none, s2 or zstd.
+// ParseCompression returns the compression with a name: none, s2 or zstd.
 func ParseCompression(name string) (Compression, error) {
 	for _, c := range []Compression{None, S2, Zstd} {
 		if c.String() == name {
 			return c, nil
 		}
 	}
-	return None, fmt.Errorf("unknown compression %q: there are none, s2 and zstd", name)
+	return None, fmt.Errorf("unknown compression %q: use none, s2 or zstd", name)
 }
 
 // Limits of the options.
@@ -61,45 +63,45 @@ const (
 	defaultMaxSessions = 10_000
 )
 
-// Options of a store. The zero value, and nil, are the defaults.
+// Options configures a store. The zero value and nil mean the defaults.
 type Options struct {
-	// Memory bounds what the store holds in memory, in bytes: tables being
-	// filled and written out, buffers of reads, and what is known of segments.
-	// 0 means [DefaultMemory];
-	// at least [MinMemory], at most [MaxMemory]. Values returned by Get are the
-	// caller's and not counted, nor is what a second Scan at the same time
-	// takes, about 8 MiB. Where a Scan or an Open holds tables that a full disk
-	// keeps from being written out, up to two more are made, three quarters of
-	// Memory, so that it stops nobody else.
+	// Memory limits the memory of the store, in bytes: tables being filled and
+	// written out, read buffers, and the index of segments. 0 means
+	// [DefaultMemory]; at least [MinMemory], at most [MaxMemory]. It does not
+	// count values returned by Get, which belong to the caller, nor the 8 MiB
+	// or so of each additional concurrent Scan. If a Scan or an open reader
+	// holds tables that cannot be written to a full disk, the store creates up
+	// to two more, three quarters of Memory, so that others can go on.
 	Memory int64
 
 	// Sync makes every append survive a loss of power before it is
 	// acknowledged; appends made at the same time share one sync. Otherwise
-	// an acknowledged append survives the death of the process, and a loss of
-	// power only once [Store.Sync] returned; a loss of power before the first
+	// an acknowledged append survives the death of the process, but a power
+	// loss only once [Store.Sync] has returned. A power loss before the first
 	// Sync may leave a store that cannot be opened.
 	Sync bool
 
-	// Compression of the blocks of new segments. Large values, which are kept
-	// apart, are not compressed.
+	// Compression is used for the blocks of new segments. Large values are
+	// stored separately and are not compressed.
 	Compression Compression
 
-	// ReadOnly opens a store that exists and refuses every change. Several
-	// processes may have a store open for reading at once, while none has it
-	// open for writing.
+	// ReadOnly opens an existing store and refuses every change. Several
+	// processes may have a store open for reading at the same time, as long
+	// as none has it open for writing.
 	ReadOnly bool
 
-	// FileSize is the size in bytes above which a new data file is begun, at
-	// most: as long as the store is small, they are smaller, so that space can
-	// be given back. 0 means 1 GiB.
+	// FileSize is the maximum size, in bytes, at which the store starts a new
+	// data file. A small store starts them earlier, so that it can free space.
+	// 0 means 1 GiB.
 	FileSize int64
 
-	// MaxSessions is how many sessions are remembered for [Store.Apply]. The
-	// oldest is forgotten when there are more. 0 means 10,000.
+	// MaxSessions is the number of sessions that the store remembers for
+	// [Store.Apply]. When there are more, it forgets the oldest. 0 means
+	// 10,000.
 	MaxSessions int
 
-	// Logger receives what recovery did and what failed in the background. Nil
-	// means none.
+	// Logger receives messages about recovery and about failures in the
+	// background. Nil means no logging.
 	Logger *slog.Logger
 }
 
@@ -144,7 +146,7 @@ func (o *Options) withDefaults() (Options, error) {
 	case opts.MaxSessions < 0:
 		return opts, fmt.Errorf("option MaxSessions is %d: it must be positive", opts.MaxSessions)
 	case opts.Compression > Zstd:
-		return opts, fmt.Errorf("option Compression is %v: there are none, s2 and zstd", opts.Compression)
+		return opts, fmt.Errorf("option Compression is %v: use none, s2 or zstd", opts.Compression)
 	}
 	return opts, nil
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -253,10 +254,10 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	return err
 }
 
-// Reclaim gives dead space back now, also where it is so little that it could stay:
-// for who has no room for more. It looks only where something was deleted or replaced
-// since it was looked last, or since it was opened, not more often than every ten seconds, and leaves files
-// alone of which less than half is dead.
+// Reclaim frees dead space now, even amounts that the store would otherwise leave: it is
+// for callers who run out of space. It does nothing unless something was deleted or
+// replaced since the last look, or since Open, looks at most every ten seconds, and leaves
+// alone files that are less than half dead.
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim
@@ -310,7 +311,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	defer s.mu.Unlock()
 	s.waitSealed()
 	if ctx.Err() != nil || s.writable() != nil {
-		return nil, context.Cause(ctx)
+		return nil, canceled.Err(ctx)
 	}
 	files := s.reclaim.byFile(s.segments.list)
 	best, tooLarge := -1, int64(0)
@@ -325,7 +326,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	}
 	must := s.reclaim.wasted > s.reclaim.maxDead(s.segments.size.Load()-s.reclaim.garbage)
 	if best < 0 && must && tooLarge > 0 {
-		return nil, fmt.Errorf("giving space back takes %d bytes of the disk for a while, of which %d are free", tooLarge, room)
+		return nil, fmt.Errorf("giving space back temporarily needs %d bytes of the disk, but %d are free", tooLarge, room)
 	}
 	if best < 0 || !must && files[best].gain < files[best].live {
 		return nil, nil

@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Recovery is what opening a store found that had not been closed in order.
+// Recovery says what Open found in a store that had not been closed cleanly.
 type Recovery struct {
 	Records int64  // whole records in the write-ahead files
-	Torn    bool   // the newest file ended in a torn record, which was left out
+	Torn    bool   // the newest file ended in a torn record, which Open ignored
 	Path    string // where the torn record is
 	Offset  int64
 }
 
-// Recovered returns what opening had to do.
+// Recovered says what Open had to recover.
 func (s *Store) Recovered() Recovery { return s.wal.found }
 
 // liveWAL is a write-ahead file whose records are not all in segments.

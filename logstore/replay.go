@@ -92,7 +92,7 @@ func (l *wal) endOfLog(r *walReader) error {
 	}
 	if r.sawBytes {
 		l.found.Torn, l.found.Path, l.found.Offset = true, r.path, r.off
-		l.log.Warn("logstore: a torn record at the end of the newest write-ahead file was left out", "path", r.path, "offset", r.off)
+		l.log.Warn("logstore: skipped a torn record at the end of the newest write-ahead file", "path", r.path, "offset", r.off)
 	}
 	return nil
 }

@@ -11,18 +11,18 @@ import (
 
 // Scan yields every key with its whole value, in the order of the keys' hashes,
 // which is the same as long as the store is not dropped. It reads and groups ahead
-// with as many goroutines as run at once. A scan that comes to the end has read all
-// that was ever appended to the store, and compared it with the ledger.
+// with as many goroutines as run at once. A scan that reaches the end has read
+// everything ever appended to the store and has compared it with the ledger.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scanChunks(ctx, 0, 1)
 }
 
-// ScanPart yields what Scan yields, of the keys of one part alone, and reads little
-// else: keys belong to parts by ranges of their hashes, so that parts stay the same
-// when the store is flushed, merged or opened again. What is read is compared with
-// its checksums, and must be in the range of its hash; the ledger knows only the
-// store as a whole, so that records that are missing as if they had never been
-// written are noticed by [Store.Scan], by a single part of 1, and by [Store.Verify].
+// ScanPart is Scan for the keys of one part, and reads little else. Parts are ranges
+// of the keys' hashes, so they stay the same when the store is flushed, merged or
+// reopened. ScanPart compares what it reads with its checksums, and checks that each
+// record is in the range of its hash. The ledger covers only the store as a whole,
+// so records missing without a trace are noticed only by [Store.Scan], by part 0 of
+// 1, and by [Store.Verify].
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := partd.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -62,8 +62,8 @@ func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd
 	}
 }
 
-// Keys yields each key once with its size, in the order of Scan. It reads the store
-// but for large values and, mostly, those of hot keys.
+// Keys yields each key once with its size, in the order of Scan. It reads
+// everything in the store except large values and most values of hot keys.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {
@@ -77,7 +77,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat counts keys and bytes, which takes what Keys takes.
+// Stat counts keys and bytes, which takes as long as Keys.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	var st partd.Stats
 	err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {
@@ -100,7 +100,7 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 func (s *Store) diskUsed() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.dir == "" {
 		return 0, partd.ErrClosed
 	}
 	var n int64
@@ -119,7 +119,7 @@ func (s *Store) diskUsed() (int64, error) {
 }
 
 func (s *Store) scanView(ctx context.Context) (*view, error) {
-	if s.canFlush() {
+	if s.dir != "" && s.canFlush() {
 		return s.flushedView(ctx, allHashes.lo, allHashes.hi)
 	}
 	s.mu.Lock()

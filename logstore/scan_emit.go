@@ -1,8 +1,7 @@
 package logstore
 
 import (
-	"context"
-
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
@@ -128,7 +127,7 @@ func (w *scanWorker) room(n int) (*scanBatch, error) {
 		select {
 		case w.batch = <-w.free:
 		case <-w.sc.ctx.Done():
-			return nil, context.Cause(w.sc.ctx)
+			return nil, canceled.Err(w.sc.ctx)
 		}
 	}
 	return w.batch, nil
@@ -143,7 +142,7 @@ func (w *scanWorker) send() error {
 		w.batch = nil
 		return nil
 	case <-w.sc.ctx.Done():
-		return context.Cause(w.sc.ctx)
+		return canceled.Err(w.sc.ctx)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -73,7 +74,7 @@ const (
 // false.
 func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 	v, err := s.scanView(ctx)
 	if err != nil {
@@ -90,7 +91,7 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 	for p := range sc.partitions {
 		for b := range p.batches {
 			if ctx.Err() != nil {
-				return context.Cause(ctx)
+				return canceled.Err(ctx)
 			}
 			if !use(b) {
 				stopped = true
@@ -170,7 +171,7 @@ func (sc *scanner) stopped() error {
 	if sc.ctx.Err() == nil {
 		return nil
 	}
-	return context.Cause(sc.ctx)
+	return canceled.Err(sc.ctx)
 }
 
 // take returns the partition after those taken before, or nil if there is none or
@@ -199,7 +200,7 @@ func (sc *scanner) take() *scanPartition {
 func (sc *scanner) verify() error {
 	sc.wg.Wait()
 	if !sc.all {
-		return context.Cause(sc.ctx)
+		return canceled.Err(sc.ctx)
 	}
 	if sc.keysOnly || sc.hashes != allHashes {
 		return nil

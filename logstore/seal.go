@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -38,7 +39,7 @@ func (s *Store) rotateTable(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		err = canceled.Err(ctx)
 	}
 	s.mu.Lock()
 	if err == nil && s.tables.frozen == t && !s.sealing {

@@ -10,13 +10,14 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
 // Store is an open store. It is safe for concurrent use.
-//
-// Locks are taken in this order: life, firstSync, wal.mu, mu, blobs.mu,
-// catalog.mu, directory.syncs.
 type Store struct {
+	// Locks are taken in this order: life, firstSync, wal.mu, mu, blobs.mu,
+	// catalog.mu, directory.syncs.
+
 	directory
 	opts  Options
 	hooks hooks
@@ -65,7 +66,8 @@ type Store struct {
 	counted    counted
 }
 
-// ErrReadOnly is wrapped by every change to a store opened for reading only.
+// ErrReadOnly is wrapped by the error for a change to a store that is open
+// for reading only.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
 func (s *Store) errorf(op string, err error) error {
@@ -85,7 +87,7 @@ func (u maybeApplied) Unwrap() error { return u.error }
 // count, failed with err. Errors of steps before are returned as they are: the
 // operation did not take effect, whatever else is unclear.
 func outcome(err error) error {
-	if u := (maybeApplied{}); errors.As(err, &u) {
+	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
 	}
 	return err
@@ -94,6 +96,8 @@ func outcome(err error) error {
 // writable returns why no write is possible, or nil. mu is held.
 func (s *Store) writable() error {
 	switch {
+	case s.dir == "":
+		return storeerror.ErrNotOpened
 	case s.closed:
 		return partd.ErrClosed
 	case s.opts.ReadOnly:
@@ -104,8 +108,8 @@ func (s *Store) writable() error {
 	return s.poisoned()
 }
 
-// MemoryUsed returns the bytes in use for tables, buffers and what is known of
-// segments.
+// MemoryUsed returns the bytes that tables, buffers and the index of segments
+// use.
 func (s *Store) MemoryUsed() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +121,7 @@ func (s *Store) MemoryUsed() int64 {
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
-// Flush writes all that was acknowledged out of the tables into segments.
+// Flush writes everything acknowledged so far from the tables to segments.
 func (s *Store) Flush(ctx context.Context) error {
 	s.life.RLock()
 	defer s.life.RUnlock()

@@ -70,7 +70,7 @@ func TestLock(t *testing.T) {
 	}
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		_, err := Open(dir, o)
-		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d on %s", os.Getpid(), host)) {
+		if !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d on %s (logstore.test, since ", os.Getpid(), host)) {
 			t.Fatalf("opened by another: %v", err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestLock(t *testing.T) {
 	wantValue(t, r1, "a", "1")
 	wantValue(t, r2, "a", "1")
 	// The note in the lock file is of who wrote last, not of who reads.
-	if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "open for reading") || strings.Contains(err.Error(), "process ") {
+	if _, err := Open(dir, nil); !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), "open for reading") || strings.Contains(err.Error(), "process ") {
 		t.Fatalf("opened for writing beside readers: %v", err)
 	}
 	if err := r1.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("2")}); !errors.Is(err, ErrReadOnly) {

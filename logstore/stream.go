@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -155,7 +156,7 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 // are written out first, so that a slow reader holds up nobody.
 const maxOpenCopy = 1 << 20
 
-// Open returns a reader of the value that the key has now.
+// Open returns a reader of the key's current value.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := partd.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
@@ -163,8 +164,8 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	fail := func(err error) (io.ReadCloser, error) {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Path: s.dir, Err: err}
 	}
-	if err := ctx.Err(); err != nil {
-		return fail(context.Cause(ctx))
+	if err := canceled.Err(ctx); err != nil {
+		return fail(err)
 	}
 	hash := s.format.Hash(key)
 	s.mu.Lock()
@@ -275,7 +276,7 @@ func (r *keyReader) Read(p []byte) (int, error) {
 		if r.err != nil {
 			return 0, r.err
 		}
-		err := context.Cause(r.ctx)
+		err := canceled.Err(r.ctx)
 		if err == nil {
 			r.rest, err = r.k.next()
 		}

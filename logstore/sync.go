@@ -3,13 +3,15 @@ package logstore
 import (
 	"context"
 	"errors"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Sync returns once all that was acknowledged before the call survives a loss
-// of power. From the first Sync on, segments are synced as they are written.
+// Sync returns once everything acknowledged before the call survives a power
+// loss. From the first Sync on, the store syncs segments as it writes them.
 func (s *Store) Sync(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return s.errorf("sync", context.Cause(ctx))
+	if err := canceled.Err(ctx); err != nil {
+		return s.errorf("sync", err)
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()

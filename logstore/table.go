@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"io"
 	"math/bits"
 	"sync/atomic"
 
@@ -162,18 +163,30 @@ func (t *table) insertSlow(p *part, e []byte) {
 }
 
 // source returns the entries of a part, as noted in a copy of it.
-func (t *table) source(p part) segment.Source { return &segment.Slices{Blocks: t.blocksOf(p)} }
+func (t *table) source(p part) segment.Source { return &partSource{t: t, part: p} }
+
+type partSource struct {
+	t *table
+	part
+	next int // of chunks
+}
+
+func (s *partSource) Next() ([]byte, error) {
+	n := min(s.size-s.next*s.t.chunkSize, s.t.chunkSize)
+	if n <= 0 {
+		return nil, io.EOF
+	}
+	at := int(s.chunks[s.next]) * s.t.chunkSize
+	s.next++
+	return s.t.arena[at : at+n : at+n], nil
+}
 
 // blocksOf returns what a part holds, as noted in a copy of it.
 func (t *table) blocksOf(p part) [][]byte {
-	var blocks [][]byte
-	for i, c := range p.chunks {
-		n := min(p.size-i*t.chunkSize, t.chunkSize)
-		if n <= 0 {
-			break
-		}
-		at := int(c) * t.chunkSize
-		blocks = append(blocks, t.arena[at:at+n:at+n])
+	blocks := make([][]byte, 0, len(p.chunks))
+	src := partSource{t: t, part: p}
+	for b, err := src.Next(); err == nil; b, err = src.Next() {
+		blocks = append(blocks, b)
 	}
 	return blocks
 }

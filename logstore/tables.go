@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 )
 
@@ -44,7 +45,7 @@ func (ts *tables) make() error {
 
 // inUse returns the tables that hold records, oldest first.
 func (ts *tables) inUse() []*table {
-	list := append([]*table(nil), ts.found...)
+	list := append(make([]*table, 0, len(ts.found)+2), ts.found...)
 	for _, t := range []*table{ts.frozen, ts.active} {
 		if t != nil {
 			list = append(list, t)
@@ -72,7 +73,7 @@ func (ts *tables) take(ctx context.Context) (*table, error) {
 	case t := <-ts.free:
 		return t, nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, canceled.Err(ctx)
 	}
 }
 

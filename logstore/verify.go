@@ -6,17 +6,18 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Verify reads every block of every segment and every large value that they
-// refer to, and compares all checksums, the ledger of each segment, and what its
-// footer says of hot keys. (That the segments' ledgers add up to the store's is
-// seen when it is opened.) It goes on after damage, and returns all that it found, joined.
-// What was found is the account of what could be read.
+// Verify reads every block of every segment and every large value that they refer to, and
+// compares all checksums, the ledger of each segment, and what its footer says of hot
+// keys. (Open already checks that the ledgers of the segments add up to that of the
+// store.) It continues after damage, and joins all errors. The ledger found accounts for
+// the data that could be read.
 func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 	if ctx.Err() != nil {
-		return found, s.errorf("verify", context.Cause(ctx))
+		return found, s.errorf("verify", canceled.Err(ctx))
 	}
 	v, err := s.scanView(ctx)
 	if err != nil {
@@ -46,14 +47,14 @@ func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 	return found, s.errorf("verify", errors.Join(c.errs...))
 }
 
-// Check implements [partd.Checker] by Verify.
+// Check implements [partd.Checker]; it calls Verify.
 func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 	found, err := s.Verify(ctx)
 	return partd.Checked{Records: found.Pieces, Segments: int64(s.Segments()), Sum: &found.Sum}, err
 }
 
-// Segments returns how many segments the store has, each of which was a full
-// table or what a Flush or Close wrote out. Records since are in none.
+// Segments returns the number of segments. Each was a full table, or was
+// written out by a Flush or Close. Newer records are in none of them.
 func (s *Store) Segments() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +87,7 @@ func (c *checker) segment(g *storedSegment) (Ledger, error) {
 	var l Ledger
 	for r := range len(g.Off) - 1 {
 		if c.ctx.Err() != nil {
-			return l, context.Cause(c.ctx)
+			return l, canceled.Err(c.ctx)
 		}
 		c.rr.Reset(&g.file.File, g.Start+int64(g.Off[r]), g.Start+int64(g.Off[r+1]))
 		err := c.run(&c.rr, func(e *segment.Entry) error {

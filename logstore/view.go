@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
 // view is the content of the store at one moment.
@@ -29,6 +30,9 @@ type tableView struct {
 // viewLocked notes the content in a range of hashes. mu is held. The view must
 // be closed.
 func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
+	if s.dir == "" {
+		return nil, storeerror.ErrNotOpened
+	}
 	if s.closed {
 		return nil, partd.ErrClosed
 	}
@@ -106,13 +110,18 @@ func (v *view) marksIn(source int) bool {
 // keySource returns the run in which a source holds a key's entries, maybe
 // among others.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
-	if source < len(v.segments) {
-		g := v.segments[source]
-		if h := g.HotFor(hash, key); h != nil {
-			return g.hotRun(r, h), h
-		}
+	if h := v.hotFor(source, hash, key); h != nil {
+		return v.segments[source].hotRun(r, h), h
 	}
 	return v.rangeSource(source, hash, r), nil
+}
+
+// hotFor returns the run that a source has of a key alone, or nil.
+func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
+	if source >= len(v.segments) {
+		return nil
+	}
+	return v.segments[source].HotFor(hash, key)
 }
 
 func (t *tableView) at(hash uint64) part { return t.parts[segment.Range(hash, t.t.bits)-t.base] }

@@ -118,7 +118,7 @@ func (r *walReader) check(h recordHeader) error {
 		return errNoRecord
 	}
 	if limit := r.log.maxRecord; h.totalLen > limit {
-		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, of which this store may have %d in memory: open it with %d bytes of memory or more",
+		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, but this store may hold %d in memory: open it with %d bytes of memory or more",
 			partd.ErrTooLarge, r.path, h.totalLen, r.off, limit, h.totalLen*8)
 	}
 	return nil

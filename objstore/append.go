@@ -11,7 +11,7 @@ import (
 
 const (
 	minTable       = 144 << 10 // has room for the largest entry
-	tablesInMemory = 10        // with what is encoded and uploaded, half of the memory
+	tablesInMemory = 7         // of which arenas and tables take three and two thirds
 	maxTable       = 1 << 30   // offsets have 32 bits, and S3 takes 5 GB by one request
 	// maxFooters is how many bytes of footers, about, a record of the log may have.
 	maxFooters = 4 << 20
@@ -27,8 +27,8 @@ func (s *Store) maxPending() int {
 	return int(maxFooters / (4*(s.tableSize()/s.opts.hooks.rangeBytes) + 200))
 }
 
-// Append gathers entries; see [partd.Partd]. They count from Flush
-// on, or a little before: the store flushes by itself when it has hundreds of segments.
+// Append buffers entries; see [partd.Partd]. They count from the next Flush on, or a
+// little earlier: the store flushes by itself once it has hundreds of segments.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.E
 		return err
 	}
 	defer s.mu.unlock()
-	if s.closed.Load() {
+	if s.closed.Load() || s.closing.Load() {
 		return partd.ErrClosed
 	}
 	count, size := 0, int64(0)

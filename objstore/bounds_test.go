@@ -132,6 +132,39 @@ func TestClosingWhatIsTooOld(t *testing.T) {
 	}
 }
 
+// Close ends while others append without end, and all that was acknowledged is there.
+func TestClosingWhileOthersAppend(t *testing.T) {
+	mem := new(Memory)
+	s := open(t, &lying{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
+		time.Sleep(time.Millisecond)
+		return mem.Create(ctx, name, data)
+	}}, Options{SegmentSize: 1, RetryFor: time.Second, hooks: hooks{inline: -1}})
+	piece := make([]byte, 30_000)
+	begun, ended := make(chan bool), make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			if err := s.Append(context.Background(), partd.Entry{Key: "k", Value: piece}); err != nil {
+				if !errors.Is(err, partd.ErrClosed) {
+					t.Error(err)
+				}
+				ended <- n
+				return
+			}
+			if n == 10 {
+				close(begun)
+			}
+		}
+	}()
+	<-begun
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := <-ended
+	if v, err := value(t, mem, "k", hooks{}); err != nil || len(v) != n*len(piece) {
+		t.Errorf("%d bytes of %d appends, %v", len(v), n, err)
+	}
+}
+
 // Wherever a context ends, what was acknowledged is there once.
 func TestContextsThatEnd(t *testing.T) {
 	for at := range 12 {

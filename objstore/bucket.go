@@ -1,17 +1,17 @@
-// Package objstore keeps a store in a bucket of an object store, S3, Google Cloud
-// Storage or what behaves like them, which many processes share without a server of
-// partd's own. Package objstore/cloud has the clouds' buckets; [Memory] and
-// [Directory] are here.
+// Package objstore keeps a store in a bucket of an object store: S3, Google Cloud
+// Storage or something compatible. Many processes can share it without a partd
+// server. Package objstore/cloud has the clouds' buckets; [Memory] and [Directory]
+// are here.
 //
-// Appends gather in memory, and are uploaded as segments that nobody sees yet. Flush,
-// Sync and Close make all of them count at once, by one object that must not exist
-// before: the next one of a log. So order across processes counts from Flush on, and
-// what survives a process is what Flush returned nil for. Every read flushes first,
-// and then reads the log to its end. docs/format.md in the repository describes the
+// Appends are buffered in memory and uploaded as segments that no reader sees yet. Flush,
+// Sync and Close commit all of them at once, by creating the next object of a log, which
+// must not exist yet. So the calls of Flush order the changes of several processes, and a
+// process that dies loses only changes that no successful Flush covers. Every read flushes
+// first, then reads the log to its end. docs/format.md in the repository describes the
 // objects.
 //
-// Pop and Apply are not supported. Nothing is merged: what Set and Delete replaced
-// stays in the bucket until [Store.Drop].
+// Pop and Apply are not supported. Segments are never merged: values that Set or Delete
+// replaced stay in the bucket until [Store.Drop].
 package objstore
 
 import (
@@ -23,35 +23,36 @@ import (
 	"time"
 )
 
-// Object is what a listing tells of an object.
+// Object describes an object in a listing.
 type Object struct {
 	Name     string
 	Size     int64     // in bytes
-	Modified time.Time // by the clock of the bucket
+	Modified time.Time // by the bucket's clock
 }
 
-// Bucket is what a store needs of an object store. Objects are never changed.
-// Any number of goroutines and of processes use it at the same time.
+// Bucket is the part of an object store that a store needs. Objects never
+// change. Any number of goroutines and processes may use a bucket at the same
+// time.
 type Bucket interface {
-	// Create makes an object, whole, unless there is one of the name, as one atomic
-	// step; then its error wraps io/fs.ErrExist. An error that wraps [ErrRefused] says
-	// that nothing was made, and that trying again is of no use. After any other
-	// error, nobody knows whether it was made: it is tried again under the same name.
-	// So S3's 409 ConditionalRequestConflict is neither of the two.
+	// Create creates a whole object in one atomic step. If the name is taken, its
+	// error wraps io/fs.ErrExist. An error that wraps [ErrRefused] says that nothing
+	// was created, and that a retry is useless. After any other error it is unknown
+	// whether the object exists, and the store retries under the same name. So S3's
+	// 409 ConditionalRequestConflict is neither of the two.
 	Create(ctx context.Context, name string, data []byte) error
-	// ReadRange returns length bytes of an object from an offset, less where it ends
-	// before, or all that follows if length is negative. The error for an object that
-	// is not there wraps io/fs.ErrNotExist.
+	// ReadRange returns length bytes of an object from an offset, or fewer if the
+	// object ends earlier, or all the rest if length is negative. The error for a
+	// missing object wraps io/fs.ErrNotExist.
 	ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error)
-	// List yields the objects whose names begin with a prefix and are greater than
-	// after, in the order of their names' bytes. It may lag behind.
+	// List yields the objects whose names begin with prefix and are greater than
+	// after, ordered bytewise by name. It may lag behind.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
-	// Delete removes an object; one that is not there is no error.
+	// Delete removes an object. A missing object is not an error.
 	Delete(ctx context.Context, name string) error
 }
 
-// ErrRefused is wrapped by the error of a bucket for what it will never do: a right
-// that is missing, a bucket that is not there.
+// ErrRefused is wrapped by a bucket's error for a request that will never succeed,
+// because a permission or the bucket itself is missing.
 var ErrRefused = errors.New("the bucket refuses")
 
 // place names an object for messages, with its bucket where that has a name.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ type stored struct {
 // catalog is what the log says, as far as it was read. Each record is read once.
 type catalog struct {
 	store    *Store
-	mu       sync.Mutex
+	mu       turn
 	next     uint64              // number of the first record not yet read
 	seqs     map[writerID]uint64 // of each writer's last record
 	segments []*stored           // never changed, but appended to or replaced
@@ -81,8 +82,10 @@ func (s *Store) listLog(ctx context.Context, after string) (last uint64, largest
 // that one that is missing is not taken for the end. It may lag behind: what follows
 // is asked for until there is nothing.
 func (c *catalog) refresh(ctx context.Context) (view, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.mu.lock(ctx); err != nil { // who has it waits for the bucket
+		return view{}, err
+	}
+	defer c.mu.unlock()
 	after := ""
 	if c.next > 0 {
 		after = logName(c.next - 1)
@@ -93,7 +96,11 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	}
 	for largest > 0 && c.next <= last {
 		atOnce := max(min(c.store.opts.Memory/32/largest, 16), 1)
-		if err := c.readSome(ctx, min(last-c.next+1, uint64(atOnce))); err != nil {
+		names := make([]string, min(last-c.next+1, uint64(atOnce)))
+		for i := range names {
+			names[i] = logName(c.next + uint64(i))
+		}
+		if err := c.readAll(ctx, names, func(_ int, b []byte) error { return c.add(ctx, b) }); err != nil {
 			return view{}, err
 		}
 	}
@@ -105,26 +112,27 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 		if err != nil {
 			return view{}, err
 		}
-		if err := c.add(b); err != nil {
+		if err := c.add(ctx, b); err != nil {
 			return view{}, err
 		}
 	}
 }
 
-// readSome reads the next records, which must be there, at the same time.
-func (c *catalog) readSome(ctx context.Context, n uint64) error {
-	data, errs := make([][]byte, n), make([]error, n)
+// readAll reads objects, which must be there, at the same time, and uses them one after
+// another.
+func (c *catalog) readAll(ctx context.Context, names []string, use func(i int, b []byte) error) error {
+	data, errs := make([][]byte, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
-	for i := range data {
-		wg.Go(func() { data[i], errs[i] = c.store.readObject(ctx, logName(c.next+uint64(i))) })
+	for i, name := range names {
+		wg.Go(func() { data[i], errs[i] = c.store.readObject(ctx, name) })
 	}
 	wg.Wait()
 	for i, err := range errs {
 		if errors.Is(err, fs.ErrNotExist) {
-			return corrupt(place(c.store.bucket, logName(c.next)), errors.New("it is missing, and later records of the log are there"))
+			return corrupt(place(c.store.bucket, names[i]), errors.New("it is missing, but other records of the log show that it must exist"))
 		}
 		if err == nil {
-			err = c.add(data[i])
+			err = use(i, data[i])
 		}
 		if err != nil {
 			return err
@@ -133,17 +141,73 @@ func (c *catalog) readSome(ctx context.Context, n uint64) error {
 	return nil
 }
 
-// add applies the next record, or nothing of it.
-func (c *catalog) add(b []byte) error {
-	s := c.store
-	path := place(s.bucket, logName(c.next))
-	r, err := parseRecord(s.format, c.next, b)
-	if err != nil {
-		return corrupt(path, err)
+// add applies the next object of the log.
+func (c *catalog) add(ctx context.Context, b []byte) error {
+	r, err := parseRecord(c.store.format, c.next, b)
+	switch {
+	case err != nil:
+		return corrupt(place(c.store.bucket, logName(c.next)), err)
+	case r.op == opGroup:
+		err = c.addMembers(ctx, r.members)
+	default:
+		err = c.apply(r, logName(c.next))
 	}
+	if err == nil {
+		c.next++
+	}
+	return err
+}
+
+// addMembers applies the records that a group names, but for those that count already:
+// another group has named them, or the reading of this one failed in the middle.
+func (c *catalog) addMembers(ctx context.Context, members []member) error {
+	again := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.countsTwice }
+	members = slices.DeleteFunc(members, again)
+	for len(members) > 0 {
+		var names []string
+		for size := int64(0); len(names) < min(len(members), 16); {
+			m := &members[len(names)]
+			if size += m.size; size > c.store.opts.Memory/32 && len(names) > 0 {
+				break
+			}
+			names = append(names, m.name())
+		}
+		err := c.readAll(ctx, names, func(i int, b []byte) error {
+			m := members[i]
+			if again(m) {
+				return nil
+			}
+			r, err := parseRecord(c.store.format, m.number, b)
+			if err == nil && (r.writer != m.writer || r.seq != m.seq || r.op == opGroup) {
+				err = errors.New("it is not the record that the log names")
+			}
+			if err != nil {
+				return corrupt(place(c.store.bucket, names[i]), err)
+			}
+			return c.apply(r, names[i])
+		})
+		if err != nil {
+			return err
+		}
+		members = members[len(names):]
+	}
+	return nil
+}
+
+// counts reports whether the log has a record.
+func (c *catalog) counts(w writerID, seq uint64) bool {
+	c.mu <- struct{}{}
+	defer c.mu.unlock()
+	return seq <= c.seqs[w]
+}
+
+// apply applies a record, which is in an object, or nothing of it.
+func (c *catalog) apply(r *record, object string) (err error) {
+	s := c.store
+	path := place(s.bucket, object)
 	switch before := c.seqs[r.writer]; {
 	case r.seq <= before:
-		return corrupt(path, fmt.Errorf("it repeats record %d of the writer %x: what it appends would be there twice", r.seq, r.writer))
+		return corrupt(path, fmt.Errorf("it repeats record %d of the writer %x: its appends would be doubled", r.seq, r.writer))
 	case r.seq > before+1:
 		return corrupt(path, fmt.Errorf("record %d of the writer %x is missing before it", before+1, r.writer))
 	}
@@ -154,7 +218,7 @@ func (c *catalog) add(b []byte) error {
 		g := &stored{file: fileOf(s.format, r.writer, p.n), once: r.op == opOnce}
 		g.object = g.file.Path
 		if p.inline {
-			g.object, g.base = logName(r.number), p.at
+			g.object, g.base = object, p.at
 		}
 		g.file.Path = place(s.bucket, g.object)
 		file := g.file
@@ -176,7 +240,7 @@ func (c *catalog) add(b []byte) error {
 		c.memory.Store(0)
 	}
 	c.segments = append(c.segments, segments...)
-	c.seqs[r.writer], c.next = r.seq, c.next+1
+	c.seqs[r.writer] = r.seq
 	c.memory.Add(memory)
 	c.shrink()
 	return nil
@@ -222,5 +286,5 @@ func (s *Store) explain(ctx context.Context, v view, g *stored, err error) error
 	if refreshErr == nil && now.drops != v.drops {
 		return fmt.Errorf("%s: the store was dropped while it was read: %w", g.file.Path, err)
 	}
-	return errors.Join(corrupt(g.file.Path, errors.New("it is missing, and the log refers to it")), refreshErr)
+	return errors.Join(corrupt(g.file.Path, errors.New("it is missing, but the log refers to it")), refreshErr)
 }

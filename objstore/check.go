@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Check reads the log and all segments that count, and compares every checksum and
+// Check reads the log and all committed segments, and verifies every checksum and
 // every ledger; see [partd.Checker].
 func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 	found := partd.Checked{Sum: new(ledger.Sum128)}
@@ -18,7 +18,7 @@ func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 		return found, &partd.Error{Op: "verify", Err: err}
 	}
 	// From the beginning, not from where this store has come to.
-	log := &catalog{store: s, seqs: map[writerID]uint64{}}
+	log := &catalog{store: s, mu: make(turn, 1), seqs: map[writerID]uint64{}}
 	v, err := log.refresh(ctx)
 	errs := []error{err}
 	if err != nil {

@@ -1,31 +1,19 @@
 package objstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// commitment is a record on its way into the log. It is tried under one number until
-// it is certain whether it has that; so it never gets two.
-type commitment struct {
-	number uint64
-	data   []byte
-	pieces int       // how many of the pending ones it makes count
-	born   time.Time // of the oldest segment that may be swept, or zero
-	sent   bool      // under this number, with an outcome that is not known
-	lost   int       // how many numbers others have got
-}
-
-// Flush makes all that was acknowledged before the call count, for all processes, and
-// survive: see [partd.Flusher].
+// Flush commits everything acknowledged before the call: it becomes durable and
+// visible to all processes. See [partd.Flusher].
 func (s *Store) Flush(ctx context.Context) error { return s.flushAs(ctx, "flush") }
 
 // Sync is Flush; see [partd.Syncer].
@@ -109,7 +97,7 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan str
 		select {
 		case <-d:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 	}
 	if err := s.mu.lock(ctx); err != nil {
@@ -125,9 +113,6 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan str
 
 // commit puts a record into the log. committing is held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
-	if f := s.opts.hooks.beforeCommit; f != nil {
-		f()
-	}
 	if s.seq == 0 && s.number == 0 {
 		last, largest, err := s.listLog(ctx, "")
 		if err != nil {
@@ -153,122 +138,8 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 	return s.settle(ctx)
 }
 
-// settle brings the record that is on its way to where it is certain that the log has
-// it, or has not. committing is held.
-func (s *Store) settle(ctx context.Context) error {
-	if s.broken != nil {
-		return s.broken
-	}
-	for c := s.doubt; c != nil; c = s.doubt {
-		err := s.try(ctx, c)
-		made, mine := err == nil, true
-		if made && !s.opts.hooks.naive412 || errors.Is(err, fs.ErrExist) {
-			mine, err = s.readBack(ctx, c)
-		}
-		if made && err == nil && !mine {
-			s.doubt, s.broken = nil, fmt.Errorf("%w: %s was made for this writer, and holds another's record: %w",
-				partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), errTwoWinners)
-			return s.broken
-		}
-		if err == nil && !mine {
-			// It can never be ours. The data of a try that was given up may still be
-			// read by somebody.
-			c.sent = false
-			if s.number, err = s.freeNumber(ctx, c.number); err == nil {
-				c.number, c.data = s.number, bytes.Clone(c.data)
-				setNumber(c.data, c.number)
-				c.lost++
-				if !s.opts.hooks.naive412 {
-					err = pause(ctx, min(c.lost, 6))
-				}
-			}
-		}
-		switch {
-		case err != nil && !c.sent:
-			s.doubt = nil // nothing was made, and what it would make count is still pending
-			return err
-		case err != nil:
-			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), err)
-		case mine:
-			if err := s.committed(ctx, c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// committed notes that the log has a record.
-func (s *Store) committed(ctx context.Context, c *commitment) error {
-	if err := s.mu.lock(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
-	defer s.mu.unlock()
-	s.seq, s.number, s.doubt = s.seq+1, c.number+1, nil
-	s.pending = slices.Delete(s.pending, 0, c.pieces)
-	s.crowded.Store(len(s.pending) >= s.maxPending())
-	return nil
-}
-
-// try makes the object of a record under its number, or finds that there is one.
-func (s *Store) try(ctx context.Context, c *commitment) error {
-	return s.retry(ctx, func(ctx context.Context) error {
-		if age := max(time.Since(c.born), time.Since(c.born.Round(0))) + s.opts.hooks.segmentAge; !c.born.IsZero() && age > sweepAge/2 {
-			return fmt.Errorf("%w: %w: it was appended %v ago, without a flush; open the store again and append it again",
-				ErrRefused, errTooOld, age.Round(time.Minute))
-		}
-		err := s.bucket.Create(ctx, logName(c.number), c.data)
-		if s.opts.hooks.conflictExists(err) {
-			return fs.ErrExist
-		}
-		if err != nil && !definite(err) {
-			c.sent = true
-		}
-		return err
-	})
-}
-
-// errTooOld is of what will never count.
-var errTooOld = errors.New("what was appended may be swept before it counts")
-
-// readBack reports whether the object of a number, which is there, is the record on its
-// way. Where there was one already, an earlier try may have made it. Where this try made
-// it, a bucket that checks first and then writes may have let another writer make it, too.
-func (s *Store) readBack(ctx context.Context, c *commitment) (mine bool, err error) {
-	if s.opts.hooks.naive412 {
-		return false, nil
-	}
-	path := place(s.bucket, logName(c.number))
-	c.sent = true // until it is known
-	err = s.retry(ctx, func(ctx context.Context) error {
-		b, err := s.readPart(ctx, logName(c.number), 0, recordHeadLen)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is there and cannot be read yet", path) // which proves nothing
-		}
-		if err != nil {
-			return err
-		}
-		r, err := parseRecordHead(s.format, c.number, b)
-		if err != nil {
-			return corrupt(path, err)
-		}
-		mine = r.writer == s.writer && r.seq == s.seq+1
-		return nil
-	})
-	return mine, err
-}
-
-// freeNumber returns a number behind all that a listing shows, and behind after.
-func (s *Store) freeNumber(ctx context.Context, after uint64) (uint64, error) {
-	if s.opts.hooks.naive412 {
-		return after + 1, nil
-	}
-	last, _, err := s.listLog(ctx, logName(after))
-	return max(last, after) + 1, err
-}
-
-// SetOnce sets a key that does not exist; see [partd.Setter]. The order of the log
-// decides who was first.
+// SetOnce sets a key if it does not exist yet; see [partd.Setter]. The order of
+// the log decides which process was first.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
@@ -320,8 +191,9 @@ func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
 	return p, err
 }
 
-// Drop removes every key; see [partd.Partd]. The objects stay, since others may
-// be reading them: [Store.Sweep] deletes them once they are a day old.
+// Drop removes every key; see [partd.Partd]. The objects remain, since other
+// processes may be reading them: [Store.Sweep] deletes them once they are a day
+// old.
 func (s *Store) Drop(ctx context.Context) error {
 	return s.change(ctx, "drop", func() error { return s.commit(ctx, opDrop, nil) })
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
-// Requests are how many requests of each kind were made.
+// Requests counts requests by kind.
 type Requests = plan.Requests
 
-// Prices are what requests and data cost.
+// Prices are the prices of requests and data.
 type Prices = plan.Prices
 
 // S3Prices returns the list prices of S3 Standard in us-east-1.
 func S3Prices() Prices { return plan.S3Prices() }
 
-// Counter is a bucket that counts the requests made of another.
+// Counter is a bucket that counts the requests to another one.
 type Counter struct {
 	Bucket
 	put, get, list, deletes atomic.Int64
@@ -27,12 +27,12 @@ type Counter struct {
 // listPage is how many objects a request for a listing returns.
 const listPage = 1000
 
-// Count returns a bucket that counts.
+// Count returns a bucket that counts the requests to b.
 func Count(b Bucket) *Counter { return &Counter{Bucket: b} }
 
 func (c *Counter) String() string { return place(c.Bucket, "") }
 
-// Requests returns how many there were.
+// Requests returns the number of requests so far.
 func (c *Counter) Requests() Requests {
 	return Requests{Put: c.put.Load(), Get: c.get.Load(), List: c.list.Load(), Delete: c.deletes.Load()}
 }
@@ -40,13 +40,13 @@ func (c *Counter) Requests() Requests {
 // Create counts a PUT.
 func (c *Counter) Create(ctx context.Context, name string, data []byte) error {
 	c.put.Add(1)
-	return c.Bucket.Create(ctx, name, data)
+	return orNone(c.Bucket).Create(ctx, name, data)
 }
 
 // ReadRange counts a GET.
 func (c *Counter) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	c.get.Add(1)
-	return c.Bucket.ReadRange(ctx, name, offset, length)
+	return orNone(c.Bucket).ReadRange(ctx, name, offset, length)
 }
 
 // List counts a LIST for each thousand objects.
@@ -54,7 +54,7 @@ func (c *Counter) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 	return func(yield func(Object, error) bool) {
 		c.list.Add(1)
 		n := 0
-		for o, err := range c.Bucket.List(ctx, prefix, after) {
+		for o, err := range orNone(c.Bucket).List(ctx, prefix, after) {
 			if n++; n > listPage {
 				c.list.Add(1)
 				n = 1
@@ -69,5 +69,5 @@ func (c *Counter) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 // Delete counts a DELETE.
 func (c *Counter) Delete(ctx context.Context, name string) error {
 	c.deletes.Add(1)
-	return c.Bucket.Delete(ctx, name)
+	return orNone(c.Bucket).Delete(ctx, name)
 }

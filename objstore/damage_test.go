@@ -13,10 +13,9 @@ import (
 
 // Of each object, a bit, the end, or all of it is lost.
 func TestDamage(t *testing.T) {
-	for _, inline := range []int64{-1, 1 << 20} {
+	for _, opts := range append(ways(hooks{inline: -1, rangeBytes: 256}), ways(hooks{inline: 1 << 20, rangeBytes: 256})...) {
 		mem := new(Memory)
-		h := hooks{inline: inline, rangeBytes: 256}
-		s := open(t, mem, Options{hooks: h})
+		s := open(t, mem, opts)
 		for range 3 {
 			fill(t, s, 50)
 		}
@@ -46,7 +45,7 @@ func TestDamage(t *testing.T) {
 					broken[name] = memoryObject{c.change(bytes.Clone(o.data)), o.modified}
 				}
 				b := &Memory{objects: broken}
-				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond})
+				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond, Disk: opts.Disk, hooks: hooks{regroup: true}})
 				last := c.change == nil && name == logName(2)
 				if name == storeName {
 					if err == nil {
@@ -80,36 +79,40 @@ func TestDamage(t *testing.T) {
 
 // A bit that flips on its way is no damage.
 func TestBitsThatFlipOnce(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
-	s := open(t, b, Options{hooks: hooks{inline: -1}})
-	fill(t, s, 1000)
-	once := false
-	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-		if strings.HasPrefix(name, "seg/") && !once {
-			once = true
-			data[len(data)/2] ^= 1
+	for _, o := range ways(hooks{inline: -1}) {
+		b := &lying{Bucket: new(Memory)}
+		s := open(t, b, o)
+		fill(t, s, 1000)
+		once := false
+		b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+			if strings.HasPrefix(name, "seg/") && !once {
+				once = true
+				data[len(data)/2] ^= 1
+			}
+			return data, nil
 		}
-		return data, nil
-	}
-	if n := count(t, s); n != 1000 || !once {
-		t.Error(n, once)
+		if n := count(t, s); n != 1000 || !once {
+			t.Error(n, once)
+		}
 	}
 }
 
 // Connections that break off in the middle are not the end.
 func TestReadsThatBreakOff(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
-	s := open(t, b, Options{hooks: hooks{inline: -1}})
-	fill(t, s, 1000)
-	n := 0
-	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-		if n++; n%3 != 0 {
-			return nil, io.ErrUnexpectedEOF
+	for _, o := range ways(hooks{inline: -1}) {
+		b := &lying{Bucket: new(Memory)}
+		s := open(t, b, o)
+		fill(t, s, 1000)
+		n := 0
+		b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+			if n++; n%3 != 0 {
+				return nil, io.ErrUnexpectedEOF
+			}
+			return data, nil
 		}
-		return data, nil
-	}
-	if n := count(t, s); n != 1000 {
-		t.Error(n)
+		if n := count(t, s); n != 1000 {
+			t.Error(n)
+		}
 	}
 }
 
@@ -117,18 +120,22 @@ func TestReadsThatBreakOff(t *testing.T) {
 func TestLedgerSeesWhatWasLeftOut(t *testing.T) {
 	for _, noLedger := range []bool{false, true} {
 		left := false
-		s := open(t, new(Memory), Options{hooks: hooks{inline: -1, noLedger: noLedger, skip: func(string) bool {
+		skip := func(string) bool {
 			first := !left
 			left = true
 			return first
-		}}})
-		fill(t, s, 10)
-		n, err := countKeys(t.Context(), s)
-		if noLedger && (n != 0 || err != nil) {
-			t.Errorf("without the ledger: %d keys, %v", n, err)
 		}
-		if !noLedger && !errors.As(err, new(*partd.CorruptError)) {
-			t.Error(n, err)
+		for _, o := range ways(hooks{inline: -1, noLedger: noLedger, skip: skip}) {
+			left = false
+			s := open(t, new(Memory), o)
+			fill(t, s, 10)
+			n, err := countKeys(t.Context(), s)
+			if noLedger && (n != 0 || err != nil) {
+				t.Errorf("without the ledger: %d keys, %v", n, err)
+			}
+			if !noLedger && !errors.As(err, new(*partd.CorruptError)) {
+				t.Error(n, err)
+			}
 		}
 	}
 }

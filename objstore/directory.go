@@ -14,20 +14,33 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Directory is a bucket in a directory, a file for each object, for processes of one
-// machine or of a network file system with link(2). What it acknowledges survives a
-// loss of power.
+// Directory is a bucket in a directory, with one file per object, for the processes
+// of one machine, or of a network file system with link(2). Acknowledged objects
+// survive a power loss.
 type Directory struct{ root string }
 
 var _ Bucket = (*Directory)(nil)
 
+// errNone is the error of a zero Directory, which stands for a nil bucket, too.
+var errNone = fmt.Errorf("%w: it is nil, or a zero value that no constructor has made", ErrRefused)
+
+// orNone returns a bucket, or, for nil, one that refuses everything.
+func orNone(b Bucket) Bucket {
+	if b == nil {
+		return new(Directory)
+	}
+	return b
+}
+
 // temporary begins the names of files that are not whole yet.
 const temporary = ".new-"
 
-// OpenDirectory makes the directory where it does not exist.
+// OpenDirectory opens a bucket in a directory, and creates the directory if
+// it does not exist.
 func OpenDirectory(dir string) (*Directory, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
@@ -39,17 +52,20 @@ func (d *Directory) String() string { return d.root }
 
 // path returns the file of an object, whose name must stay below the root.
 func (d *Directory) path(name string) (string, error) {
+	if d.root == "" {
+		return "", errNone
+	}
 	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), temporary) {
 		return "", fmt.Errorf("object %q: %w: it is not a valid file name", name, ErrRefused)
 	}
 	return filepath.Join(d.root, filepath.FromSlash(name)), nil
 }
 
-// Create makes an object; see [Bucket]. It writes a file under another name, and
-// links it to its own.
+// Create creates an object; see [Bucket]. It writes a temporary file and links
+// it to the object's name.
 func (d *Directory) Create(ctx context.Context, name string, data []byte) (err error) {
 	path, err := d.path(name)
-	if err = cmp.Or(err, ctx.Err()); err != nil {
+	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
 		return err
 	}
 	dir := filepath.Dir(path)
@@ -82,7 +98,7 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 // ReadRange reads a part of an object; see [Bucket].
 func (d *Directory) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	path, err := d.path(name)
-	if err = cmp.Or(err, ctx.Err()); err != nil {
+	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(path)
@@ -114,12 +130,15 @@ func (d *Directory) List(ctx context.Context, prefix, after string) iter.Seq2[Ob
 }
 
 func (d *Directory) list(ctx context.Context, prefix, after string) (objects []Object, err error) {
+	if d.root == "" {
+		return nil, errNone
+	}
 	top := filepath.Join(d.root, filepath.FromSlash(prefix[:strings.LastIndexByte(prefix, '/')+1]))
 	err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // of a name that nobody has used, or removed meanwhile
 		}
-		if err = cmp.Or(err, ctx.Err()); err != nil || e.IsDir() {
+		if err = cmp.Or(err, canceled.Err(ctx)); err != nil || e.IsDir() {
 			return err
 		}
 		rel, err := filepath.Rel(d.root, path)
@@ -143,7 +162,7 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 // Delete removes an object; see [Bucket].
 func (d *Directory) Delete(ctx context.Context, name string) error {
 	path, err := d.path(name)
-	if err = cmp.Or(err, ctx.Err()); err != nil {
+	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
 		return err
 	}
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {

@@ -78,7 +78,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 }
 
 func (sc *scanner) getLoaded(ctx context.Context, keys []string, some []asked, values [][]byte, iv interval, size int64) error {
-	l := sc.store.loadAll(ctx, sc.view, iv, size)
+	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, size)
 	defer l.release()
 	if l.err != nil {
 		return l.err
@@ -109,7 +109,7 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, some []asked, v
 func (sc *scanner) getWide(ctx context.Context, keys []string, some []asked, values [][]byte) error {
 	for _, a := range some {
 		var value []byte
-		err := sc.streamKey(ctx, []byte(keys[a.number]), func(c partd.Chunk, _ error) bool {
+		err := sc.streamKey(ctx, sc.each, []byte(keys[a.number]), func(c partd.Chunk, _ error) bool {
 			value = append(value, c.Data...)
 			return true
 		})
@@ -121,8 +121,8 @@ func (sc *scanner) getWide(ctx context.Context, keys []string, some []asked, val
 	return nil
 }
 
-// Open returns a reader of a value; see [partd.Opener]. One that does not fit in memory
-// is read from the bucket as it is consumed.
+// Open returns a reader of a value; see [partd.Opener]. A value that does not fit in
+// memory is read from the bucket while you consume it.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	err := partd.CheckKeys("open", []string{key})
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	next, stop := iter.Pull2(func(yield func([]byte, error) bool) {
 		sc := &scanner{store: s, view: v}
-		err := sc.streamKey(ctx, []byte(key), func(c partd.Chunk, _ error) bool { return yield(c.Data, nil) })
+		err := sc.streamKey(ctx, sc.each, []byte(key), func(c partd.Chunk, _ error) bool { return yield(c.Data, nil) })
 		if err != nil && !errors.Is(err, errStop) {
 			yield(nil, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}

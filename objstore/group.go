@@ -41,8 +41,10 @@ const maxArena = 1<<32 - 1
 func (gs *groups) add(v view, l *loaded) error {
 	gs.loaded, gs.refs, gs.keys = l, gs.refs[:0], gs.keys[:0]
 	clear(gs.slots)
-	for i, g := range v.segments {
-		if err := gs.addPart(g, int32(i+1), l.parts[i], l.starts[i], l.interval); err != nil {
+	for i := range l.sections {
+		sec := &l.sections[i]
+		g := v.segments[sec.segment]
+		if err := gs.addSection(g, sec, l.interval); err != nil {
 			first, _ := g.rangesOf(l.interval)
 			return g.file.Corrupt(g.Start+int64(g.Off[first]), err)
 		}
@@ -50,30 +52,44 @@ func (gs *groups) add(v view, l *loaded) error {
 	return nil
 }
 
-func (gs *groups) addPart(g *stored, number int32, part []byte, base uint32, iv interval) error {
-	for at := 0; at < len(part); {
-		kind, keyAt, valueAt, end, ok := segment.ParseShort(part, at)
-		hashed := keyAt - 1
-		if !ok {
-			e, err := segment.ParseEntry(part[at:])
-			if err != nil {
-				return err
-			}
-			if e.Kind == segment.KindBlob {
-				return segment.ErrBadEntry // which no store in a bucket has
-			}
-			kind, end = e.Kind, at+len(e.Raw)
-			hashed, valueAt = at+e.Head, end-len(e.Value)
-			keyAt = valueAt - len(e.Key)
+func (gs *groups) addSection(g *stored, sec *section, iv interval) error {
+	for at := 0; at < len(sec.entries); {
+		p, err := parse(sec.entries, at)
+		if err != nil {
+			return err
 		}
-		key := part[keyAt:valueAt]
+		key, place := sec.entries[p.key:p.value], sec.at+uint32(at)
 		if hash := gs.format.HashBytes(key); iv.has(hash) {
-			gs.ledger.AddEntry(kind, part[hashed:end], end-valueAt)
-			gs.apply(gs.find(hash, key, base+uint32(at)), kind, base+uint32(at), int64(end-valueAt), g.once, number)
+			gs.ledger.AddEntry(p.kind, sec.entries[p.hashed:p.end], p.end-p.value)
+			gs.apply(gs.find(hash, key, place), p.kind, place, int64(p.end-p.value), g.once, sec.segment+1)
 		}
-		at = end
+		at = p.end
 	}
 	return nil
+}
+
+// parsed says where the parts of an entry begin: what the ledger hashes, the key, the
+// value, and what follows the entry.
+type parsed struct {
+	kind                    segment.Kind
+	hashed, key, value, end int
+}
+
+// parse finds the parts of the entry at an offset.
+func parse(b []byte, at int) (p parsed, err error) {
+	var ok bool
+	if p.kind, p.key, p.value, p.end, ok = segment.ParseShort(b, at); ok {
+		p.hashed = p.key - 1
+		return p, nil
+	}
+	e, err := segment.ParseEntry(b[at:])
+	if err == nil && e.Kind == segment.KindBlob {
+		err = segment.ErrBadEntry // which no store in a bucket has
+	}
+	p.kind, p.hashed, p.end = e.Kind, at+e.Head, at+len(e.Raw)
+	p.value = p.end - len(e.Value)
+	p.key = p.value - len(e.Key)
+	return p, err
 }
 
 // apply changes the value of a key by an entry.

@@ -1,6 +1,8 @@
 package objstore
 
 import (
+	"errors"
+
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
@@ -14,22 +16,30 @@ type Job struct {
 	Options          Options
 }
 
-// Plan is what a job takes: requests, dollars, and seconds at the rates that S3 documents.
+// Plan estimates a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan = plan.Plan
 
-// Plan computes what a job takes with the code that divides stores into requests.
+// Plan estimates a job with the same code that turns the work of stores into
+// requests. It refuses a job whose readers need more disk than Options.Disk, as they do.
 func (j Job) Plan() (Plan, error) {
 	o, err := j.Options.withDefaults()
 	if err != nil {
 		return Plan{}, err
 	}
-	return j.divide(o).Plan(plan.Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes}), nil
+	if min(j.Writers, j.Readers) < 1 || min(j.Bytes, j.EntryBytes) < 1 {
+		return Plan{}, errors.New("a job has a writer, a reader, a byte and a byte in each entry at least")
+	}
+	w := j.divide(o)
+	if w.Disk > o.Disk {
+		return Plan{}, tooMuchDisk(w.Disk, o.Disk, 0)
+	}
+	return w.Plan(plan.Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes}), nil
 }
 
-// PlanPage is a page of plans, as docs/cloud-plan.md has it.
+// PlanPage returns a page of plans, the content of docs/cloud-plan.md.
 func PlanPage() string {
-	return plan.Page(func(j plan.Job, memory int64) plan.Work {
-		o, err := (&Options{Memory: memory, SegmentSize: memory / tablesInMemory}).withDefaults()
+	return plan.Page(func(j plan.Job, memory, disk int64) plan.Work {
+		o, err := (&Options{Memory: memory, SegmentSize: memory, Disk: disk}).withDefaults()
 		if err != nil {
 			panic(err) // the options above are valid
 		}
@@ -44,7 +54,7 @@ func (j Job) divide(o Options) plan.Work {
 	perWriter := (j.Bytes + writers - 1) / writers
 	w := plan.Work{
 		Segments:    writers * ((perWriter + size - 1) / size),
-		OpeningPuts: 1 + raceRounds*raceCreators, ListPage: listPage, Uploads: uploads, Readers: readers,
+		OpeningPuts: 1 + raceRounds*raceCreators, ListPage: listPage, Uploads: uploads,
 	}
 	w.Commits = writers * max(w.Segments/writers/int64(s.maxPending()), 1)
 	each := j.Bytes / w.Segments
@@ -59,17 +69,25 @@ func (j Job) divide(o Options) plan.Work {
 		g.Off[i] = uint32(each * int64(i) >> bits)
 	}
 	g.ledger.Pieces = each / j.EntryBytes
+	w.Footers = w.Segments * g.OffsetMemory()
 	for w.Catalog = w.Segments * (g.Memory() + 200); w.Catalog > o.catalogMemory() && g.Bits > 0; {
 		g.Layout = g.Coarser()
 		w.Catalog = w.Segments * (g.Memory() + 200)
 	}
-	w.Footers = w.Segments * g.Memory()
 
-	// The passes of a reader in the middle.
-	budget := o.Memory / 2 / 4 * 3 / 2 // as scanMemory and scan divide it
+	// What a reader in the middle reads.
+	sc := &scanner{budget: budgetOf(scanBudget(o.scanMemory()))}
+	w.Readers = atOnce(sc.budget)
 	all := partOf(j.Readers/2, j.Readers)
 	v := view{segments: []*stored{g}}
-	share := max(budget/w.Segments, 1)
+	if sh := v.share(all).times(w.Segments); o.onDisk(&sh, sc.budget) {
+		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.piling(sc.budget).need
+		own := float64(sh.bytes) / float64(w.Segments*each) // of each segment
+		gets := func(n int64) int64 { return (int64(float64(n)*own) + sc.batch() - 1) / sc.batch() }
+		w.Gets = writers * (perWriter/size*gets(size) + gets(perWriter%size))
+		return w
+	}
+	share := max(sc.budget/w.Segments, 1)
 	for lo := all.lo; ; {
 		iv, n, tooLarge := v.next(lo, all.hi, share)
 		w.Passes++
@@ -81,6 +99,7 @@ func (j Job) divide(o Options) plan.Work {
 			w.Passes += again
 		}
 		if iv.hi == all.hi {
+			w.Gets = w.Passes * w.Segments
 			return w
 		}
 		lo = iv.hi + 1

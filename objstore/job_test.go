@@ -1,8 +1,13 @@
 package objstore
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
+
+	"github.com/go-partd/partd"
 )
 
 // docs/cloud-plan.md is what partd-cloud plan prints.
@@ -19,27 +24,107 @@ func TestPlanPageIsCurrent(t *testing.T) {
 	}
 }
 
-// The plan of a job that can be run is what running it takes.
+// The plans of jobs that can be run are what running them takes, within a tenth, or a pass.
 func TestPlanIsWhatHappens(t *testing.T) {
-	j := Job{Writers: 1, Readers: 1, Bytes: 16 << 20, EntryBytes: 1000, Options: Options{Memory: MinMemory, SegmentSize: 1 << 20}}
-	p, err := j.Plan()
-	if err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		writers, readers int
+		mib, entry       int64
+		disk             int64
+	}{
+		{1, 1, 16, 1000, 0},
+		{2, 3, 48, 1000, 0},
+		{4, 8, 96, 200, 0},
+		{1, 1, 16, 1000, 1 << 30},
+		{2, 3, 48, 1000, 1 << 30},
+		{4, 8, 96, 200, 1 << 30},
+	} {
+		o := Options{Memory: MinMemory, Disk: c.disk, DiskDir: t.TempDir()}
+		j := Job{Writers: c.writers, Readers: c.readers, Bytes: c.mib << 20, EntryBytes: c.entry, Options: o}
+		p, err := j.Plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counter := Count(new(Memory))
+		keys := runJob(t, j, func() partd.Partd { return open(t, counter, o) })
+		if want := int(j.Bytes / c.entry / int64(c.writers)); keys != want {
+			t.Errorf("%d keys, want %d", keys, want)
+		}
+		got := counter.Requests()
+		slack := int64(2)
+		if c.disk == 0 {
+			slack += p.Segments * int64(c.readers) // a pass
+		}
+		near := func(what string, got, want int64) {
+			if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
+				t.Errorf("%+v: %s: %d, planned were %d", c, what, got, want)
+			}
+		}
+		near("PUT", got.Put, p.Requests.Put)
+		near("GET", got.Get, p.Requests.Get)
+		t.Logf("%+v: %d segments, %d passes, %d bytes of disk: %v; planned were %v", c, p.Segments, p.Passes, p.DiskBytes, got, p.Requests)
 	}
-	c := Count(new(Memory))
-	s := open(t, c, j.Options)
-	appendAll(t, s, 16<<20/1010, 980)
-	if n := count(t, s); n != 16<<20/1010 {
-		t.Error(n)
+}
+
+// A plan refuses the disk that its readers would refuse.
+func TestPlanRefuses(t *testing.T) {
+	j := Job{Writers: 100, Readers: 100, Bytes: 1e12, EntryBytes: 100, Options: Options{Memory: 1 << 30, Disk: 1 << 30}}
+	if p, err := j.Plan(); err == nil || !strings.Contains(err.Error(), "disk=0") {
+		t.Error(p, err)
 	}
-	got := c.Requests()
-	near := func(what string, got, want int64) {
-		t.Helper()
-		if got > want*3/2+4 || want > got*3/2+4 {
-			t.Errorf("%s: %d, planned were %d", what, got, want)
+	j.Options.Disk = 20 << 30
+	if p, err := j.Plan(); err != nil || p.DiskBytes < 1e10 || p.DiskBytes > 11e9 {
+		t.Error(p, err)
+	}
+}
+
+// 10 TB from 1,000 writers to 1,000 readers take 15 dollars of requests where each has 4 GiB of
+// memory and a disk, and 30 where each has 1 GiB; a tenth of the data takes about a tenth.
+func TestDollars(t *testing.T) {
+	dollars := func(bytes, memory int64) float64 {
+		j := Job{Writers: 1000, Readers: 1000, Bytes: bytes, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: 100e9}}
+		p, err := j.Plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.RequestDollars
+	}
+	for memory, most := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {
+		all, tenth := dollars(1e13, memory), dollars(1e12, memory)
+		if all > most || all > 11*tenth {
+			t.Errorf("%d GiB: %.2f dollars, a tenth of it %.2f", memory>>30, all, tenth)
 		}
 	}
-	near("PUT", got.Put, p.Requests.Put)
-	near("GET", got.Get, p.Requests.Get)
-	t.Logf("%v, planned were %v", got, p.Requests)
+}
+
+// runJob runs a job by stores that open returns, one after the other, and returns how many
+// keys the readers have seen.
+func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
+	t.Helper()
+	value := make([]byte, j.EntryBytes-3-10) // beside its head and its key
+	for range j.Writers {
+		s := open()
+		for i := range j.Bytes / j.EntryBytes / int64(j.Writers) {
+			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range j.Readers {
+		s := open()
+		for c, err := range partd.ScanPart(t.Context(), s, i, j.Readers) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Last {
+				keys++
+			}
+		}
+		if err := partd.Close(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return keys
 }

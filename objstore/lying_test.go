@@ -362,3 +362,41 @@ func TestUnknownOutcomes(t *testing.T) {
 		t.Errorf("%q, %v", values, err)
 	}
 }
+
+// A record that the bucket has made, and says that it refuses to make, counts once, and what
+// is appended afterwards does, too.
+func TestRefusedAndMade(t *testing.T) {
+	for _, prefix := range []string{"log/", waitPrefix} {
+		for _, made := range []bool{true, false} {
+			b := new(Memory)
+			s := contended(t, b, Options{}, nil)
+			l := s.bucket.(*lying)
+			create, lied := l.create, 0
+			if prefix == "log/" {
+				create = b.Create
+			}
+			l.create = func(ctx context.Context, name string, data []byte) error {
+				if !strings.HasPrefix(name, prefix) || lied > 0 {
+					return create(ctx, name, data)
+				}
+				lied++
+				if made {
+					if err := create(ctx, name, data); err != nil {
+						t.Error(err)
+					}
+				}
+				return fmt.Errorf("403: %w", ErrRefused)
+			}
+			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(t.Context()); (err != nil) == made || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
+				t.Errorf("%s, made %v: %v", prefix, made, err)
+			}
+			add(t, s, "k", "2;")
+			if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;2;" || lied != 1 {
+				t.Errorf("%s, made %v: %q, %v", prefix, made, v, err)
+			}
+		}
+	}
+}

@@ -12,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Memory is a bucket in memory, for tests and for stores that end with the process.
-// The zero value is ready.
+// The zero value is ready to use.
 type Memory struct {
 	mu      sync.Mutex
 	objects map[string]memoryObject
@@ -28,9 +30,9 @@ type memoryObject struct {
 
 var _ Bucket = (*Memory)(nil)
 
-// Create makes an object; see [Bucket].
+// Create creates an object; see [Bucket].
 func (m *Memory) Create(ctx context.Context, name string, data []byte) error {
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -47,7 +49,7 @@ func (m *Memory) Create(ctx context.Context, name string, data []byte) error {
 
 // ReadRange reads a part of an object; see [Bucket].
 func (m *Memory) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -74,7 +76,7 @@ func (m *Memory) List(ctx context.Context, prefix, after string) iter.Seq2[Objec
 				continue
 			}
 			o := objects[name]
-			if err := ctx.Err(); err != nil {
+			if err := canceled.Err(ctx); err != nil {
 				yield(Object{}, err)
 				return
 			}
@@ -90,5 +92,5 @@ func (m *Memory) Delete(ctx context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.objects, name)
-	return ctx.Err()
+	return canceled.Err(ctx)
 }

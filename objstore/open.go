@@ -11,19 +11,23 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Store is a store in a bucket.
+// Store is a store in a bucket. It is safe for concurrent use.
 type Store struct {
-	bucket Bucket
-	opts   Options
-	format *segment.Format
-	writer writerID
-	ctx    context.Context // of uploads; ends when the store is closed
-	stop   context.CancelFunc
-	closed atomic.Bool
-	counts struct{ retries atomic.Int64 }
+	bucket  Bucket
+	opts    Options
+	format  *segment.Format
+	writer  writerID
+	ctx     context.Context // of uploads; ends when the store is closed
+	stop    context.CancelFunc
+	closed  atomic.Bool
+	closing atomic.Bool // nothing is taken in meanwhile
+	counts  struct{ retries atomic.Int64 }
 
 	// committing is held by the one who commits. It goes before mu.
 	committing turn
@@ -40,44 +44,53 @@ type Store struct {
 	uploading []*piece    // the oldest first
 	pieces    uint64      // begun so far
 	encoders  []*encoder  // that no upload uses
+	arenas    [][]byte    // that nothing uses
 	crowded   atomic.Bool // so much is pending that it should be committed
 
 	catalog catalog
 	scans   scanMemory
+	temp    *tempdir.Set // of readers; nil if there is no disk
+	disk    atomic.Int64 // bytes that readers have taken of it
 }
 
 // turn is a mutex, for which one can wait no longer than a context.
 type turn chan struct{}
 
 func (t turn) lock(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+	if err := canceled.Err(ctx); err != nil {
+		return err
 	}
 	select {
 	case t <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 }
 
 func (t turn) unlock() { <-t }
 
-// Open opens the store of a bucket, and makes it where there is none. A bucket that
-// does not keep to [Bucket.Create] is refused: a store in it would lose data.
+// Open opens the store in a bucket, and creates one if there is none. It refuses a
+// bucket that violates the rules of Bucket.Create, since a store in it would lose
+// data.
 func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Err: err}
 	}
-	s := &Store{bucket: bucket, opts: o, committing: make(turn, 1), mu: make(turn, 1)}
+	s := &Store{bucket: orNone(bucket), opts: o, committing: make(turn, 1), mu: make(turn, 1)}
 	_, _ = rand.Read(s.writer[:]) // it never fails
-	s.catalog.store, s.catalog.seqs = s, map[writerID]uint64{}
-	s.scans.limit = o.Memory / 2
+	s.catalog.store, s.catalog.mu, s.catalog.seqs = s, make(turn, 1), map[writerID]uint64{}
+	s.scans.limit = o.scanMemory()
 	if s.format, err = s.readStore(ctx); err != nil {
 		return nil, &partd.Error{Op: "open", Path: place(bucket, storeName), Err: err}
 	}
 	s.format.KeyHash = o.hooks.keyHash
+	if o.Disk > 0 {
+		if s.temp, err = tempdir.New([]string{o.DiskDir}, &tempdir.Options{FS: o.hooks.fs}); err != nil {
+			return nil, &partd.Error{Op: "open", Err: err}
+		}
+	}
 	if !o.ReadOnly {
 		if err := s.takeTables(); err != nil {
 			return nil, &partd.Error{Op: "open", Err: err}
@@ -89,7 +102,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 
 // Exists reports whether a bucket holds a store.
 func Exists(ctx context.Context, bucket Bucket) (bool, error) {
-	r, err := bucket.ReadRange(ctx, storeName, 0, 1)
+	r, err := orNone(bucket).ReadRange(ctx, storeName, 0, 1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -105,12 +118,7 @@ func Exists(ctx context.Context, bucket Bucket) (bool, error) {
 func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	b, err := s.readObject(ctx, storeName)
 	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {
-		var random [16]byte
-		_, _ = rand.Read(random[:])
-		b = encodeStore(&segment.Format{ID: le.Uint64(random[:]), Seed: le.Uint64(random[8:])})
-		if err = s.create(ctx, storeName, b); err == nil || errors.Is(err, fs.ErrExist) {
-			b, err = s.readObject(ctx, storeName) // which another one may have made
-		}
+		b, err = s.makeStore(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -124,13 +132,49 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	}
 	err = s.create(ctx, storeName, bytes.Clone(b))
 	if err == nil {
-		return nil, fmt.Errorf("%w: it makes an object that exists once more, instead of answering 412 to If-None-Match: *; "+
+		return nil, fmt.Errorf("%w: it creates an object that already exists, instead of answering 412 to If-None-Match: *; "+
 			"no store in it would be safe from several writers: use a server that keeps to S3's conditional writes", ErrRefused)
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return f, s.race(ctx)
+}
+
+// makeStore makes STORE, unless records of another store are there: with these in its log,
+// nobody could read what is acknowledged from now on.
+func (s *Store) makeStore(ctx context.Context) ([]byte, error) {
+	others, err := s.hasRecords(ctx)
+	if err == nil && !others {
+		var random [16]byte
+		_, _ = rand.Read(random[:])
+		err = s.create(ctx, storeName, encodeStore(&segment.Format{ID: le.Uint64(random[:]), Seed: le.Uint64(random[8:])}))
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	b, err := s.readObject(ctx, storeName) // which another one may have made
+	if others && errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("it is missing, and objects below log/ or wait/ are there, of a store that was removed in part: " +
+			"remove the rest, or take another prefix")
+	}
+	return b, err
+}
+
+func (s *Store) hasRecords(ctx context.Context) (bool, error) {
+	_, size, err := s.listLog(ctx, "")
+	found := size > 0
+	if err == nil && !found {
+		err = s.retry(ctx, func(ctx context.Context) error {
+			for o, err := range s.bucket.List(ctx, waitPrefix, "") {
+				if _, found = parseMember(o); found || err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return found, err
 }
 
 // create makes an object, or finds out that it is there.
@@ -144,10 +188,10 @@ func (s *Store) readObject(ctx context.Context, name string) (b []byte, err erro
 	return b, err
 }
 
-// Close flushes the store and gives back its memory. If it cannot flush, it says so
-// and the store stays open, unless what it has can never count.
+// Close flushes the store and frees its memory. If the flush fails, Close returns
+// the error and the store stays open, unless its changes can never be committed.
 func (s *Store) Close() error {
-	if s.closed.Load() {
+	if s.bucket == nil || s.closed.Load() {
 		return nil
 	}
 	if !s.opts.ReadOnly {
@@ -160,6 +204,8 @@ func (s *Store) Close() error {
 		if s.closed.Load() {
 			return nil
 		}
+		s.closing.Store(true) // who goes on appending does not keep it from its end
+		defer s.closing.Store(false)
 		if err := s.flush(ctx, true); err != nil {
 			if errors.Is(err, errTooOld) || s.broken != nil {
 				s.giveUp()
@@ -169,7 +215,7 @@ func (s *Store) Close() error {
 	}
 	s.closed.Store(true)
 	s.stop()
-	return nil
+	return s.temp.Close() // readers that are under way have their files open
 }
 
 // giveUp closes a store that can never flush again. committing is held.
@@ -184,26 +230,29 @@ func (s *Store) giveUp() {
 	}
 	s.uploading = nil
 	s.releaseTables()
+	_ = s.temp.Close() // what is left, the next one sweeps
 }
 
 // usable is what every operation begins with.
 func (s *Store) usable(ctx context.Context, writes bool) error {
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
+	case s.bucket == nil:
+		return storeerror.ErrNotOpened
 	case s.closed.Load():
 		return partd.ErrClosed
 	case writes && s.opts.ReadOnly:
-		return errors.New("the store is open for reading alone")
+		return errors.New("the store is open for reading only")
 	}
 	return nil
 }
 
-// MemoryUsed returns the bytes held for data and for what keeps it in order.
+// MemoryUsed returns the bytes in use for data and its index.
 func (s *Store) MemoryUsed() int64 {
 	n := s.catalog.memory.Load() + s.scans.used.Load()
 	if !s.opts.ReadOnly && !s.closed.Load() {
-		n += 2*tableMemory(s.tableSize()) + uploads*encodedBound(s.tableSize())
+		n += arenas*encodedBound(s.tableSize()) + 2*refMemory(s.tableSize())
 	}
 	return n
 }

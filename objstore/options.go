@@ -6,24 +6,38 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Options are the options of [Open]. The zero value of each is its default.
+// Options configures [Open]. Zero values mean the defaults.
 type Options struct {
-	// Memory is what the store takes for its data at the most, in bytes, not below
-	// [MinMemory]. 0 is [DefaultMemory].
+	// Memory limits the memory for data, in bytes. 0 means [DefaultMemory]; the
+	// minimum is [MinMemory].
 	Memory int64
-	// SegmentSize is how many bytes are gathered, at the most, before they are uploaded
-	// as an object; a tenth of Memory and 1 GiB are other bounds. 0 is [DefaultSegmentSize].
-	// Larger segments make fewer requests.
+	// SegmentSize is the maximum number of bytes that the store buffers before it uploads
+	// them as an object. It is also limited to a seventh of Memory and to 1 GiB. 0 means
+	// [DefaultSegmentSize]. Larger segments need fewer requests.
 	SegmentSize int64
-	// ReadOnly is for those who may not write to the bucket, or do not want to.
+	// ReadOnly opens the store for reading only, with no need for permission to
+	// write to the bucket.
 	ReadOnly bool
-	// RetryFor is how long a request is tried again that failed for a reason that may
-	// pass. 0 is one minute.
+	// Disk is how many bytes of temporary files readers of this store may have, all
+	// together. A reader of a large store then reads its part of each segment once, by
+	// one request or by several of a MiB and more, and regroups it in a temporary file;
+	// if that takes more than Disk, or than is free, reading fails before it begins. 0
+	// means no files: a reader reads as many keys at once as fit in Memory, with a
+	// request to each segment for each of these passes.
+	Disk int64
+	// DiskDir is the directory of temporary files. Empty means [os.TempDir]. They have no
+	// names, so they are gone with the process.
+	DiskDir string
+	// RetryFor limits how long the store retries a request after a transient failure.
+	// 0 means one minute.
 	RetryFor time.Duration
 
 	hooks hooks
@@ -31,15 +45,23 @@ type Options struct {
 
 // hooks take protections out, in tests.
 type hooks struct {
-	naive412     bool             // one that exists is another's
-	conflict     func(error) bool // what is 409, and taken for one that exists
-	noLedger     bool             // what a scan found is not compared with the ledgers
-	skip         func(object string) bool
-	keyHash      func(key string) uint64
-	segmentAge   time.Duration // added to the age of segments
-	inline       int64         // how large a table is that goes into the log itself
-	rangeBytes   int64
-	beforeCommit func()
+	naive412    bool             // one that exists is another's
+	conflict    func(error) bool // what is 409, and taken for one that exists
+	alone       bool             // no record waits for a group
+	forgets     bool             // what waits is taken for not made
+	hasty       bool             // another's group is not read again
+	namesOld    bool             // records count that waited for long
+	countsTwice bool             // what several groups name
+	noLedger    bool             // what a scan found is not compared with the ledgers
+	skip        func(object string) bool
+	keyHash     func(key string) uint64
+	segmentAge  time.Duration // added to the age of segments
+	inline      int64         // how large a table is that goes into the log itself
+	rangeBytes  int64
+
+	regroup      bool  // a reader with a disk regroups on it even what fits in memory
+	requestBytes int64 // a reader makes no shorter requests if it has a disk
+	fs           vfs.FS
 }
 
 const (
@@ -49,6 +71,7 @@ const (
 
 	defaultInline     = 256 << 10
 	defaultRangeBytes = 16 << 10
+	defaultRequest    = 1 << 20
 )
 
 func (h *hooks) conflictExists(err error) bool { return h.conflict != nil && h.conflict(err) }
@@ -67,21 +90,32 @@ func (o *Options) withDefaults() (Options, error) {
 	c.RetryFor = cmp.Or(c.RetryFor, time.Minute)
 	c.hooks.inline = cmp.Or(c.hooks.inline, defaultInline)
 	c.hooks.rangeBytes = cmp.Or(c.hooks.rangeBytes, defaultRangeBytes)
-	if c.Memory < MinMemory || c.SegmentSize < 0 || c.RetryFor < 0 {
-		return c, errors.New("options of a store in a bucket: memory is 16 MiB at least, and nothing is below 0")
+	c.hooks.requestBytes = cmp.Or(c.hooks.requestBytes, defaultRequest)
+	if c.hooks.fs == nil {
+		c.hooks.fs = vfs.OS{}
+	}
+	c.DiskDir = cmp.Or(c.DiskDir, os.TempDir())
+	if c.Memory < MinMemory || min(c.SegmentSize, c.Disk) < 0 || c.RetryFor < 0 {
+		return c, errors.New("options of a store in a bucket: memory must be at least 16 MiB, and nothing negative")
 	}
 	return c, nil
 }
+
+// scanMemory is what readers may take, all together.
+func (o *Options) scanMemory() int64 { return o.Memory / 16 * 7 }
 
 // retry is Retry within RetryFor, for objects of the size of a segment.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) error {
 	return retry(ctx, s.opts.RetryFor, s.tableSize(), func() { s.counts.retries.Add(1) }, f)
 }
 
-// Retry calls f, which makes a request of a bucket, until it works or cannot work, or a
-// time is over. Each try has a limit of its own, since a connection may hang: that time,
-// and a second for each MiB of size. What is damaged is asked for once more.
+// Retry calls f, which makes one request to a bucket, until f succeeds or fails for good,
+// or the time within is over. Since a connection may hang, each attempt is also limited:
+// to within, plus a second for each MiB of size. Retry requests damaged data once more.
 func Retry(ctx context.Context, within time.Duration, size int64, f func(ctx context.Context) error) error {
+	if f == nil {
+		return errors.New("retrying nothing: give a function that makes a request")
+	}
 	return retry(ctx, within, size, func() {}, f)
 }
 
@@ -97,7 +131,7 @@ func retry(ctx context.Context, within time.Duration, size int64, again func(), 
 		case err == nil || definite(err):
 			return err
 		case ctx.Err() != nil:
-			return errors.Join(context.Cause(ctx), err)
+			return errors.Join(canceled.Err(ctx), err)
 		case errors.As(err, new(*partd.CorruptError)):
 			if damaged { // once more, since bits flip on their way, too
 				return err
@@ -122,11 +156,16 @@ func definite(err error) bool {
 // pause waits, the longer the more often, and at random, so that those who contend
 // do not meet again.
 func pause(ctx context.Context, try int) error {
-	most := min(10*time.Millisecond<<min(try, 8), time.Second)
+	return sleep(ctx, randomUpTo(min(10*time.Millisecond<<min(try, 8), time.Second)))
+}
+
+func randomUpTo(most time.Duration) time.Duration { return rand.N(most+1) + time.Millisecond }
+
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(rand.N(most) + time.Millisecond):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 }

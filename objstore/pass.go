@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
@@ -24,13 +25,16 @@ func (g *stored) rangesOf(iv interval) (first, end int) {
 // weight is what an interval takes in memory at the most, when it is read.
 func (v view) weight(iv interval) (bytes, weight int64) {
 	for _, g := range v.segments {
-		first, end := g.rangesOf(iv)
-		n := int64(g.Off[end] - g.Off[first])
-		entries := g.ledger.Pieces + g.ledger.Marks
-		bytes += n
-		weight += n + int64(float64(n)*float64(entries)/float64(max(g.Length(), 1)))*perEntry + n/8
+		n, w := g.weight(iv)
+		bytes, weight = bytes+n, weight+w
 	}
 	return bytes, weight
+}
+
+func (g *stored) weight(iv interval) (bytes, weight int64) {
+	first, end := g.rangesOf(iv)
+	bytes = int64(g.Off[end] - g.Off[first])
+	return bytes, bytes + int64(float64(bytes)*g.perByte())*perEntry + bytes/8
 }
 
 // finest is the number of bits by which some segment is divided.
@@ -72,23 +76,34 @@ type scanMemory struct {
 // minScan is what a reader gets even if others have taken all.
 const minScan = 1 << 20
 
+func scanBudget(left int64) int64 { return max(left/4*3, minScan) }
+
 func (m *scanMemory) take() (budget int64, giveBack func()) {
 	for {
 		used := m.used.Load()
-		budget = max((m.limit-used)/4*3, minScan)
+		budget = scanBudget(m.limit - used)
 		if m.used.CompareAndSwap(used, used+budget) {
 			return budget, func() { m.used.Add(-budget) }
 		}
 	}
 }
 
+// budgetOf is what one of two passes may take of the memory of a reader.
+func budgetOf(memory int64) int64 { return min(memory/2, maxArena) }
+
 // loaded is what was read of an interval: the entries of each segment, in order.
 type loaded struct {
 	interval
-	arena  []byte
-	parts  [][]byte // by segment, of the arena
-	starts []uint32 // where in the arena they begin
-	err    error
+	arena    []byte
+	sections []section // in the order of the log
+	err      error
+}
+
+// section is neighbouring entries of one segment, in the order of the log.
+type section struct {
+	segment int32 // in the view
+	at      uint32
+	entries []byte // of the arena, from at on
 }
 
 func (l *loaded) release() {
@@ -96,13 +111,21 @@ func (l *loaded) release() {
 	l.arena = nil
 }
 
-// readers is how many requests of a reader are under way at the same time.
-const readers = 8
+// The requests of a reader that are under way at the same time: more where there is
+// memory for what they read ahead, since short ones mostly wait for their first byte.
+const (
+	minAtOnce = 8
+	maxAtOnce = 32
+	perAtOnce = 8 << 20 // of the budget
+)
 
-// loadAll reads an interval of all segments, with one request for each. The entries of
-// other hashes, which share a range, are read along.
-func (s *Store) loadAll(ctx context.Context, v view, iv interval, bytes int64) *loaded {
-	l := &loaded{interval: iv, parts: make([][]byte, len(v.segments)), starts: make([]uint32, len(v.segments))}
+func atOnce(budget int64) int { return int(max(min(budget/perAtOnce, maxAtOnce), minAtOnce)) }
+
+// loadAll reads an interval of some segments, from first to the one before end, with
+// one request for each. The entries of other hashes, which share a range, are read along.
+func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, bytes int64) *loaded {
+	s, v := sc.store, sc.view
+	l := &loaded{interval: iv, sections: make([]section, 0, end-first)}
 	if bytes == 0 {
 		return l
 	}
@@ -112,30 +135,32 @@ func (s *Store) loadAll(ctx context.Context, v view, iv interval, bytes int64) *
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, readers)
+	slots := make(chan struct{}, atOnce(sc.budget))
 	at := int64(0)
-	for i, g := range v.segments {
-		first, end := g.rangesOf(iv)
-		n := int64(g.Off[end] - g.Off[first])
+	for i := first; i < end; i++ {
+		g := v.segments[i]
+		from, to := g.rangesOf(iv)
+		n := int64(g.Off[to] - g.Off[from])
 		if n == 0 {
 			continue
 		}
-		l.starts[i] = uint32(at)
-		to := l.arena[at : at : at+n] // what is stored has its blocks' heads, too
+		l.sections = append(l.sections, section{int32(i), uint32(at), nil})
+		part := &l.sections[len(l.sections)-1]
+		room := l.arena[at : at : at+n] // what is stored has its blocks' heads, too
 		at += n
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			b, err := s.load(ctx, v, g, first, end, to)
+			b, err := s.load(ctx, v, g, from, to, room)
 			if err != nil {
-				cancel(err)
+				cancel(canceled.Because(err))
 			}
-			l.parts[i] = b
+			part.entries = b
 		})
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		l.err = cmp.Or(l.err, context.Cause(ctx))
+		l.err = cmp.Or(l.err, canceled.Err(ctx))
 	}
 	return l
 }

@@ -23,20 +23,26 @@ func TestPeakMemory(t *testing.T) {
 		if runtime.GOOS != "linux" || race.On {
 			t.Skip("reads /proc, and the race detector takes memory, too")
 		}
-		cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestPeakMemory$")
-		cmd.Env = append(os.Environ(), "PARTD_PEAK_DIR="+t.TempDir())
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "peak") {
-			t.Errorf("%v\n%s", err, out)
+		for _, disk := range []string{"", "disk"} {
+			cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestPeakMemory$")
+			cmd.Env = append(os.Environ(), "PARTD_PEAK_DIR="+t.TempDir(), "PARTD_PEAK_DISK="+disk)
+			out, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "peak") {
+				t.Errorf("%v\n%s", err, out)
+			}
+			t.Logf("%s", out)
 		}
-		t.Logf("%s", out)
 		return
 	}
 	d, err := OpenDirectory(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, d, Options{Memory: memory})
+	o := Options{Memory: memory}
+	if os.Getenv("PARTD_PEAK_DISK") != "" {
+		o.Disk, o.hooks.regroup = 1<<30, true
+	}
+	s := open(t, d, o)
 	random := rand.New(rand.NewPCG(1, 1))
 	entries := make([]partd.Entry, 1000)
 	value := make([]byte, 100)

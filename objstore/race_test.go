@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -43,7 +44,7 @@ func racing(b Bucket, prefix string, chance float64) *lying {
 		}
 		g.left++
 		mu.Unlock()
-		time.Sleep(2 * time.Millisecond) // others come
+		time.Sleep(2*time.Millisecond + rand.N(2*time.Millisecond)) // others come
 		mu.Lock()
 		if !found && rand.Float64() < chance {
 			_ = b.Delete(ctx, name)
@@ -78,60 +79,73 @@ func TestTwoCreatorsWin(t *testing.T) {
 }
 
 // lateRace has many writers append to a bucket that lets two of them win, which it did not
-// while it was opened, and returns how many appends were acknowledged and are gone.
-func lateRace(t *testing.T, h hooks) (lost, refused int) {
-	b := racing(new(Memory), "log/", 0.5)
-	const rounds, writers = 10, 4
-	acknowledged := make([]bool, rounds*writers)
-	for round := range rounds {
-		var wg sync.WaitGroup
-		for w := range writers {
-			i := round*writers + w
-			s := open(t, b, Options{hooks: h, RetryFor: 5 * time.Second})
-			wg.Go(func() {
-				err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
-				if err == nil {
-					err = s.Flush(t.Context())
-				}
-				acknowledged[i] = err == nil
-				if again := s.Flush(t.Context()); err != nil && again == nil {
-					t.Error("a store that was refused goes on")
-				}
-				if err != nil && !(errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome)) {
-					t.Error(err)
-				}
-				if closing := s.Close(); (closing == nil) != (err == nil) {
-					t.Error(closing)
-				}
-				if err := s.Append(t.Context(), partd.Entry{Key: "after"}); !errors.Is(err, partd.ErrClosed) {
-					t.Error(err)
-				}
-			})
+// while it was opened, in the time of a bubble. It returns how many appends were acknowledged and
+// are gone, how many stores were refused, and how many of the others' records waited.
+func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
+	synctest.Test(t, func(t *testing.T) {
+		b := racing(new(Memory), "log/", 0.5)
+		const rounds = 10
+		acknowledged := make([]bool, rounds*writers)
+		for round := range rounds {
+			var wg sync.WaitGroup
+			for w := range writers {
+				i := round*writers + w
+				s := open(t, b, Options{hooks: h, RetryFor: 5 * time.Second})
+				wg.Go(func() {
+					err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
+					if err == nil {
+						err = s.Flush(t.Context())
+					}
+					acknowledged[i] = err == nil
+					if again := s.Flush(t.Context()); err != nil && again == nil {
+						t.Error("a store that was refused goes on")
+					}
+					if err != nil && !(errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome)) {
+						t.Error(err)
+					}
+					if closing := s.Close(); (closing == nil) != (err == nil) {
+						t.Error(closing)
+					}
+					if err := s.Append(t.Context(), partd.Entry{Key: "after"}); !errors.Is(err, partd.ErrClosed) {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
 		}
-		wg.Wait()
-	}
-	s := open(t, b.Bucket, Options{})
-	for i, ok := range acknowledged {
-		v, err := s.Get(t.Context(), fmt.Sprint(i))
-		if err != nil || len(v[0]) > 1 {
-			t.Error(i, v, err)
+		s := open(t, b.Bucket, Options{})
+		for i, ok := range acknowledged {
+			v, err := s.Get(t.Context(), fmt.Sprint(i))
+			if err != nil || len(v[0]) > 1 {
+				t.Error(i, v, err)
+			}
+			if !ok {
+				refused++
+			} else if len(v[0]) == 0 {
+				lost++
+			}
 		}
-		if !ok {
-			refused++
-		} else if len(v[0]) == 0 {
-			lost++
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
-	}
-	return lost, refused
+		for range b.List(t.Context(), waitPrefix, "") {
+			waited++
+		}
+	})
+	return lost, refused, waited
 }
 
-// What was overwritten by another writer that won, too, was not acknowledged.
+// What was overwritten by another writer that won, too, was not acknowledged: not by the one
+// that made it, and not by one whose record it names.
 func TestRecordsAreReadBack(t *testing.T) {
-	if lost, refused := lateRace(t, hooks{}); lost > 0 || refused == 0 {
+	if lost, refused, _ := lateRace(t, 4, hooks{}); lost > 0 || refused == 0 {
 		t.Errorf("%d appends were acknowledged and are gone, %d were refused", lost, refused)
 	}
-	if lost, _ := lateRace(t, hooks{naive412: true}); lost == 0 {
+	if lost, _, _ := lateRace(t, 4, hooks{naive412: true}); lost == 0 {
 		t.Error("nothing is lost without the protection")
+	}
+	if lost, refused, waited := lateRace(t, 30, hooks{}); lost > 0 || refused == 0 || waited < 100 {
+		t.Errorf("%d appends were acknowledged and are gone, %d were refused, %d waited", lost, refused, waited)
 	}
 }
 

@@ -19,13 +19,15 @@ const (
 	storeMagic  = "partdOBJ"
 	recordMagic = "partdLOG"
 	version     = 1
+	// groupVersion is of records that programs before groups must not read.
+	groupVersion = 2
 
 	storeLen      = 8 + 4 + 4 + 8 + 8 + 4
 	recordHeadLen = 8 + 4 + 4 + 8 + 8 + 16 + 8 + 4 + 4
 )
 
 var (
-	errOutside = errors.New("read outside of what is there")
+	errOutside = errors.New("read beyond the end")
 	le         = binary.LittleEndian
 )
 
@@ -72,15 +74,17 @@ const (
 	opEntries operation = iota // what the parts say
 	opOnce                     // the same, for keys that do not exist
 	opDrop                     // nothing before counts
+	opGroup                    // what its members say
 )
 
-// record is an object of the log: a change of the store by one writer.
+// record is a change of the store by one writer, or names changes of several.
 type record struct {
-	number uint64
-	op     operation
-	writer writerID
-	seq    uint64 // counts the records of the writer, from 1
-	parts  []recordPart
+	number  uint64 // in the log; of one that waits, at which it began
+	op      operation
+	writer  writerID
+	seq     uint64 // counts the records of the writer, from 1; of a group, that of its writer's member
+	parts   []recordPart
+	members []member // of a group
 }
 
 // recordPart is a segment. Its data is either in an object of its own, of which the
@@ -93,7 +97,10 @@ type recordPart struct {
 	at     int64  // where in the object of the record bytes are
 }
 
-const partHeadLen = 8 + 8 + 4 + 4
+const (
+	partHeadLen = 8 + 8 + 4 + 4
+	memberLen   = 8 + 8 + 16 + 8
+)
 
 // setNumber gives an encoded record the number under which it is to be tried.
 func setNumber(b []byte, number uint64) {
@@ -102,7 +109,11 @@ func setNumber(b []byte, number uint64) {
 }
 
 func (r *record) encode(f *segment.Format) []byte {
-	b := append([]byte(recordMagic), version, 0, 0, 0, byte(r.op), 0, 0, 0)
+	v := byte(version)
+	if r.op == opGroup {
+		v = groupVersion
+	}
+	b := append([]byte(recordMagic), v, 0, 0, 0, byte(r.op), 0, 0, 0)
 	b = le.AppendUint64(b, f.ID)
 	b = le.AppendUint64(b, r.number)
 	b = append(b, r.writer[:]...)
@@ -120,6 +131,13 @@ func (r *record) encode(f *segment.Format) []byte {
 		b = le.AppendUint32(b, inline)
 		b = append(b, p.bytes...)
 	}
+	for i := range r.members {
+		m := &r.members[i]
+		b = le.AppendUint64(b, m.number)
+		b = le.AppendUint64(b, uint64(m.size))
+		b = append(b, m.writer[:]...)
+		b = le.AppendUint64(b, m.seq)
+	}
 	le.PutUint32(b[recordHeadLen-8:], crc32.Checksum(b[recordHeadLen:], segment.Castagnoli))
 	setNumber(b, r.number)
 	return b
@@ -130,8 +148,8 @@ func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error
 	switch {
 	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
 		return nil, errors.New("it does not begin as an object of the log")
-	case le.Uint32(b[8:]) > version:
-		return nil, segment.NewerFormat(le.Uint32(b[8:]), version)
+	case le.Uint32(b[8:]) > groupVersion:
+		return nil, segment.NewerFormat(le.Uint32(b[8:]), groupVersion)
 	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):
 		return nil, errors.New("the checksum of its head does not match")
 	case le.Uint64(b[16:]) != f.ID || le.Uint64(b[24:]) != number:
@@ -148,11 +166,17 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opDrop {
+	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
 		return nil, errors.New("its checksum does not match")
 	}
 	size := len(b)
-	for b = b[recordHeadLen:]; len(b) > 0; {
+	b = b[recordHeadLen:]
+	for ; r.op == opGroup && len(b) >= memberLen; b = b[memberLen:] {
+		m := member{number: le.Uint64(b), size: int64(le.Uint64(b[8:])), seq: le.Uint64(b[32:])}
+		copy(m.writer[:], b[16:])
+		r.members = append(r.members, m)
+	}
+	for len(b) > 0 {
 		if len(b) < partHeadLen {
 			return nil, errors.New("a part of it is cut off")
 		}

@@ -8,12 +8,13 @@ import (
 	"math/bits"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Scan yields every key with its value; see [partd.Scanner]. It is a snapshot of what
-// the log has at its start. At the end it compares what it read with the ledgers of all
-// segments.
+// Scan yields every key with its value; see [partd.Scanner]. It reads a snapshot: the
+// state of the log when the scan starts. At the end it compares everything read with
+// the ledgers of all segments.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
@@ -51,10 +52,15 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	}
 	memory, giveBack := s.scans.take()
 	defer giveBack()
-	sc := &scanner{store: s, view: v, budget: min(memory/2, maxArena), yield: yield}
+	sc := &scanner{store: s, view: v, budget: budgetOf(memory), yield: yield}
 	sc.groups.format = s.format
 	all := partOf(part, parts)
-	if err := sc.passes(ctx, all); err != nil {
+	if sh := v.share(all); s.opts.onDisk(&sh, sc.budget) {
+		err = sc.regroup(ctx, all, sh.piling(sc.budget))
+	} else {
+		err = sc.passes(ctx, all)
+	}
+	if err != nil {
 		return err
 	}
 	if parts > 1 || s.opts.hooks.noLedger {
@@ -87,58 +93,71 @@ func (sc *scanner) ledger() segment.Ledger {
 	return l
 }
 
-// passes reads interval by interval, each while the one before is grouped and yielded.
+// passes reads interval after interval of all segments, and yields what is in it.
 func (sc *scanner) passes(ctx context.Context, all interval) error {
+	lo, over := all.lo, false
+	more := func() *pass {
+		if over {
+			return nil
+		}
+		iv, bytes, tooLarge := sc.view.next(lo, all.hi, sc.budget)
+		lo, over = iv.hi+1, iv.hi == all.hi
+		if tooLarge {
+			return &pass{wide: func(ctx context.Context) error { return sc.scanWide(ctx, sc.each, iv) }}
+		}
+		return &pass{load: func(ctx context.Context) *loaded { return sc.loadAll(ctx, 0, len(sc.view.segments), iv, bytes) }}
+	}
+	return sc.run(ctx, more, sc.emit)
+}
+
+// pass is something to be read: loaded, or, where it does not fit in memory, streamed.
+type pass struct {
+	load func(ctx context.Context) *loaded
+	wide func(ctx context.Context) error
+	done chan *loaded
+}
+
+// run reads one pass after the other, each while the one before is used. One that is
+// streamed needs the memory for itself.
+func (sc *scanner) run(ctx context.Context, more func() *pass, use func(context.Context, *loaded) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	next := sc.start(ctx, all.lo, all.hi)
+	start := func() *pass {
+		p := more()
+		if p != nil && p.load != nil {
+			p.done = make(chan *loaded, 1)
+			go func() { p.done <- p.load(ctx) }()
+		}
+		return p
+	}
+	next := start()
 	defer func() {
 		cancel()
-		if next != nil {
+		if next != nil && next.load != nil {
 			(<-next.done).release()
 		}
 	}()
 	for next != nil {
 		p := next
-		l := <-p.done
 		next = nil
-		if p.hi < all.hi {
-			if !p.tooLarge { // which needs the memory for itself
-				next = sc.start(ctx, p.hi+1, all.hi)
+		if p.load == nil {
+			if err := p.wide(ctx); err != nil {
+				return err
 			}
+			next = start()
+			continue
 		}
+		l := <-p.done
+		next = start()
 		err := l.err
-		if err == nil && p.tooLarge {
-			err = sc.scanWide(ctx, p.interval)
-		} else if err == nil {
-			err = sc.emit(ctx, l)
+		if err == nil {
+			err = use(ctx, l)
 		}
 		l.release()
 		if err != nil {
 			return err
 		}
-		if next == nil && p.hi < all.hi {
-			next = sc.start(ctx, p.hi+1, all.hi)
-		}
 	}
 	return nil
-}
-
-// pass is an interval that is being read.
-type pass struct {
-	interval
-	tooLarge bool
-	done     chan *loaded
-}
-
-func (sc *scanner) start(ctx context.Context, lo, hi uint64) *pass {
-	iv, bytes, tooLarge := sc.view.next(lo, hi, sc.budget)
-	p := &pass{iv, tooLarge, make(chan *loaded, 1)}
-	if tooLarge {
-		p.done <- &loaded{}
-		return p
-	}
-	go func() { p.done <- sc.store.loadAll(ctx, sc.view, iv, bytes) }()
-	return p
 }
 
 // emit groups what was read, and yields it.
@@ -153,7 +172,7 @@ func (sc *scanner) emit(ctx context.Context, l *loaded) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 		if sc.store.closed.Load() {
 			return partd.ErrClosed
@@ -183,8 +202,8 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat counts keys and bytes, for which it reads what Scan reads; see [partd.Statter].
-// Disk is what the segments that count take of the bucket.
+// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. Disk is
+// the size of the committed segments in the bucket.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	st, err := partd.Stat(ctx, struct {
 		partd.Partd
@@ -193,8 +212,10 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	if err != nil {
 		return st, err
 	}
-	s.catalog.mu.Lock()
-	defer s.catalog.mu.Unlock()
+	if err := s.catalog.mu.lock(ctx); err != nil {
+		return st, &partd.Error{Op: "stat", Err: err}
+	}
+	defer s.catalog.mu.unlock()
 	for _, g := range s.catalog.segments {
 		st.Disk += g.End
 	}

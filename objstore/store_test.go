@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,8 +130,7 @@ func TestTwoInstances(t *testing.T) {
 func TestRequests(t *testing.T) {
 	c := Count(new(Memory))
 	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{inline: -1}})
-	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, Delete: 3}) { // STORE, and three races of four
-
+	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // STORE, what another one left, and three races of four
 		t.Error("open:", got)
 	}
 	value := make([]byte, 100)
@@ -140,7 +143,7 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := c.Requests()
-	if written != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 1, Delete: 3}) {
+	if written != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
 		t.Error("written:", written)
 	}
 	if n := count(t, s); n != 50_000 {
@@ -226,7 +229,8 @@ func TestDropWhileReading(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = s.loadAll(t.Context(), v, partOf(0, 1), v.segments[0].Length()).err
+	sc := &scanner{store: s, view: v}
+	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].Length()).err
 	if err == nil || !strings.Contains(err.Error(), "dropped") || errors.As(err, new(*partd.CorruptError)) {
 		t.Error(err)
 	}
@@ -242,5 +246,57 @@ func appendAll(t *testing.T, s *Store, n, length int) {
 	}
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// within is what is below a prefix of a bucket.
+type within struct {
+	*Memory
+	prefix string
+}
+
+func (w within) Create(ctx context.Context, name string, data []byte) error {
+	return w.Memory.Create(ctx, w.prefix+name, data)
+}
+
+func (w within) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	return w.Memory.ReadRange(ctx, w.prefix+name, offset, length)
+}
+
+func (w within) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		for o, err := range w.Memory.List(ctx, w.prefix+prefix, w.prefix+after) {
+			if o.Name = strings.TrimPrefix(o.Name, w.prefix); !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+// Where a part of a store is left that was removed, none is begun: what is acknowledged could
+// not be read.
+func TestRemovedInPart(t *testing.T) {
+	b := new(Memory)
+	add(t, contended(t, b, Options{}, nil), "k", "1")
+	// A store below this one is no part of it.
+	add(t, open(t, within{b, "log/"}, Options{}), "k", "1")
+	objects := b.objects
+	for _, gone := range [][]string{{storeName}, {storeName, "log/"}, {storeName, "log/", waitPrefix}} {
+		b.objects = maps.Clone(objects)
+		maps.DeleteFunc(b.objects, func(name string, _ memoryObject) bool {
+			return slices.ContainsFunc(gone, func(prefix string) bool {
+				return strings.HasPrefix(name, prefix) && (prefix != "log/" || len(name) == len(logName(0)))
+			})
+		})
+		s, err := Open(t.Context(), b, &Options{Memory: MinMemory})
+		if refused := err != nil && strings.Contains(err.Error(), "removed in part"); refused == (len(gone) == 3) {
+			t.Errorf("without %s: %v", gone, err)
+		}
+		if err == nil {
+			add(t, s, "k", "2")
+			if v, err := value(t, b, "k", hooks{}); err != nil || v != "2" {
+				t.Errorf("without %s: %q, %v", gone, v, err)
+			}
+		}
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Swept is what Sweep deleted.
+// Swept says what [Store.Sweep] deleted.
 type Swept struct{ Objects, Bytes int64 }
 
-// Sweep deletes segments that do not count, since a writer died before it committed
-// them or the store was dropped, and what else was left behind, once they are older than a
-// day by the clock of the bucket. No writer commits one of half that age. It is for one process, now and then.
+// Sweep deletes leftovers that are more than a day old by the bucket's clock: segments that
+// a dead writer never committed or that a Drop removed, records that waited and that nobody
+// put into the log, and other debris. No writer commits a segment of half that age. Run Sweep now and then, in one process.
 func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	err := s.usable(ctx, true)
@@ -35,7 +35,7 @@ func (s *Store) sweep(ctx context.Context, swept *Swept) error {
 	var old []Object
 	err = s.retry(ctx, func(ctx context.Context) error {
 		old = old[:0]
-		for _, prefix := range []string{"seg/", scratchPrefix} {
+		for _, prefix := range []string{"seg/", scratchPrefix, waitPrefix} {
 			for o, err := range s.bucket.List(ctx, prefix, "") {
 				if err != nil {
 					return err
@@ -61,7 +61,8 @@ func (s *Store) sweep(ctx context.Context, swept *Swept) error {
 		counts[g.object] = true
 	}
 	for _, o := range old {
-		if counts[o.Name] {
+		m, waits := parseMember(o)
+		if counts[o.Name] || waits && s.catalog.counts(m.writer, m.seq) {
 			continue
 		}
 		if err := s.retry(ctx, func(ctx context.Context) error { return s.bucket.Delete(ctx, o.Name) }); err != nil {
@@ -88,7 +89,7 @@ func (s *Store) bucketTime(ctx context.Context) (now time.Time, err error) {
 			now = o.Modified
 			return nil
 		}
-		return errors.New("the listing does not show an object that was just made")
+		return errors.New("the listing does not show an object that was just created")
 	})
 	return now, errors.Join(err, s.retry(ctx, func(ctx context.Context) error { return s.bucket.Delete(ctx, name) }))
 }

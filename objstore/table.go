@@ -33,17 +33,21 @@ const (
 
 func newTable(size int64) (*table, error) {
 	arena, err := offheap.Allocate(int(size))
-	if err != nil {
-		return nil, err
-	}
-	n := int(size) / minEntry
-	return &table{arena: arena, refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}, nil
+	t := emptyTable(size)
+	t.arena = arena
+	return t, err
 }
 
-// tableMemory is what a table of a size takes.
-func tableMemory(size int64) int64 { return size + size/minEntry*(12+4) }
+// emptyTable returns a table that gets its arena later.
+func emptyTable(size int64) *table {
+	n := int(size) / minEntry
+	return &table{refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}
+}
 
-func (t *table) release() { offheap.Release(t.arena) }
+// refMemory is what a table of a size takes besides its arena.
+func refMemory(size int64) int64 { return size / minEntry * (12 + 4) }
+
+func (t *table) release() { offheap.Release(t.arena[:cap(t.arena)]) }
 
 func (t *table) reset() {
 	t.used, t.refs, t.ledger = 0, t.refs[:0], segment.Ledger{}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
@@ -15,11 +16,15 @@ import (
 // is being filled.
 const uploads = 2
 
+// arenas is how many there are: of the table that is being filled, and of each upload.
+// The table that is encoded into one of these gives its own to the next table.
+const arenas = uploads + 1
+
 // encoder makes segments of tables, one at a time.
 type encoder struct {
 	comp *segment.Compressor
 	bufs [2][]byte
-	data []byte // of the segment that is being uploaded
+	data []byte // of the segment that is being uploaded, in an arena
 }
 
 // piece is a segment that is not committed yet.
@@ -36,29 +41,49 @@ type piece struct {
 // takeTables takes the memory for what is appended.
 func (s *Store) takeTables() (err error) {
 	size := s.tableSize()
-	if s.active, err = newTable(size); err == nil {
-		s.spare, err = newTable(size)
-	}
+	s.active, s.spare = emptyTable(size), emptyTable(size)
 	for range uploads {
 		e := &encoder{}
-		if err == nil {
-			e.data, err = offheap.Allocate(int(encodedBound(size)))
-		}
-		if err == nil {
-			e.comp, err = segment.NewCompressor(0)
+		if e.comp, err = segment.NewCompressor(0); err != nil {
+			return err
 		}
 		s.encoders = append(s.encoders, e)
 	}
-	return err
+	for range arenas {
+		arena, err := offheap.Allocate(int(encodedBound(size)))
+		if err != nil {
+			return err
+		}
+		s.arenas = append(s.arenas, arena)
+	}
+	s.active.arena = s.takeArena()[:size]
+	return nil
+}
+
+func (s *Store) takeArena() []byte {
+	last := len(s.arenas) - 1
+	arena := s.arenas[last]
+	s.arenas = s.arenas[:last]
+	return arena
+}
+
+// giveArena takes back what was an arena, be it shorter now.
+func (s *Store) giveArena(b []byte) {
+	if b != nil {
+		s.arenas = append(s.arenas, b[:cap(b)])
+	}
 }
 
 func (s *Store) releaseTables() {
 	s.active.release()
 	s.spare.release()
 	for _, e := range s.encoders {
-		offheap.Release(e.data[:cap(e.data)])
+		s.giveArena(e.data)
 	}
-	s.active, s.spare, s.encoders = nil, nil, nil
+	for _, a := range s.arenas {
+		offheap.Release(a)
+	}
+	s.active, s.spare, s.encoders, s.arenas = nil, nil, nil, nil
 }
 
 // seal has the active table uploaded, in the background, once the one before it is
@@ -71,14 +96,17 @@ func (s *Store) seal(ctx context.Context) error {
 		select {
 		case <-s.uploading[n-1].encoded:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 	}
+	s.giveArena(s.spare.arena)
+	s.spare.arena = nil
 	t := s.active
 	s.active, s.spare = s.spare, t
 	last := len(s.encoders) - 1
 	p := &piece{born: time.Now(), encoder: s.encoders[last], encoded: make(chan struct{}), done: make(chan struct{})}
 	s.encoders = s.encoders[:last]
+	p.encoder.data = s.takeArena() // of three, the table has one, and one upload another one at the most
 	p.part.n = s.pieces
 	s.pieces++
 	s.pending = append(s.pending, p)
@@ -92,6 +120,12 @@ func (s *Store) seal(ctx context.Context) error {
 			p.err = s.upload(p)
 		}
 	}(p.done)
+	if len(s.arenas) == 0 {
+		<-p.encoded // soon, since encoding makes no request
+		s.giveArena(t.arena)
+		t.arena = nil
+	}
+	s.active.arena = s.takeArena()[:s.tableSize()]
 	return nil
 }
 
@@ -127,9 +161,11 @@ func (s *Store) waitUploads(ctx context.Context, most int) error {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 		if p.err == nil || p.abandoned {
+			s.giveArena(p.encoder.data)
+			p.encoder.data = nil
 			s.encoders, p.encoder = append(s.encoders, p.encoder), nil
 			s.uploading = s.uploading[1:]
 			try = -1

@@ -14,21 +14,30 @@ import (
 // count what each part of its hashes holds, then those parts that fit together in
 // memory, then each key that does not, straight to who reads.
 
-// each streams the entries of an interval, in the order of the log.
+// source calls f for the entries of an interval, in the order of the log, each with
+// the number of its segment in the view.
+type source func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error
+
+// each is the source that reads the bucket.
 func (sc *scanner) each(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
-	for i, g := range sc.view.segments {
-		first, end := g.rangesOf(iv)
-		err := sc.store.stream(ctx, sc.view, g, first, end, func(e *segment.Entry) error {
-			if hash := sc.store.format.HashBytes(e.Key); iv.has(hash) {
-				return f(i, e, hash)
-			}
-			return nil
-		})
-		if err != nil {
+	for i := range sc.view.segments {
+		if err := sc.eachOf(ctx, i, iv, f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// eachOf does so for one segment.
+func (sc *scanner) eachOf(ctx context.Context, i int, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
+	g := sc.view.segments[i]
+	first, end := g.rangesOf(iv)
+	return sc.store.stream(ctx, sc.view, g, first, end, func(e *segment.Entry) error {
+		if hash := sc.store.format.HashBytes(e.Key); iv.has(hash) {
+			return f(i, e, hash)
+		}
+		return nil
+	})
 }
 
 // division is one of the parts of an interval.
@@ -41,10 +50,10 @@ type division struct {
 
 const divisions = 256
 
-func (sc *scanner) scanWide(ctx context.Context, iv interval) error {
+func (sc *scanner) scanWide(ctx context.Context, from source, iv interval) error {
 	step := (iv.hi-iv.lo)/divisions + 1
 	var ds [divisions]division
-	err := sc.each(ctx, iv, func(_ int, e *segment.Entry, hash uint64) error {
+	err := from(ctx, iv, func(_ int, e *segment.Entry, hash uint64) error {
 		d := &ds[(hash-iv.lo)/step]
 		switch {
 		case d.weight == 0:
@@ -65,19 +74,19 @@ func (sc *scanner) scanWide(ctx context.Context, iv interval) error {
 		first := i
 		for ; i < divisions && (i == first || weight+ds[i].weight <= sc.budget); i++ {
 			weight, size = weight+ds[i].weight, size+ds[i].bytes
-			part.hi = min(iv.lo+uint64(i)*step+step-1, iv.hi)
+			part.hi = iv.lo + min(uint64(i)*step+step-1, iv.hi-iv.lo)
 		}
 		d := &ds[first]
 		switch {
 		case weight == 0:
 		case weight <= sc.budget:
-			err = sc.collect(ctx, part, size)
+			err = sc.collect(ctx, from, part, size)
 		case !d.several:
-			err = sc.streamKey(ctx, d.key, sc.yield)
+			err = sc.streamKey(ctx, from, d.key, sc.yield)
 		case part.lo < part.hi:
-			err = sc.scanWide(ctx, part)
+			err = sc.scanWide(ctx, from, part)
 		default:
-			err = sc.sameHash(ctx, part)
+			err = sc.sameHash(ctx, from, part)
 		}
 		if err != nil {
 			return err
@@ -90,28 +99,27 @@ func (sc *scanner) scanWide(ctx context.Context, iv interval) error {
 }
 
 // collect groups a part that fits in memory, and yields it.
-func (sc *scanner) collect(ctx context.Context, iv interval, size int64) error {
-	n := len(sc.view.segments)
-	l := &loaded{interval: iv, arena: make([]byte, 0, size), parts: make([][]byte, n), starts: make([]uint32, n+1)}
-	err := sc.each(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
+func (sc *scanner) collect(ctx context.Context, from source, iv interval, size int64) error {
+	l := &loaded{interval: iv, arena: make([]byte, 0, size)}
+	err := from(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
+		if n := len(l.sections); n == 0 || l.sections[n-1].segment != int32(number) {
+			l.sections = append(l.sections, section{segment: int32(number), at: uint32(len(l.arena))})
+		}
 		l.arena = append(l.arena, e.Raw...)
-		l.starts[number+1] = uint32(len(l.arena))
+		sec := &l.sections[len(l.sections)-1]
+		sec.entries = l.arena[sec.at:]
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for i := range l.parts {
-		l.starts[i+1] = max(l.starts[i], l.starts[i+1])
-		l.parts[i] = l.arena[l.starts[i]:l.starts[i+1]]
-	}
 	return sc.emit(ctx, l)
 }
 
 // sameHash yields keys that all have one hash.
-func (sc *scanner) sameHash(ctx context.Context, iv interval) error {
+func (sc *scanner) sameHash(ctx context.Context, from source, iv interval) error {
 	keys := map[string]bool{}
-	err := sc.each(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
+	err := from(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
 		keys[string(e.Key)] = true
 		return nil
 	})
@@ -119,7 +127,7 @@ func (sc *scanner) sameHash(ctx context.Context, iv interval) error {
 		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if err := sc.streamKey(ctx, []byte(key), sc.yield); err != nil {
+		if err := sc.streamKey(ctx, from, []byte(key), sc.yield); err != nil {
 			return err
 		}
 	}
@@ -128,14 +136,14 @@ func (sc *scanner) sameHash(ctx context.Context, iv interval) error {
 
 // streamKey yields the value of one key, however long. First it looks where the value
 // begins, since a set or a delete makes what is before count no more.
-func (sc *scanner) streamKey(ctx context.Context, key []byte, yield func(partd.Chunk, error) bool) error {
+func (sc *scanner) streamKey(ctx context.Context, from source, key []byte, yield func(partd.Chunk, error) bool) error {
 	hash := sc.store.format.HashBytes(key)
 	iv := interval{hash, hash}
 	var k group
 	var count, begin int // entries of the key, and the number of the one that begins its value
 	skipped := map[int]bool{}
 	own := func(f func(number int, e *segment.Entry) error) error {
-		return sc.each(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
+		return from(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
 			if !bytes.Equal(e.Key, key) {
 				return nil
 			}

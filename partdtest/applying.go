@@ -1,7 +1,6 @@
 package partdtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -130,9 +129,7 @@ func applyRefused(e *env) {
 	e.refused(tag, partd.Operation{Change: partd.ChangeSet}, nil)
 	e.refused(tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("a", "1"), entry("b", "1")}}, nil)
 	e.refused(tag, partd.Operation{Change: 99}, nil)
-	ended, cancel := context.WithCancel(e.ctx)
-	cancel()
-	if applied, err := partd.Apply(ended, e.store, tag, appendOp("a", "1")); applied || !errors.Is(err, context.Canceled) {
+	if applied, err := partd.Apply(cancelledFor(e.ctx), e.store, tag, appendOp("a", "1")); applied || !tellsOfEnd(err) {
 		e.Fatalf("Apply with a context that has ended returned %v, %v", applied, err)
 	}
 	e.want("operations that were refused", nil)

@@ -40,7 +40,37 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 			}
 		}
 	}
+	if can[CanList] {
+		return compareHas(ctx, store, want)
+	}
 	return nil
+}
+
+// compareHas is compare by Has, of some keys: the first ones, those without bytes, and
+// one that there is not.
+func compareHas(ctx context.Context, store partd.Partd, want model) error {
+	const some = 2
+	seen := map[bool]int{} // by whether the value is empty
+	check := func(key string) error {
+		_, exists := want[key]
+		got, err := partd.Has(ctx, store, key)
+		if err != nil {
+			return fmt.Errorf("has key %s: %w", partd.QuoteKey(key), err)
+		}
+		if got != exists {
+			return fmt.Errorf("has key %s: %v, want %v", partd.QuoteKey(key), got, exists)
+		}
+		return nil
+	}
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		if empty := want[k] == ""; seen[empty] < some {
+			seen[empty]++
+			if err := check(k); err != nil {
+				return err
+			}
+		}
+	}
+	return check("a key that no check makes")
 }
 
 // compareAs is compare by Keys, by Scan or by Stat.

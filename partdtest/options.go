@@ -9,12 +9,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Ability is something that not every store can do.
+// Ability is an operation that not every store supports.
 type Ability string
 
-// The abilities, by the interfaces of package partd. A store has one if the function
-// of package partd for it does not answer with errors.ErrUnsupported. So a store
-// that can list can scan and stat, too: these functions fall back to Keys.
+// The abilities, with their interfaces in package partd. A store has an ability if
+// the corresponding function of package partd does not return errors.ErrUnsupported.
+// So a store that can list can also scan and stat: these functions fall back to
+// Keys.
 const (
 	CanSet    Ability = "set"    // partd.Setter
 	CanDelete Ability = "delete" // partd.Deleter
@@ -29,28 +30,28 @@ const (
 	CanClose  Ability = "close"  // io.Closer
 )
 
-// Options are the options of [Run] and [StateMachine].
+// Options configures [Run] and [StateMachine].
 type Options struct {
-	// Require are abilities whose lack is an error.
+	// Require lists abilities that the store must have.
 	Require []Ability
-	// Reopen is for stores that outlive their process. It is given an open store,
-	// closes it, and returns another over the same data.
+	// Reopen is for stores that outlive their process. It closes an open store,
+	// and returns another one over the same data.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
-	// Dir is for stores in a directory of their own, which it returns. The names
-	// that the store gives to its files are then tried as keys, and nothing may
-	// appear beside the directory.
+	// Dir is for stores in their own directory, which it returns. The tests then
+	// use the names of the store's files as keys, and check that nothing appears
+	// outside the directory.
 	Dir func(store partd.Partd) string
-	// OwnNames are names that the store uses itself, for files or in memory. They
-	// are tried as keys, too.
+	// OwnNames lists names that the store uses internally, for files or in
+	// memory. The tests also use them as keys.
 	OwnNames []string
-	// LargeValue is the length of the value that a single append is tried with, in
-	// bytes; 0 is 8 MiB.
+	// LargeValue is the length, in bytes, of the largest value that is appended at
+	// once. 0 means 8 MiB.
 	LargeValue int
-	// Pieces is the number of appends that one key is given; 0 is 300.
+	// Pieces is the number of appends to a single key. 0 means 300.
 	Pieces int
-	// MachineRuns is how often the state machine opens the store at most, where
-	// that is slow; 0 is no bound. (A failure is looked into with as many as that
-	// takes.)
+	// MachineRuns limits how often the state machine opens the store, for stores
+	// that are slow to open. 0 means no limit. (After a failure, the state
+	// machine opens as many as it needs to shrink the sequence.)
 	MachineRuns int
 }
 

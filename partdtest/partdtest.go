@@ -1,14 +1,14 @@
-// Package partdtest checks that a store keeps the promises of package partd. It
-// is for everyone who writes a store or a layer over one:
+// Package partdtest checks that a store keeps the promises of package partd.
+// Use it when you write a store, or a layer over one:
 //
 //	func TestMyStore(t *testing.T) {
 //		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() }, nil)
 //	}
 //
-// [Run] makes a named subtest of each promise, of each kind of key and value
-// that has broken a store before, and of concurrent use; what a store cannot do
-// is logged and left out, unless [Options].Require names it. [StateMachine], which Run
-// calls too, compares a store with a plain map over random operations.
+// [Run] has named subtests for each promise, for each kind of key and value that has
+// broken a store before, and for concurrent use. It logs and skips abilities that a
+// store lacks, unless Options.Require names them. [StateMachine], which Run also
+// calls, compares a store with a plain map over random operations.
 package partdtest
 
 import (
@@ -20,11 +20,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Run checks a store. open returns an empty one, and is called many times; Run
-// closes what it opened, where the store can be closed. What else open made, it
-// leaves to t.TempDir and t.Cleanup.
+// Run checks a store. It calls open many times, which returns an empty store
+// each time, and closes these stores if they can be closed. To clean up
+// anything else, open should use t.TempDir and t.Cleanup.
 //
-// At the end Run looks for goroutines and open files left behind, so no other
+// At the end, Run looks for leaked goroutines and open files, so no other
 // test should run at the same time.
 func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	t.Helper()
@@ -32,9 +32,9 @@ func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 }
 
 // StateMachine compares a store with a plain map over random sequences of
-// operations, by package rapid. The test flags -rapid.checks and -rapid.steps
-// set how many sequences there are and how long they are on average, 100 and 30
-// unless given; [Options].MachineRuns bounds the former.
+// operations, using package rapid. The test flags -rapid.checks and
+// -rapid.steps set the number of sequences and their average length, by default
+// 100 and 30. Options.MachineRuns limits the number.
 func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	t.Helper()
 	s := newSuite(open, opts)

@@ -177,8 +177,8 @@ func partBreak(e *env) {
 
 func partCancelled(e *env) {
 	want := e.fill(300)
-	ctx, cancel := context.WithCancel(e.ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
 	whole := map[string][]byte{}
 	e.must("ScanPart", scanInto(whole, partd.ScanPart(e.ctx, e.store, 1, 2)))
 	keys := 0
@@ -190,19 +190,19 @@ func partCancelled(e *env) {
 		if failed = err; c.Last {
 			keys++
 		}
-		cancel()
+		cancel(errSibling)
 	}
-	if failed == nil && keys != len(whole) || failed != nil && !errors.Is(failed, context.Canceled) {
+	if failed == nil && keys != len(whole) || failed != nil && !tellsOfEnd(failed) {
 		e.Fatalf("ScanPart, cancelled after the first chunk, yielded %d of %d keys and the error %v", keys, len(whole), failed)
 	}
-	cancel() // the part may have had no keys
+	cancel(errSibling) // the part may have had no keys
 	for _, err := range partd.ScanPart(ctx, e.store, 0, 2) {
 		if err == nil {
 			e.Fatalf("ScanPart with a context that was cancelled before yields a chunk")
 		}
 		failed = err
 	}
-	if !errors.Is(failed, context.Canceled) {
+	if !tellsOfEnd(failed) {
 		e.Fatalf("ScanPart with a context that was cancelled before ends with the error %v", failed)
 	}
 	e.want("ScanPart that was cancelled", want)

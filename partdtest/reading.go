@@ -108,8 +108,8 @@ func keysBody(e *env) {
 
 func keysCancelled(e *env) {
 	want := e.fill(500)
-	ctx, cancel := context.WithCancel(e.ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
 	n := 0
 	var failed error
 	for info, err := range partd.Keys(ctx, e.store) {
@@ -122,9 +122,9 @@ func keysCancelled(e *env) {
 				e.Fatalf("Keys yields key %s, which does not exist", partd.QuoteKey(info.Key))
 			}
 		}
-		cancel()
+		cancel(errSibling)
 	}
-	if failed == nil && n != len(want) || failed != nil && !errors.Is(failed, context.Canceled) {
+	if failed == nil && n != len(want) || failed != nil && !tellsOfEnd(failed) {
 		e.Fatalf("Keys, cancelled after the first key, yielded %d of %d keys and the error %v", n, len(want), failed)
 	}
 	e.want("Keys that was cancelled", want)

@@ -48,8 +48,18 @@ func reopened(store partd.Partd) partd.Partd {
 
 // begin locks the store for an operation.
 func (r *reference) begin(ctx context.Context) error {
-	if err := ctx.Err(); err != nil && r.fault != "ignores the context" {
-		return err
+	if err := ctx.Err(); err != nil {
+		switch r.fault {
+		case "ignores the context":
+		case "tells no cause":
+			return err
+		case "tells the cause alone":
+			return context.Cause(ctx)
+		case "takes the cause's outcome for its own":
+			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		default:
+			return partd.ContextError(ctx)
+		}
 	}
 	r.disk.mu.Lock()
 	if r.closed && r.fault != "works when closed" {

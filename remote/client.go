@@ -14,30 +14,30 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ClientOptions are the options of [Dial]. Nil, and each zero value, is a
-// default.
+// ClientOptions configures [Dial]. Nil and zero values mean the defaults.
 type ClientOptions struct {
-	// DialTimeout is how long connecting may take, once; 10 seconds unless
-	// given.
+	// DialTimeout limits one attempt to connect. 0 means 10 seconds.
 	DialTimeout time.Duration
-	// RetryFor is how long a client goes on connecting again before the calls
-	// that wait for it fail; a minute unless given. A later call begins anew.
+	// RetryFor is how long the client tries to reconnect before the calls
+	// that wait for it fail. 0 means one minute. A later call starts over.
 	RetryFor time.Duration
-	// StallTimeout is how long a reply that has begun may take to arrive, beside
-	// a second for each 16 KiB; 30 seconds unless given.
+	// StallTimeout limits how long a reply that has begun may take to arrive,
+	// plus a second for each 16 KiB. 0 means 30 seconds.
 	StallTimeout time.Duration
-	// Namespace is that of the server's stores which the client works on, the
-	// default one unless it is given, here or in the URL.
+	// Namespace selects the store of the server that the client works on. The
+	// default namespace is used unless this option or the URL names one.
 	Namespace string
-	// Token says who the client is, to a server that has users. Over tcp:// it is
-	// sent to this machine alone, unless InsecureToken is set: others could read it.
+	// Token identifies the client to a server that has users. Over tcp://, where
+	// others could read it, it is sent only to this machine, unless InsecureToken is
+	// set.
 	Token         string
 	InsecureToken bool
-	// TLS is for tls:// only. Unless it is given, the server's certificate must be
-	// of an authority that the system trusts. The name to be found in the
-	// certificate is the host's of the URL, unless ServerName is given.
+	// TLS is for tls:// only. Without it, an authority that the system trusts must
+	// have signed the server's certificate. The certificate must contain the host
+	// name of the URL, or ServerName if that is set.
 	TLS *tls.Config
-	// Logger is told of broken connections. Nothing is logged unless given.
+	// Logger receives messages about broken connections. Nil means no
+	// logging.
 	Logger *slog.Logger
 }
 
@@ -51,9 +51,9 @@ const (
 )
 
 // Client is a store that works on the store of a [Server]. It is safe for
-// concurrent use: calls are sent as they come over one connection, which is made
-// again when it breaks. Each call is bounded by its context. A change whose
-// context ends after it was sent returns an error that wraps
+// concurrent use: it sends calls as they come over one connection, and
+// reconnects when that breaks. A call ends when its context does. A change whose
+// context ends after the change was sent returns an error that wraps
 // [partd.ErrUnknownOutcome].
 type Client struct {
 	url  string
@@ -76,14 +76,15 @@ type Client struct {
 	calls    map[uint64]*call // sent and not answered, by number
 	last     uint64           // number of the last call
 	instance uint64           // of the server connected to last
+	lives    uint64           // how often that was another one
 	ops      opSequence
 	abandon  []partd.Tag       // pops whose results nobody waits for
 	proofs   map[uint64]*proof // of the sessions that the client was given
 }
 
 // Dial connects to the server at a URL, tcp://HOST:PORT, tls://HOST:PORT or
-// ipc:///PATH. It must be
-// a [Server]: Python's own server does not know this client's protocol.
+// ipc:///PATH. It must be a [Server]: Python's own server does not speak this
+// client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
 	c, err := newClient(url, opts)
 	if err == nil {
@@ -116,7 +117,7 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 		}
 	}
 	if o.DialTimeout < 0 || o.RetryFor < 0 || o.StallTimeout < 0 {
-		return nil, errors.New("remote: a time in ClientOptions is below 0")
+		return nil, errors.New("remote: a time in ClientOptions is negative")
 	}
 	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDial)
 	o.RetryFor = cmp.Or(o.RetryFor, defaultRetry)
@@ -129,7 +130,7 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 			c.tls.ServerName = host
 		}
 	} else if o.TLS != nil {
-		return nil, fmt.Errorf("remote: %s with options for TLS: write tls://HOST:PORT", url)
+		return nil, fmt.Errorf("remote: %s has TLS options: write tls://HOST:PORT", url)
 	}
 	c.dial = c.dialNet
 	return c, nil
@@ -157,11 +158,11 @@ func (c *Client) errorf(op string, err error) error {
 }
 
 // Close ends the client's session and its connection; the server's store stays
-// open. Calls under way fail. A server that does not answer is waited for two
-// seconds at the most.
+// open. Calls in progress fail. Close waits at most two seconds for a server
+// that does not answer.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	if c.closed {
+	if c.closed || c.calls == nil {
 		c.mu.Unlock()
 		return nil
 	}

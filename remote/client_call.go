@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
@@ -62,8 +63,8 @@ func (k *call) forget(c *Client) {
 // do sends a call and waits for its answer. What the call refers to is no longer
 // in use when it returns.
 func (c *Client) do(ctx context.Context, k *call) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if err := c.usable(ctx); err != nil {
+		return err
 	}
 	for {
 		err := c.start(ctx, k)
@@ -71,7 +72,7 @@ func (c *Client) do(ctx context.Context, k *call) error {
 			err = c.wait(ctx, k)
 		}
 		if errors.Is(err, ErrLost) && ctx.Err() != nil {
-			return context.Cause(ctx) // which may be why the connection broke
+			return canceled.Err(ctx) // which may be why the connection broke
 		}
 		if err != nil || !k.again {
 			return err
@@ -121,7 +122,7 @@ func (c *Client) start(ctx context.Context, k *call) error {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 	}
 }
@@ -147,7 +148,7 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 					return nil, at.err
 				}
 			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+				return nil, canceled.Err(ctx)
 			}
 			continue
 		}
@@ -160,7 +161,7 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 			<-l.ended
 		case <-l.ended:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, canceled.Err(ctx)
 		}
 	}
 }
@@ -219,7 +220,7 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 		return nil
 	}
 	k.abandoned = true
-	err := context.Cause(ctx)
+	err := canceled.Err(ctx)
 	if k.numbered || k.popping || k.op.mutates() {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}

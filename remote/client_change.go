@@ -8,8 +8,8 @@ import (
 )
 
 // Append adds each entry's value to the end of its key's value, in order, all
-// or nothing. A batch larger than the server takes in one message is sent in
-// parts, which the server has to hold together.
+// or nothing. A batch that is larger than the server's message limit is sent
+// in parts, which the server must hold in memory together.
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 	return c.change(ctx, opAppend, entries, nil)
 }
@@ -19,7 +19,7 @@ func (c *Client) Set(ctx context.Context, key string, value []byte) error {
 	return c.change(ctx, opSet, []partd.Entry{{Key: key, Value: value}}, nil)
 }
 
-// SetOnce sets a key that does not exist.
+// SetOnce sets a key if it does not exist yet.
 func (c *Client) SetOnce(ctx context.Context, key string, value []byte) error {
 	return c.change(ctx, opSetOnce, []partd.Entry{{Key: key, Value: value}}, nil)
 }
@@ -29,9 +29,9 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
 
-// Drop removes every key. Where the store is on a full disk, and has no room for
-// the client's session either, it is sent without one, once: if the connection
-// breaks then, its error wraps [partd.ErrUnknownOutcome].
+// Drop removes every key. If the store's disk is so full that there is no room
+// for the client's session, Drop is sent once, without a session: if the
+// connection breaks then, the error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
 // change makes a change once, however often it has to be sent.
@@ -94,8 +94,8 @@ func (b *builder) entries(entries []partd.Entry) {
 	b.buf = buf
 }
 
-// Apply applies a numbered operation once, for a caller who numbers its own. Two
-// of a session must not be under way at a time.
+// Apply applies a numbered operation once, for callers that number their own.
+// Only one operation of a session may be in progress at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if op.Change > partd.ChangeDrop || tag.Session == 0 || tag.Number == 0 {
 		return false, c.errorf("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",

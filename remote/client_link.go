@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
@@ -46,11 +47,11 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { hangUp(nc) }) // the handshake notices
 	l, err := c.open(nc)
 	if !stop() && err == nil {
-		err = context.Cause(ctx)
+		err = canceled.Err(ctx)
 	}
 	if err != nil {
 		hangUp(nc) // err says more
-		return nil, errors.Join(err, ctx.Err())
+		return nil, errors.Join(err, canceled.Err(ctx))
 	}
 	go l.read()
 	return l, nil
@@ -83,12 +84,15 @@ func (c *Client) mayShowToken(to net.Addr) error {
 	if c.opts.Token == "" || c.opts.InsecureToken || !BeyondLoopback(to) {
 		return nil
 	}
-	return fmt.Errorf("%w: over tcp:// others could read the token, which was not sent: write tls:// (or, in a network where nobody listens, insecure=true)", errRefused)
+	return fmt.Errorf("%w: over tcp:// others could read the token, so it was not sent: write tls:// (or insecure=true, if nobody can listen on the network)", errRefused)
 }
 
 // open does the handshake and says hello.
 func (c *Client) open(nc net.Conn) (*link, error) {
 	rest, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
+	if errors.Is(err, zmtp.ErrLibzmq) {
+		return nil, fmt.Errorf("%w: %w", errHello, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -23,10 +23,9 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // connection ends it with an error that wraps [ErrLost].
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
 
-// ScanPart yields what Scan yields of the keys of a part, which is one of the
-// server's store, the same for all its clients: what others read is not sent. Of a
-// server too old to divide its keys everything is read, and the other parts are left
-// out here.
+// ScanPart is Scan for the keys of one part. The server's store divides the keys, in
+// the same way for all clients, and the server sends only this part. A server that
+// is too old for that sends everything, and the client drops the other parts.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		if err := partd.CheckPart(part, parts); err != nil {

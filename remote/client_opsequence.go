@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // opSequence is the client's session and the numbers of its changes. All is
@@ -113,7 +114,7 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	select {
 	case <-k.done:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 	if k.err != nil {
 		if errors.Is(k.err, ErrLost) {

@@ -8,8 +8,8 @@ import (
 )
 
 // Pop returns the values of keys and removes the keys, as one step. The server
-// keeps the values until the client has them, so a broken connection loses
-// nothing; if the server is started again before it has answered, or ctx ends, the
+// keeps the values until the client has received them, so a broken connection
+// loses nothing. If the server restarts before it has answered, or ctx ends, the
 // error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("pop", keys); err != nil {

@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
 // maxKeysLen bounds the keys of one request to get, in bytes, and maxLost how
@@ -44,11 +46,14 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 func (c *Client) usable(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.calls == nil {
+		return storeerror.ErrNotOpened
+	}
 	if c.closed {
 		return partd.ErrClosed
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 	return nil
 }
@@ -95,8 +100,8 @@ func (c *Client) badReply(op string, err error) error {
 	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("a reply of the server cannot be read: %w", cmp.Or(err, errors.New("it does not answer what was asked")))}
 }
 
-// Open returns a reader of the value that the key has now. A broken connection
-// ends it with an error that wraps [ErrLost].
+// Open returns a reader of the key's current value. A broken connection ends
+// it with an error that wraps [ErrLost].
 func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := partd.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
@@ -176,11 +181,11 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// Flush makes the server's store move what it holds back to the store beneath.
+// Flush flushes the server's store, as [partd.Flush] does.
 func (c *Client) Flush(ctx context.Context) error { return c.plain(ctx, opFlush) }
 
-// Sync returns once all that was acknowledged before survives a loss of power of
-// the server's machine.
+// Sync returns once everything acknowledged before the call survives a power
+// loss of the server's machine.
 func (c *Client) Sync(ctx context.Context) error { return c.plain(ctx, opSync) }
 
 func (c *Client) plain(ctx context.Context, op operation) error {
@@ -192,7 +197,7 @@ func (c *Client) plain(ctx context.Context, op operation) error {
 	return c.errorf(op.String(), err)
 }
 
-// Stat describes the server's store.
+// Stat returns the statistics of the server's store.
 func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	k := newCall(opStat)
 	k.flags |= flagCount
@@ -210,9 +215,9 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-// Check has the server compare all checksums of its store. It goes on after
-// damage, and its error joins a [partd.CorruptError] for each place, in files of
-// the server.
+// Check makes the server compare all checksums of its store. It continues after
+// damage, and its error joins a [partd.CorruptError] for each damaged place in
+// the server's files.
 func (c *Client) Check(ctx context.Context) (partd.Checked, error) {
 	k := newCall(opVerify)
 	if err := c.do(ctx, k); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // attempt is connecting again, for all calls that wait for it.
@@ -74,7 +75,7 @@ func (c *Client) useless(err error) {
 }
 
 func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
 	l, err := c.connect(ctx)
@@ -107,13 +108,13 @@ func (c *Client) use(l *link) error {
 	return nil
 }
 
-// Instance returns a number of the server's life to which the client was connected last.
-// Answers of a server that was started again, maybe over another store, come after its
-// number has changed.
+// Instance counts the server processes to which the client was connected, from 0. If the
+// server is restarted, possibly over another store, the number grows by one before the
+// first answer arrives.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.instance
+	return c.lives
 }
 
 // noteRestart ends a session that died with the server that kept it.
@@ -127,6 +128,9 @@ func (c *Client) noteRestart(l *link) {
 			}
 		}
 		c.ops.renew()
+	}
+	if l.instance != c.instance {
+		c.lives++
 	}
 	c.instance = l.instance
 }

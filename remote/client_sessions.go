@@ -69,7 +69,7 @@ func (c *Client) NewSession(ctx context.Context) (uint64, error) {
 	return session, c.errorf("new session", err)
 }
 
-// EndSession forgets a session. One that the client was not given is left alone.
+// EndSession forgets a session. It leaves sessions of other clients alone.
 func (c *Client) EndSession(ctx context.Context, session uint64) error {
 	k := newCall(opEndSession)
 	k.session = session
@@ -82,7 +82,7 @@ func (c *Client) EndSession(ctx context.Context, session uint64) error {
 	return c.errorf("end session", err)
 }
 
-// SessionToken returns the token of a session that the client was given.
+// SessionToken returns the token of a session that was issued to the client.
 func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,8 +92,8 @@ func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionT
 	return partd.SessionToken{}, c.errorf("session token", fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired))
 }
 
-// CheckSession shows the server the token of a session that another client was
-// given. From then on this one may use it, too.
+// CheckSession presents to the server the token of a session that was issued
+// to another client. From then on this client may also use the session.
 func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	k := newEnter(session, token)
 	if err := c.do(ctx, k); err != nil {

@@ -1,5 +1,5 @@
-// Package remote shares one store between processes: a [Server] has the store,
-// and a [Client] is a store that works on the server's.
+// Package remote shares one store between processes: a [Server] owns the
+// store, and a [Client] is a store that works on the server's.
 //
 //	server, err := remote.NewServer(store, nil)
 //	listener, err := remote.Listen("tcp://127.0.0.1:7077")
@@ -8,19 +8,19 @@
 //	client, err := remote.Dial(ctx, "tcp://127.0.0.1:7077", nil)
 //	err = client.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")})
 //
-// They speak ZeroMQ's ZMTP, and the server takes clients of Python's partd on
-// the same port; docs/wire.md has the protocols byte by byte.
+// They speak ZeroMQ's ZMTP. The server accepts clients of Python's partd on
+// the same port. docs/wire.md describes the protocols byte by byte.
 //
 // # Exactly once
 //
-// Every change that a client makes is numbered, and sent again after a broken
-// connection or a restart of the server until it is answered; the server applies
-// it once. A store that keeps the numbers with its data ([partd.Applier]) does so
-// across a restart of the server, too. For any other the server remembers them
-// while it lives; after a restart a change that was not answered returns an error
-// that wraps [partd.ErrUnknownOutcome]. So does Pop in any case, as what it took
-// is kept for the client by the server.
+// A client numbers every change, and resends it after a broken connection or a
+// server restart until the server answers; the server applies it once. With a
+// store that keeps the numbers with its data ([partd.Applier]), this also holds
+// across server restarts. For any other store the server remembers the numbers
+// only while it runs: after a restart, a change without an answer returns an
+// error that wraps [partd.ErrUnknownOutcome]. So does Pop with any store, since
+// it is the server that keeps the popped values for the client.
 //
-// What only reads is asked again, too. A listing or a reader that was under way
-// ends with an error that wraps [ErrLost].
+// Clients also resend requests that only read. A listing or a reader in
+// progress ends with an error that wraps [ErrLost].
 package remote

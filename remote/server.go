@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// Server gives many processes the use of one store. Make it with [NewServer].
+// Server lets many processes use one store. [NewServer] returns one.
 type Server struct {
 	*space   // of the default namespace
 	spaces   spaces
@@ -51,8 +52,8 @@ type Server struct {
 	shutdown   error
 }
 
-// NewServer makes a server of a store, which it owns from then on: Shutdown
-// closes it.
+// NewServer returns a server for a store. The server owns the store from then
+// on: Shutdown closes it.
 func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if store == nil {
 		return nil, errors.New("remote: a server needs a store")
@@ -86,16 +87,16 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// CloseRequested returns a channel that is closed once a client that may do so
-// has asked for the server's end. Nothing else comes of it: who runs the server
-// calls Shutdown.
+// CloseRequested returns a channel that is closed once an authorized client has
+// asked the server to end. The server itself does nothing more: its program
+// should call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
 func (s *Server) requestClose() { s.closeOnce.Do(func() { close(s.closeRequested) }) }
 
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
-// listener. It returns nil then; connections that there are go on until Shutdown.
-// It may be called for several listeners.
+// listener. It then returns nil; existing connections continue until Shutdown. It
+// may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
 
 // ServeWith is Serve with options.
@@ -103,6 +104,9 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 	var o ServeOptions
 	if opts != nil {
 		o = *opts
+	}
+	if s.base == nil || l == nil {
+		return &partd.Error{Op: "serve", Err: errors.New("it takes a server that NewServer made, and a listener")}
 	}
 	if !s.addListener(l) {
 		return errors.Join(&partd.Error{Op: "serve", Path: URL(l.Addr()), Err: partd.ErrClosed}, l.Close())
@@ -164,16 +168,19 @@ func (s *Server) isClosing() bool {
 }
 
 // Shutdown stops accepting, flushes the store, finishes the requests that have
-// arrived, closes the connections, and flushes, syncs and closes the store.
-// Peers that have not taken their answers within DrainTimeout are cut off. If ctx
-// ends first, requests are cut short, which is an error; the store is closed all
-// the same. Called again it returns what it returned first.
+// arrived, closes the connections, and flushes, syncs and closes the store. It
+// disconnects peers that have not received their answers within DrainTimeout. If
+// ctx ends first, Shutdown interrupts requests and returns an error, but still
+// closes the store. Later calls return the result of the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.inShutdown.Do(func() { s.shutdown = s.shutDown(ctx) })
 	return s.shutdown
 }
 
 func (s *Server) shutDown(ctx context.Context) error {
+	if s.base == nil {
+		return nil // NewServer has not made it
+	}
 	s.mu.Lock()
 	s.closing = true
 	close(s.done)
@@ -196,7 +203,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	// First of all what was acknowledged: whoever kills the process because peers
 	// hold it up must not lose that.
 	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.opts.Logger.Warn("the store could not be flushed; it is tried once more before it is closed", "error", err)
+		s.opts.Logger.Warn("the store could not be flushed; the server tries once more before closing it", "error", err)
 	}
 	var errs []error
 	select {
@@ -204,7 +211,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	case <-time.After(s.opts.DrainTimeout):
 		s.cutOff("connection cut off: its requests were not finished, and their answers not taken, in the time to drain")
 	case <-ctx.Done():
-		errs = append(errs, fmt.Errorf("remote: shutdown: requests were cut short: %w", context.Cause(ctx)))
+		errs = append(errs, fmt.Errorf("remote: shutdown: requests were cut off: %w", canceled.Err(ctx)))
 		s.cutOff("connection cut off: the time to shut down is over")
 	}
 	<-finished

@@ -36,7 +36,7 @@ func (r Rights) String() string {
 	return strings.Join(names, ",")
 }
 
-// ParseRights reads rights with commas between them, one at least.
+// ParseRights parses a comma-separated list of at least one right.
 func ParseRights(s string) (r Rights, err error) {
 next:
 	for _, word := range strings.Split(s, ",") {
@@ -46,36 +46,38 @@ next:
 				continue next
 			}
 		}
-		return 0, fmt.Errorf("rights %q: write some of %s, with commas between them", s, strings.Join(rightNames, ","))
+		return 0, fmt.Errorf("rights %q: write some of %s, separated by commas", s, strings.Join(rightNames, ","))
 	}
 	return r, nil
 }
 
-// Identity is who a client was found to be.
+// Identity identifies an authenticated client.
 type Identity struct {
-	User  string // whom sessions belong to, and whom the log names
+	User  string // owner of sessions, and name in the log
 	Grant string // what the [Authorizer] knows the credential by; no secret
 }
 
-// Authorizer knows the users of a server, and what they may do.
+// Authorizer knows the users of a server and their rights. Package remote/tokens
+// implements one with a file or a map.
 type Authorizer interface {
-	// Authenticate finds out who shows a token, which may be empty, or else a
-	// certificate that was verified, which may be nil. Its error goes to the log
-	// alone. How long it takes must not depend on how much of a token is right.
+	// Authenticate identifies the bearer of a token, which may be empty, or else
+	// of a verified certificate, which may be nil. Its error appears only in the
+	// log. Its running time must not depend on how much of a token is right.
 	Authenticate(token string, certificate *x509.Certificate) (Identity, error)
-	// Rights returns what a user may do in a namespace, "" for the default one, at
-	// this moment: it is asked for each request.
+	// Rights returns what a user may currently do in a namespace, "" being the
+	// default one. The server calls it for each request.
 	Rights(who Identity, namespace string) Rights
 }
 
-// ServeOptions are the options of [Server.ServeWith]. Nil, and each zero value, is
-// a default.
+// ServeOptions configures [Server.ServeWith]. Nil and zero values mean the
+// defaults.
 type ServeOptions struct {
-	// Namespace is the one that clients of the listener work on; any that they name
-	// unless it is given, and for Python's clients the default one.
+	// Namespace is the namespace that clients of the listener work on. If it is
+	// empty, clients choose one, and Python's clients get the default one.
 	Namespace string
-	// Trusted lets in who shows no credential, with every right but admin: who may
-	// connect is settled by the listener, as by the permissions of a Unix socket.
+	// Trusted admits clients without credentials, with every right except admin.
+	// Use it if the listener itself decides who may connect, for example by the
+	// permissions of a Unix socket.
 	Trusted bool
 }
 
@@ -135,12 +137,12 @@ func (c *conn) authenticate(namespace, credential string) error {
 	trusted := a != nil && c.listener.Trusted && credential == "" && certificate == nil
 	switch {
 	case a == nil && credential != "":
-		return fmt.Errorf("this server knows no users, and was sent a credential: %w", errors.ErrUnsupported)
+		return fmt.Errorf("this server has no users, but got a credential: %w", errors.ErrUnsupported)
 	case a != nil && !trusted:
 		isGuess := credential != "" || certificate == nil
 		if isGuess && !c.server.logins.MayTry(c.tenant.name, credential) {
 			c.server.meters.wrong.Add(1)
-			c.server.opts.Logger.Warn("a credential was not looked at: too many wrong ones came from there", "peer", peerName(c.nc))
+			c.server.opts.Logger.Warn("a credential was not checked: too many wrong ones came from this address", "peer", peerName(c.nc))
 			return fmt.Errorf("%w (wrong credentials came from this address)", ErrBusy)
 		}
 		var err error
@@ -153,13 +155,13 @@ func (c *conn) authenticate(namespace, credential string) error {
 		c.server.logins.Right(credential)
 	}
 	if c.listener.Namespace != "" && namespace != c.listener.Namespace {
-		return c.wrongCredential(namespace, fmt.Errorf("the address is for the namespace %s alone", c.listener.Namespace))
+		return c.wrongCredential(namespace, fmt.Errorf("the address is only for the namespace %s", c.listener.Namespace))
 	}
 	if namespace != "" && c.server.opts.Namespaces == nil {
 		return errNoNamespaces(namespace)
 	}
 	if c.access.bound && (namespace != c.namespace || who != c.access.who) {
-		return fmt.Errorf("%w: the user or the namespace of a connection does not change: make another one", ErrBadRequest)
+		return fmt.Errorf("%w: a connection cannot change its user or namespace: make another one", ErrBadRequest)
 	}
 	c.access.who, c.access.entered, c.access.trusted = who, true, trusted
 	c.reader.SetMaxMessage(c.server.opts.MaxMessage)

@@ -28,7 +28,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 		n := len(s.conns)
 		s.mu.Unlock()
 		s.meters.refused.Add(1)
-		s.opts.Logger.Warn("connection refused: there are too many, and all are in use", "peer", peerName(nc), "connections", n)
+		s.opts.Logger.Warn("connection refused: too many are open, and all are in use", "peer", peerName(nc), "connections", n)
 		c.discard()
 		return
 	}

@@ -100,7 +100,7 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l.mu.Lock()
 	if all := a.message + bytes; all > most { // waiting would not help
 		l.mu.Unlock()
-		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d: divide it", partd.ErrTooLarge, all, most)
+		return fmt.Errorf("%w: it needs %d bytes of the server's memory of %d: divide it", partd.ErrTooLarge, all, most)
 	}
 	l.enqueue(w)
 	l.grant()

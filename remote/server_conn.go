@@ -78,7 +78,7 @@ func (c *conn) abort() {
 // evict ends the connection, as others need what it holds.
 func (c *conn) evict() {
 	c.server.meters.evicted.Add(1)
-	c.server.opts.Logger.Warn("connection closed: others need what it holds", "peer", peerName(c.nc))
+	c.server.opts.Logger.Warn("connection closed: others need its memory or its place", "peer", peerName(c.nc))
 	c.abort()
 }
 

@@ -69,7 +69,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 	full := len(h.open) >= maxHandles
 	h.mu.Unlock()
 	if full {
-		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, maxHandles)
+		err = fmt.Errorf("%w: %d readers and listings are open on this connection, as many as allowed", ErrBusy, maxHandles)
 	} else {
 		err = h.table.admit(ctx, n)
 	}
@@ -102,7 +102,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 			continue
 		}
 		if ctx.Err() != nil || time.Since(begin) > t.patience {
-			return fmt.Errorf("%w: all readers and listings that there may be are open and in use", ErrBusy)
+			return fmt.Errorf("%w: as many readers and listings as allowed are open and in use", ErrBusy)
 		}
 		select {
 		case <-ctx.Done():

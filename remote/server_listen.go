@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Listen makes a listener of a URL: tcp://HOST:PORT, where the port 0 is a free
-// one, or ipc:///PATH, a Unix socket that its user alone may use (mode 0600). A
-// socket that a killed server left behind is replaced; one that is in use, and a
-// file that is no socket, is an error.
+// Listen listens at a URL: tcp://HOST:PORT, where port 0 chooses a free port, or
+// ipc:///PATH, a Unix socket that only its owner may use (mode 0600). Listen
+// replaces a socket left behind by a killed server. A socket in use, or a file
+// that is not a socket, is an error.
 func Listen(rawURL string) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	if err != nil {

@@ -7,9 +7,8 @@ import (
 	"net"
 )
 
-// ListenTLS makes a listener of a URL, tls://HOST:PORT. TLS 1.3 is the lowest
-// version that it speaks. A connection's handshake is done by the server, within
-// its HandshakeTimeout.
+// ListenTLS listens at a URL, tls://HOST:PORT. It accepts TLS 1.3 or later. The
+// server performs the handshake of each connection, within its HandshakeTimeout.
 func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	switch {

@@ -84,9 +84,12 @@ func (m *meters) each(f func(m *meter, labels ...string)) {
 	}
 }
 
-// WriteMetrics writes what the server has done, and what it holds, in the text format
-// that Prometheus reads.
+// WriteMetrics writes metrics about the server's work and resources in the Prometheus
+// text format.
 func (s *Server) WriteMetrics(to io.Writer) error {
+	if s.base == nil || to == nil {
+		return errors.New("metrics take a server that NewServer made, and a writer")
+	}
 	m, w := &s.meters, metrics.NewWriter(to)
 	w.Begin("partd_requests_total", metrics.Counter, "Requests answered, by protocol, operation and result.")
 	m.each(func(m *meter, labels ...string) {
@@ -139,8 +142,8 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 	return w.Flush()
 }
 
-// Ready returns why the server does not do what it is for: it does not listen, or no
-// longer, or its store has to be opened again.
+// Ready returns an error if the server cannot serve: it does not listen yet or any
+// more, or its store must be reopened.
 func (s *Server) Ready() error {
 	s.mu.Lock()
 	listeners, closing := len(s.listeners), s.closing

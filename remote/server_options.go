@@ -8,59 +8,58 @@ import (
 	"time"
 )
 
-// ServerOptions are the options of [NewServer]. Nil, and each zero value, is a
-// default.
+// ServerOptions configures [NewServer]. Nil and zero values mean the defaults.
 type ServerOptions struct {
-	// MaxMessage is the longest message taken, in bytes; 256 MiB unless given,
-	// or half of Memory where that is less. Go clients send what is longer in
-	// parts.
+	// MaxMessage is the maximum length of a message, in bytes. 0 means 256
+	// MiB, or half of Memory if that is less. Go clients split longer
+	// messages.
 	MaxMessage int64
-	// MaxConnections is how many connections there may be; 1,024 unless given.
-	// One more takes the place of another: of a peer that has more of them than
-	// its own; or of one of its own that is idle. If all are in use it is closed.
+	// MaxConnections is the maximum number of connections. 0 means 1,024. A
+	// further connection replaces one of a peer that has more of them, or an idle
+	// one of its own peer. If all are in use, the new connection is closed.
 	MaxConnections int
-	// MaxHandles is how many readers and listings clients may have open together;
-	// 1,024 unless given. One more closes the one that was not used for longest,
-	// of the peer that has most, or waits.
+	// MaxHandles is the maximum number of readers and listings that are open for
+	// all clients together. 0 means 1,024. A further one closes the least
+	// recently used of the peer that has most, or waits.
 	MaxHandles int
-	// Memory is what all connections together may take for messages being
-	// received and values being sent, in bytes; 512 MiB unless given. A quiet
-	// connection, and a message of a few KiB, take none of it. What was popped
-	// and not yet taken may have a quarter of it besides.
+	// Memory limits what all connections together use for messages being
+	// received and values being sent, in bytes. 0 means 512 MiB. Idle
+	// connections and messages of a few KiB do not count. Popped values that
+	// clients have not received yet may use another quarter of it.
 	Memory int64
 
-	// Authorizer knows the users. Unless it is given everybody who can connect may
-	// do everything but end the server. Where it is, Python's clients, which cannot
-	// say who they are, may do nothing but on a trusted listener: see [ServeOptions].
+	// Authorizer knows the users. Without one, everybody who can connect may do
+	// everything except end the server. With one, Python's clients, which cannot
+	// authenticate, can work only on a trusted listener: see [ServeOptions].
 	Authorizer Authorizer
-	// Namespaces has the stores beside the default one, if there are any. The server
-	// owns them: Shutdown closes them, too.
+	// Namespaces manages the stores other than the default one, if there are any.
+	// The server owns them: Shutdown also closes them.
 	Namespaces Namespaces
-	// AllowClose lets clients ask for the server's end (Python's close), which
-	// [Server.CloseRequested] tells.
+	// AllowClose lets clients ask the server to end (Python's close), which
+	// [Server.CloseRequested] reports.
 	AllowClose bool
 
-	// HandshakeTimeout is how long a peer may take to open its connection; 10
-	// seconds unless given.
+	// HandshakeTimeout limits the time in which a peer must open its
+	// connection. 0 means 10 seconds.
 	HandshakeTimeout time.Duration
-	// IdleTimeout is how long a connection may be without a message; for ever
-	// unless given.
+	// IdleTimeout limits how long a connection may go without a message. 0
+	// means no limit.
 	IdleTimeout time.Duration
-	// StallTimeout is how long each 512 KiB of a message that has begun may take
-	// to arrive, or to be taken by the peer, beside a second for each 16 KiB; and
-	// how long a message may wait for memory. 30 seconds unless given.
+	// StallTimeout limits how long each 512 KiB of a message that has begun may
+	// take to arrive, or to reach the peer, plus a second for each 16 KiB. It
+	// also limits how long a message may wait for memory. 0 means 30 seconds.
 	StallTimeout time.Duration
-	// DrainTimeout is how long Shutdown waits for requests under way, and for
-	// peers to take their answers, once it has flushed the store; 10 seconds
-	// unless given.
+	// DrainTimeout limits how long Shutdown waits, once it has flushed the
+	// store, for requests in progress and for peers to receive their answers.
+	// 0 means 10 seconds.
 	DrainTimeout time.Duration
 
-	// Room, if given, says whether there is room for what is appended to the default
-	// store or set in it; see [Room].
+	// Room, if set, decides whether the default store may grow by an append or a
+	// set; see [Room].
 	Room Room
 
-	// Logger is told what peers do wrong, and of errors of the store. Nothing
-	// is logged unless given.
+	// Logger receives messages about misbehaving peers and about errors of
+	// the store. Nil means no logging.
 	Logger *slog.Logger
 }
 
@@ -102,16 +101,16 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 		{"DrainTimeout", int64(c.DrainTimeout)},
 	} {
 		if v.value < 0 {
-			return c, fmt.Errorf("remote: ServerOptions.%s is below 0", v.name)
+			return c, fmt.Errorf("remote: ServerOptions.%s is negative", v.name)
 		}
 	}
 	c.Memory = cmp.Or(c.Memory, max(defaultMemory, 2*c.MaxMessage))
 	c.MaxMessage = cmp.Or(c.MaxMessage, min(defaultMaxMessage, c.Memory/2))
 	if c.MaxMessage < minMessage {
-		return c, fmt.Errorf("remote: MaxMessage and half of Memory must be %d bytes at least", minMessage)
+		return c, fmt.Errorf("remote: MaxMessage and half of Memory must be at least %d bytes", minMessage)
 	}
 	if c.Memory/2 < c.MaxMessage {
-		return c, errors.New("remote: Memory must be twice MaxMessage at least")
+		return c, errors.New("remote: Memory must be at least twice MaxMessage")
 	}
 	c.MaxConnections = cmp.Or(c.MaxConnections, defaultMaxConnections)
 	c.MaxHandles = cmp.Or(c.MaxHandles, defaultMaxHandles)

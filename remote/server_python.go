@@ -132,7 +132,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	switch command {
 	case "append":
 		if len(args)%2 != 0 {
-			return fmt.Errorf("append: %w: %d after the command, it takes a key and a value in turn", errFrames, len(args))
+			return fmt.Errorf("append: %w: %d after the command, which takes keys and values in turn", errFrames, len(args))
 		}
 		c.entries = slices.Grow(c.entries[:0], len(args)/2)
 		for i := 0; i < len(args); i += 2 {
@@ -141,14 +141,14 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		op = partd.Operation{Change: partd.ChangeAppend, Entries: c.entries}
 	case "iset":
 		if len(args) != 2 {
-			return fmt.Errorf("iset: %w: %d after the command, it takes a key and a value", errFrames, len(args))
+			return fmt.Errorf("iset: %w: %d after the command, which takes a key and a value", errFrames, len(args))
 		}
 		op = partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: string(args[0]), Value: args[1]}}}
 	case "delete":
 		op = partd.Operation{Change: partd.ChangeDelete, Keys: texts(args)}
 	default:
 		if len(args) > 0 {
-			return fmt.Errorf("drop: %w: %d after the command, it takes none", errFrames, len(args))
+			return fmt.Errorf("drop: %w: %d after the command, which takes none", errFrames, len(args))
 		}
 	}
 	_, err := c.apply(partd.Tag{}, op)

@@ -47,7 +47,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 	limit := int(c.server.opts.Memory / 4)
 	whole, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
-		err = fmt.Errorf("%w: it has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
+		err = fmt.Errorf("%w: it has more than %d bytes, a quarter of the server's memory, and its store cannot read it again", partd.ErrTooLarge, limit)
 	}
 	if err := errors.Join(err, v.rest.Close()); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (w *frameWriter) stream(r io.Reader, again partd.Rewinder, more bool) error
 		}
 		size -= int64(n)
 		if err != nil && size > 0 {
-			return fmt.Errorf("the value has become shorter while it was sent: %w", err)
+			return fmt.Errorf("the value became shorter while it was sent: %w", err)
 		}
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // resource is what peers share.
@@ -216,7 +218,7 @@ func (p semaphore) acquire(ctx context.Context) error {
 	case p <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return canceled.Err(ctx)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // connection.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
-		return fmt.Errorf("a request of %d frames, it has one", len(frames))
+		return fmt.Errorf("a request of %d frames instead of one", len(frames))
 	}
 	r, body, err := parseRequest(frames[0])
 	if err != nil {
@@ -226,7 +226,7 @@ func (c *conn) parseChange(what operation, body []byte, allowance *allowance) (p
 	}
 	if what == opSet || what == opSetOnce {
 		if len(op.Entries) != 1 {
-			return op, fmt.Errorf("%w: %s with %d entries, it has one", ErrBadRequest, what, len(op.Entries))
+			return op, fmt.Errorf("%w: %s with %d entries instead of one", ErrBadRequest, what, len(op.Entries))
 		}
 		// Only of Append it is promised that the key is not kept.
 		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)

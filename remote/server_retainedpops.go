@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // retainedPops keep what a Pop has taken out of the store until the client says that it
@@ -186,7 +187,7 @@ func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (
 		return nil, fmt.Errorf("session %d: pop %d: its result is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
 	if p.mustWait(s, own) {
-		return nil, fmt.Errorf("%w: of this session %d pops were not taken, of all %d bytes", ErrBusy, len(s.results), p.kept)
+		return nil, fmt.Errorf("%w: %d pops of this session were not collected, and %d bytes of all", ErrBusy, len(s.results), p.kept)
 	}
 	s.high = number
 	r = &popResult{of: s, tenant: own, done: make(chan struct{})}
@@ -269,7 +270,7 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 	select {
 	case <-r.done:
 	case <-a.ctx.Done():
-		return a.ctx.Err()
+		return canceled.Err(a.ctx)
 	}
 	if r.err != nil {
 		return r.err
@@ -288,7 +289,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
 	case instance != c.server.instance:
-		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
+		return nil, fmt.Errorf("pop %d: the server has been restarted since: %w", r.seq, partd.ErrUnknownOutcome)
 	}
 	s.sessions.use(c.used[r.session])
 	result, err := s.pops.claim(c.tenant, r.session, r.seq, r.flags&flagResent != 0)

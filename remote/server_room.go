@@ -6,14 +6,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Room says whether a store may take more: a quota, or what must stay free of its
-// disk. What is not an append or a set needs none.
+// Room decides whether a store may grow, by a quota or by the free space that
+// must remain on the disk. Only appends and sets need room.
 type Room interface {
-	// Take admits a change that adds so many entries and bytes. Its error answers the
-	// request, of which nothing is applied; clients know ENOSPC and EDQUOT.
+	// Take admits a change that adds this number of entries and bytes. Its error is
+	// the answer to the request, and no part of the request is applied; clients
+	// recognize ENOSPC and EDQUOT.
 	Take(entries int, bytes int64) (taken int64, err error)
-	// Done is called when the change has ended, well or not, with what Take returned;
-	// and with 0 after one that needs no room, and may have made some.
+	// Done is called with the result of Take when the change has ended, whether it
+	// succeeded or not. It is called with 0 after a change that needs no room and may
+	// have freed some.
 	Done(taken int64)
 }
 

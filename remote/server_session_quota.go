@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Bounds of what is remembered.
@@ -45,7 +46,7 @@ func (s *sessions) reserve(ctx context.Context, c *conn) error {
 		select {
 		case <-time.After(handlePoll):
 		case <-ctx.Done():
-			return ctx.Err()
+			return canceled.Err(ctx)
 		}
 	}
 	return nil

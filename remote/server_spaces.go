@@ -11,28 +11,28 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Namespaces has the stores of a server beside its default one.
+// Namespaces manages the stores of a server other than the default one.
 type Namespaces interface {
-	// Use returns the store of a namespace, which its first change makes, until done
-	// is called. It may be called several times for one.
+	// Use returns the store of a namespace, for use until done is called. The first
+	// change creates the store. Use may be called several times for one namespace.
 	Use(name string) (store partd.Partd, done func())
-	// Room says whether a namespace may take more; nil if nothing limits it.
+	// Room returns the limits of a namespace; nil if nothing limits it.
 	Room(name string) Room
-	// List returns so many namespaces at the most, in the order of their names, of
-	// those behind a name.
+	// List returns at most limit namespaces whose names come after a name, sorted
+	// by name.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
-	// WhenFull gives what ends reading that keeps a store open and has been idle, if
-	// there is any. It is called where a store is wanted and none may be opened.
+	// WhenFull registers a function that ends idle reads, which keep stores open.
+	// Namespaces calls it when another store is needed and no more may be open.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error
 }
 
-// NamespaceInfo is a namespace with what is known of it.
+// NamespaceInfo describes a namespace.
 type NamespaceInfo struct {
 	Name string
 	Disk int64     // bytes of its files
-	Used time.Time // when somebody worked on it last, about
+	Used time.Time // time of last use, roughly
 }
 
 // space is a store that clients work on, with what the server knows of it. What
@@ -96,7 +96,7 @@ func (s *Server) enterSpace(name string) (*space, error) {
 }
 
 func errNoNamespaces(name string) error {
-	return fmt.Errorf("this server has no namespaces, and was asked for %q: %w", cut(name), errors.ErrUnsupported)
+	return fmt.Errorf("this server has no namespaces, but was asked for %q: %w", cut(name), errors.ErrUnsupported)
 }
 
 // leaveSpace notes the end of a connection, and forgets the spaces that nobody
@@ -171,8 +171,8 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// Namespaces lists the namespaces of the server of which the user is an
-// administrator; without the default one.
+// Namespaces lists the server's namespaces, except the default one, of which
+// the user is an administrator.
 func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 	var all []NamespaceInfo
 	for after, more := "", true; more; {

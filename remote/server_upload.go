@@ -33,7 +33,7 @@ func (u *upload) watch(c *conn) {
 	case u.timer == nil:
 		u.timer = time.AfterFunc(patience, func() {
 			c.server.meters.faulty.Add(1)
-			c.server.opts.Logger.Warn("connection closed: an upload came to a halt", "peer", peerName(c.nc))
+			c.server.opts.Logger.Warn("connection closed: an upload stalled", "peer", peerName(c.nc))
 			c.abort()
 		})
 	case len(u.body)-u.timed >= uploadStep || u.timed == 0:
@@ -68,7 +68,7 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 	case u.held > 0 && total != uint64(u.held):
 		return fmt.Errorf("%w: upload %d of %d bytes, which had %d", ErrBadRequest, id, total, u.held)
 	case total > limit:
-		return fmt.Errorf("%w: %d bytes in one operation, the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
+		return fmt.Errorf("%w: %d bytes in one operation, but the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
 	}
 	if u.held == 0 {
 		// All of it at once, so that it can come to its end.

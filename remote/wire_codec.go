@@ -64,7 +64,7 @@ func (d *decoder) rest() []byte { return d.take(uint64(len(d.b))) }
 // end is an error if bytes are left.
 func (d *decoder) end() error {
 	if d.err == nil && len(d.b) > 0 {
-		d.err = fmt.Errorf("%d bytes too many", len(d.b))
+		d.err = fmt.Errorf("%d extra bytes", len(d.b))
 	}
 	return d.err
 }

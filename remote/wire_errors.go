@@ -13,12 +13,11 @@ import (
 )
 
 var (
-	// ErrBusy is wrapped by the error for a request that would take more of the
-	// server's memory, or of its open readers, than there is now. Nothing of it
-	// was applied.
+	// ErrBusy is wrapped by the error for a request that needs more memory or
+	// open readers than the server has free. No part of it was applied.
 	ErrBusy = errors.New("the server has no room for it now: try again later")
-	// ErrLost is wrapped by the error for reading on where the connection was
-	// broken in between, or nothing was read for too long. Begin again.
+	// ErrLost is wrapped by the error for reading on after the connection
+	// broke, or after a long pause. Begin again.
 	ErrLost = errors.New("what was being read is no longer open on the server: begin again")
 	// ErrBadRequest is wrapped by the error for a request that the server does
 	// not understand.

@@ -118,7 +118,7 @@ func isRequest(frame []byte) bool {
 
 func parseRequest(frame []byte) (r request, body []byte, err error) {
 	if len(frame) < requestLen || !isRequest(frame) {
-		return r, nil, fmt.Errorf("a request of %d bytes, its header alone has %d", len(frame), requestLen)
+		return r, nil, fmt.Errorf("a request of %d bytes, shorter than its header of %d", len(frame), requestLen)
 	}
 	le := binary.LittleEndian
 	r = request{
@@ -126,7 +126,7 @@ func parseRequest(frame []byte) (r request, body []byte, err error) {
 		session: le.Uint64(frame[16:]), seq: le.Uint64(frame[24:]), crc: le.Uint32(frame[32:]),
 	}
 	if frame[6] != 0 || frame[7] != 0 || le.Uint32(frame[36:]) != 0 {
-		return r, nil, fmt.Errorf("bytes of a request that must be 0 are not")
+		return r, nil, fmt.Errorf("reserved bytes of a request are not 0")
 	}
 	return r, frame[requestLen:], nil
 }

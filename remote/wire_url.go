@@ -30,7 +30,7 @@ func parseURL(raw string) (address, error) {
 		}
 		if named {
 			if CheckNamespace(namespace) != nil { // whose error may have what is secret
-				return address{}, fmt.Errorf("address %q: what follows the port is no %s: %s", RedactURL(raw), namespaceRule, usage)
+				return address{}, fmt.Errorf("address %q: what follows the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
 			}
 		}
 		if host == "*" { // as ZeroMQ has it
@@ -49,8 +49,8 @@ func parseURL(raw string) (address, error) {
 
 var secretPattern = regexp.MustCompile(`(?:tcp|tls)://[^?]*@|//[^/?@]*@|([?&][a-z.]*(?:token|password|secret|credential)=)[^&]*`)
 
-// RedactURL returns a URL without what somebody may have written into it that is
-// secret, for messages. Tokens have no place in URLs.
+// RedactURL removes from a URL anything that may be secret, so that messages can
+// show it. Tokens do not belong in URLs.
 func RedactURL(rawURL string) string {
 	return secretPattern.ReplaceAllStringFunc(rawURL, func(found string) string {
 		if scheme, _, ok := strings.Cut(found, "//"); ok && strings.HasSuffix(found, "@") {
@@ -61,7 +61,7 @@ func RedactURL(rawURL string) string {
 	})
 }
 
-// CheckURL returns what is wrong with the URL of a server.
+// CheckURL returns an error if rawURL is not the URL of a server.
 func CheckURL(rawURL string) error {
 	_, err := parseURL(rawURL)
 	return err
@@ -71,15 +71,15 @@ var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 const namespaceRule = "name of a namespace, which has 1 to 64 letters, digits, '-', '_' and '.', and is neither . nor .. alone"
 
-// CheckNamespace returns what is wrong with the name of a namespace.
+// CheckNamespace returns an error if name is not valid for a namespace.
 func CheckNamespace(name string) error {
 	if !namespacePattern.MatchString(name) || name == "." || name == ".." {
-		return fmt.Errorf("namespace %q: it is no %s", cut(name), namespaceRule)
+		return fmt.Errorf("namespace %q: it is not %s", cut(name), namespaceRule)
 	}
 	return nil
 }
 
-// URL returns the URL of a listener's address, as clients are given it.
+// URL returns the URL under which clients reach a listener's address.
 func URL(a net.Addr) string {
 	if a.Network() == "unix" {
 		return "ipc://" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(a.String())
@@ -87,7 +87,7 @@ func URL(a net.Addr) string {
 	return a.Network() + "://" + a.String()
 }
 
-// BeyondLoopback reports whether an address can be reached from another machine.
+// BeyondLoopback reports whether other machines can reach an address.
 func BeyondLoopback(a net.Addr) bool {
 	if a.Network() == "unix" {
 		return false

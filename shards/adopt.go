@@ -10,20 +10,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Adopt takes the store of one shard, which has to be empty, in place of the one that the
-// other shards know, as after its disk was lost: their keys stay, its own are gone. All
-// shards have to be reached. Open opens them by their names. Adopt may be repeated.
+// Adopt makes the others accept the empty store of one shard in place of the one that
+// they know, for example after a disk was lost. The other shards keep their keys; those
+// of the lost store are gone. All shards must be reachable; open opens them by name.
+// Adopt may be repeated.
 func Adopt(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error), name string) (err error) {
-	s, err := named(names)
+	s, err := openedBy(names, open)
 	if err != nil {
 		return err
 	}
 	at := slices.IndexFunc(s.shards, func(sh *shard) bool { return sh.name == name })
 	if at < 0 {
-		return fmt.Errorf("shards: %s is none of %s", name, strings.Join(names, ", "))
-	}
-	for _, sh := range s.shards {
-		sh.open = func(ctx context.Context) (partd.Partd, error) { return open(ctx, sh.name) }
+		return fmt.Errorf("shards: %s is not one of %s", name, strings.Join(names, ", "))
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	errs := together(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
@@ -46,11 +44,11 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 		}
 	}
 	if len(with) == 0 {
-		return errors.New("no shard has a list of them: they are all empty, and there is nothing to adopt")
+		return errors.New("no shard has a list of shards: all are empty, and there is nothing to adopt")
 	}
 	for info, err := range partd.Keys(ctx, *sh.store.Load()) {
 		if err == nil && info.Key != listKey {
-			err = fmt.Errorf("it has keys, as %s: start its server over an empty store, or drop this one by itself", partd.QuoteKey(info.Key))
+			err = fmt.Errorf("it has keys, such as %s: start its server over an empty store, or drop this one by itself", partd.QuoteKey(info.Key))
 		}
 		if err != nil {
 			return &Error{sh.name, err}

@@ -7,12 +7,16 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
 )
 
 // Those who wait while a shard cannot be opened do not wait for the same again, one after
@@ -197,4 +201,27 @@ func TestBeginningAfterAnother(t *testing.T) {
 	if stats, err := over(t, abc[:1], []partd.Partd{d}).Stat(t.Context()); err != nil || stats.Keys != 10 || stats.Bytes != 140 {
 		t.Errorf("%+v, %v", stats, err)
 	}
+}
+
+// What will not pass by itself is told at once, though the system's numbers call themselves errors of a network.
+func TestPermanentFailure(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "b"), nil, 0o600))
+	_, err := Open(t.Context(), []string{"a", "b"}, func(_ context.Context, name string) (partd.Partd, error) {
+		return logstore.Open(filepath.Join(dir, name, "store"), nil)
+	})
+	if !errors.Is(err, syscall.ENOTDIR) {
+		t.Error(err)
+	}
+	s, err := Open(t.Context(), []string{"a", "b"}, func(_ context.Context, name string) (partd.Partd, error) {
+		if name == "b" {
+			_, err := net.Dial("unix", filepath.Join(dir, "socket"))
+			return nil, err
+		}
+		return partd.NewDict(), nil
+	})
+	if err != nil {
+		t.Fatal("a server that is away:", err)
+	}
+	must(t, s.Close())
 }

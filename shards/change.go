@@ -25,7 +25,7 @@ func (s *Shards) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)
 }
 
-// SetOnce sets a key that does not exist.
+// SetOnce sets a key if it does not exist yet.
 func (s *Shards) SetOnce(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set once", key, value, partd.SetOnce)
 }
@@ -45,9 +45,9 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	return s.do(ctx, "delete", change, use, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
-// Drop removes every key, and writes the list of shards again, also if ctx has ended
-// meanwhile. It is not one step: what others append meanwhile may stay on one shard and be
-// gone from another.
+// Drop removes every key and then rewrites the list of shards, even if ctx ends in
+// between. It is not one step: concurrent appends may survive on one shard and disappear
+// from another.
 func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
@@ -74,7 +74,7 @@ func (s *Shards) Drop(ctx context.Context) error {
 		}
 		if listErr != nil {
 			sh.known.Store(nil)
-			return fmt.Errorf("%w: it was dropped, or may be, and its list of shards is to be written again: %w",
+			return fmt.Errorf("%w: it was dropped, or may have been, and its list of shards could not be written again: %w",
 				partd.ErrUnknownOutcome, errors.Join(err, listErr))
 		}
 		return err
@@ -88,18 +88,21 @@ func (s *Shards) Drop(ctx context.Context) error {
 // relistTimeout is how long a store that was dropped may take for its list.
 const relistTimeout = 5 * time.Second
 
-// Flush moves what the stores hold back to the stores beneath them.
+// Flush flushes all stores, as [partd.Flush] does.
 func (s *Shards) Flush(ctx context.Context) error {
 	return s.do(ctx, "flush", loose, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
 }
 
-// Sync returns once all that was acknowledged before survives a loss of power, on every
-// shard.
+// Sync returns once everything acknowledged before the call survives a power loss, on
+// every shard.
 func (s *Shards) Sync(ctx context.Context) error {
 	return s.do(ctx, "sync", read, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
 }
 
 func (s *Shards) shardOf(key string) []*shard {
+	if len(s.shards) == 0 { // a zero value, as prepare says
+		return nil
+	}
 	i := s.indexOf(key)
 	return s.shards[i : i+1]
 }

@@ -9,17 +9,19 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// Error says of which shard an error is.
+// Error says which shard an error comes from.
 type Error struct {
 	Shard string // its name
 	Err   error
 }
 
-func (e *Error) Error() string { return "shard " + e.Shard + ": " + e.Err.Error() }
+func (e *Error) Error() string { return fmt.Sprintf("shard %s: %v", e.Shard, e.Err) }
 
-// Unwrap returns what the shard's store said.
+// Unwrap returns the error of the shard's store.
 func (e *Error) Unwrap() error { return e.Err }
 
 // together calls f for shards at the same time, with a goroutine for each but one.
@@ -43,16 +45,22 @@ func (s *Shards) do(ctx context.Context, op string, n need, use []*shard, f func
 	if err := s.prepare(ctx, n, use); err != nil {
 		return errorf(op, err)
 	}
-	errs := together(use, func(i int, sh *shard) error { return s.still(ctx, sh, n, f(i, *sh.store.Load())) })
+	errs := together(use, func(i int, sh *shard) error {
+		before := sh.seen()
+		return s.still(ctx, sh, n, before, f(i, *sh.store.Load()))
+	})
 	return errorf(op, joined(use, errs, n))
 }
 
 func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
+	if len(s.shards) == 0 {
+		return storeerror.ErrNotOpened
+	}
 	if s.closed.Load() {
 		return partd.ErrClosed
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 	unseen := func(sh *shard) bool { return !sh.listed() }
 	if (n != change || s.shared.Load()) && !slices.ContainsFunc(use, unseen) {
@@ -70,12 +78,16 @@ func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
 }
 
 // still adds to the error of an operation what its shard is after it: its server may have
-// been started again meanwhile, over another store.
-func (s *Shards) still(ctx context.Context, sh *shard, n need, err error) error {
-	if sh.known.Load() == nil || sh.listed() {
+// been started again meanwhile, over another store. Before is what was seen of it at the
+// beginning. Where there was another server in between, nobody knows whose the answer was.
+func (s *Shards) still(ctx context.Context, sh *shard, n need, before uint64, err error) error {
+	if sh.known.Load() == nil || sh.instance() == before {
 		return err
 	}
 	other := s.enter(ctx, sh, read)
+	if other == nil && sh.instance() > before+1 {
+		other = fmt.Errorf("%w, or was not meanwhile: its server was started again more than once", ErrOtherStore)
+	}
 	if other != nil && n == change {
 		other = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, other)
 	}

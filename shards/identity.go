@@ -13,8 +13,8 @@ import (
 )
 
 // ErrOtherStore is wrapped by the error for a shard whose store is not the one that the
-// other shards know: it is empty, or another, since its server was started over a
-// directory or a disk that is not its own.
+// other shards know. The store is empty or a different one, because the server was
+// started on the wrong directory or disk.
 var ErrOtherStore = errors.New("this is not the store that the other shards know")
 
 // identity is what a store says behind its list: lines of an identifier and a shard's name.
@@ -58,8 +58,7 @@ type known struct {
 	instance uint64
 }
 
-// instance tells one life of a shard's server from another, in which it may have another
-// store.
+// instance counts the lives of a shard's server, in each of which it may have another store.
 func (sh *shard) instance() uint64 {
 	if store := sh.store.Load(); store != nil {
 		if s, ok := (*store).(interface{ Instance() uint64 }); ok {
@@ -67,6 +66,14 @@ func (sh *shard) instance() uint64 {
 		}
 	}
 	return 0
+}
+
+// seen is the life of a shard's server in which its store was last looked at.
+func (sh *shard) seen() uint64 {
+	if k := sh.known.Load(); k != nil {
+		return k.instance
+	}
+	return sh.instance()
 }
 
 // listed reports whether it is known that the shard's store has our list, and is the one
@@ -146,10 +153,10 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 		if id.text == "" {
 			what = "is empty"
 		}
-		return fmt.Errorf("%w: it %s, and %s had keys with it: start its server over its own store again; if what that held is lost, "+
+		return fmt.Errorf("%w: it %s, and %s had keys with it: start its server over its own store again; if that store is lost, "+
 			`empty it and run "partd adopt", which takes it in as an empty one`, ErrOtherStore, what, strings.Join(against, ", "))
 	case id.text == "" && lists == 0 && len(away) > 0:
-		return fmt.Errorf("it has no list of shards, and whether it should have one is not known: %w", errors.Join(away...))
+		return fmt.Errorf("it has no list of shards, and it is not known whether it should have one: %w", errors.Join(away...))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -131,53 +132,102 @@ func TestOtherStores(t *testing.T) {
 	}
 }
 
-// The store is exchanged while an operation is under way.
+// The store is exchanged while an operation is under way, and may be the own one again when
+// anybody looks. Its own one that is started again in between is no error.
 func TestOtherStoreMeanwhile(t *testing.T) {
 	servers, stores := restartable(3)
 	meanwhile := &exchanging{restarted: servers[1]}
 	stores[1] = meanwhile
 	s := over(t, abc, stores)
 	fill(t, s, 30)
-	for name, try := range map[string]func() error{
-		"get":    func() error { _, err := s.Get(t.Context(), keyOf(s, "b")); return err },
-		"append": func() error { return s.Append(t.Context(), partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}) },
-	} {
-		if _, err := s.Get(t.Context(), keyOf(s, "b")); err != nil { // it is known again
-			t.Fatal(err)
+	own := servers[1].whole
+	key := keyOf(s, "b")
+	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
+	for _, c := range []struct {
+		name   string
+		during whole
+		back   bool
+	}{{"exchanged", nil, false}, {"exchanged, and back", nil, true}, {"started again", own, false}} {
+		for op, try := range operations(t.Context(), s, key) {
+			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "exchanged" && op != "get" && op != "append" { // which waits a second
+				continue
+			}
+			if _, err := s.Get(t.Context(), key); err != nil { // it is known again
+				t.Fatal(err)
+			}
+			meanwhile.during, meanwhile.after = partd.NewDict(), nil
+			if c.during != nil {
+				meanwhile.during = c.during
+			}
+			if c.back {
+				meanwhile.after = own
+			}
+			meanwhile.armed.Store(true)
+			err := try()
+			changes := op == "append" || strings.HasPrefix(op, "set")
+			if c.during == nil && (!errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") || errors.Is(err, partd.ErrUnknownOutcome) != changes) ||
+				c.during != nil && err != nil || meanwhile.armed.Load() {
+				t.Errorf("%s, %s: %v", c.name, op, err)
+			}
+			servers[1].over(own)
 		}
-		own := servers[1].whole
-		meanwhile.armed.Store(true)
-		err := try()
-		if !errors.Is(err, ErrOtherStore) || errors.Is(err, partd.ErrUnknownOutcome) != (name == "append") {
-			t.Errorf("%s: %v", name, err)
-		}
-		servers[1].over(own)
 	}
-	if got, err := scan(s, 0, 1); err != nil || len(got) != 30 {
+	if got, err := scan(s, 0, 1); err != nil || len(got) != 31 {
 		t.Errorf("%d keys, %v", len(got), err)
 	}
 }
 
-// exchanging is exchanged for an empty store by the next operation.
+// exchanging is exchanged for another store by the next operation, and for one more after it.
 type exchanging struct {
 	*restarted
-	armed atomic.Bool
+	armed         atomic.Bool
+	during, after whole
 }
 
-func (e *exchanging) exchange() {
-	if e.armed.CompareAndSwap(true, false) {
-		e.over(partd.NewDict())
+func (e *exchanging) exchange() (end func()) {
+	if !e.armed.CompareAndSwap(true, false) {
+		return func() {}
+	}
+	e.over(e.during)
+	return func() {
+		if e.after != nil {
+			e.over(e.after)
+		}
 	}
 }
 
 func (e *exchanging) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	e.exchange()
+	defer e.exchange()()
 	return e.restarted.Get(ctx, keys...)
 }
 
 func (e *exchanging) Append(ctx context.Context, entries ...partd.Entry) error {
-	e.exchange()
+	defer e.exchange()()
 	return e.restarted.Append(ctx, entries...)
+}
+
+func (e *exchanging) Set(ctx context.Context, key string, value []byte) error {
+	defer e.exchange()()
+	return e.restarted.Set(ctx, key, value)
+}
+
+func (e *exchanging) SetOnce(ctx context.Context, key string, value []byte) error {
+	defer e.exchange()()
+	return e.restarted.SetOnce(ctx, key, value)
+}
+
+func (e *exchanging) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		defer e.exchange()()
+		e.restarted.Keys(ctx)(yield)
+	}
+}
+
+func (e *exchanging) Sync(context.Context) error { e.exchange()(); return nil }
+
+func (e *exchanging) Check(context.Context) (partd.Checked, error) {
+	e.exchange()()
+	return partd.Checked{}, nil
 }
 
 // Of two shards nobody can tell which one is the wrong one: neither is used.
@@ -247,10 +297,10 @@ func TestAdopt(t *testing.T) {
 		return stores[slices.Index(abc, name)], nil
 	}
 	adopt := func(name string) error { return Adopt(t.Context(), abc, open, name) }
-	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, as "key `) {
+	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, such as "key `) {
 		t.Errorf("one that has keys: %v", err)
 	}
-	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is none of a, b, c") {
+	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is not one of a, b, c") {
 		t.Error(err)
 	}
 	asleep := over(t, abc, stores)
@@ -287,7 +337,7 @@ func TestAdopt(t *testing.T) {
 	for i := range servers {
 		servers[i].over(partd.NewDict())
 	}
-	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all empty") {
+	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all are empty") {
 		t.Error(err)
 	}
 	down := errors.New("no route to host")

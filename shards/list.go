@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/nostore"
 )
 
 // listKey is the key of the list in each store. The callers' own keys that begin so,
@@ -38,8 +40,8 @@ func likeListKey(key string) bool {
 	return ok && strings.Trim(rest, "\x00") == ""
 }
 
-// ErrOtherList is wrapped by the error of every operation on stores that belong to
-// another list of shards, or that have keys and no list.
+// ErrOtherList is wrapped by the error for any operation on stores that belong to
+// another list of shards, or that have keys but no list.
 var ErrOtherList = errors.New("the store belongs to another list of shards")
 
 // other is the error for a store that has another list than its shard's. One that is
@@ -53,7 +55,7 @@ func (s *Shards) other(sh *shard, found string) error {
 		}
 		return fmt.Sprintf("of another version: %q", list[:min(len(list), 100)])
 	}
-	return fmt.Errorf("%w: it is %s; given was %s: name the same shards, each of them once, or take other stores (dropping one by itself frees it)",
+	return fmt.Errorf("%w: that is %s, but %s was given: name the same shards, each of them once, or take other stores (dropping one by itself frees it)",
 		ErrOtherList, of(found), of(sh.list))
 }
 
@@ -75,15 +77,15 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.life, func() { cancel(partd.ErrClosed) })()
+	defer context.AfterFunc(s.life, func() { cancel(canceled.Because(partd.ErrClosed)) })()
 	failed := sh.failed.Load()
 	select {
 	case sh.turn <- struct{}{}:
 		defer func() { <-sh.turn }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
-	if err := context.Cause(ctx); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
 	if ready() {
@@ -159,7 +161,7 @@ func (s *Shards) begin(ctx context.Context) error {
 		err = s.share(ctx)
 	}
 	if err != nil && !errors.Is(err, ErrOtherList) {
-		return fmt.Errorf("writing the list of shards, for which all of them are needed once: %w", err)
+		return fmt.Errorf("writing the list of shards, which needs all of them once: %w", err)
 	}
 	return err
 }
@@ -181,7 +183,7 @@ func look(ctx context.Context, store partd.Partd) (string, error) {
 		if found, err = listOf(ctx, store); err != nil || found != "" { // somebody has begun meanwhile
 			return found, err
 		}
-		return "", fmt.Errorf("%w: it has keys, as %s, and no list: they were stored without the other shards, "+
+		return "", fmt.Errorf("%w: it has keys, such as %s, and no list: they were stored without the other shards, "+
 			"and would not be found: take another store, or drop this one by itself", ErrOtherList, partd.QuoteKey(info.Key))
 	}
 	return "", nil
@@ -194,7 +196,7 @@ func sign(ctx context.Context, store partd.Partd, list string) (string, error) {
 	}
 	found, err := listOf(ctx, store)
 	if err == nil && found == "" {
-		err = errors.New("its list of shards is gone as soon as it was written: is another program dropping everything?")
+		err = errors.New("its list of shards disappeared as soon as it was written: is another program dropping everything?")
 	}
 	return found, err
 }
@@ -207,9 +209,9 @@ func listOf(ctx context.Context, store partd.Partd) (string, error) {
 	return string(values[0]), nil
 }
 
-// Has reports whether a store that was opened by itself has the list of these shards, as
-// each of theirs has.
+// Has reports whether a store that was opened on its own has the list of these shards,
+// as each of their stores has.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
-	list, err := listOf(ctx, store)
+	list, err := listOf(ctx, nostore.Or(store))
 	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.identify(list); return ok }), err
 }

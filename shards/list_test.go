@@ -41,7 +41,7 @@ func TestAnotherList(t *testing.T) {
 			"stat":   func() error { _, err := other.Stat(t.Context()); return err },
 		} {
 			err := try()
-			if !errors.Is(err, ErrOtherList) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c; given was ") {
+			if !errors.Is(err, ErrOtherList) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c, but ") {
 				t.Errorf("%s, %s: %v", name, op, err)
 			}
 		}
@@ -67,7 +67,7 @@ func TestTakenForAnother(t *testing.T) {
 	ab := abc[:2]
 	twice := partd.NewDict()
 	s := over(t, ab, []partd.Partd{twice, twice})
-	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrOtherList) || !strings.Contains(err.Error(), "it is a of a, b; given was b of a, b") {
+	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrOtherList) || !strings.Contains(err.Error(), "that is a of a, b, but b of a, b was given") {
 		t.Errorf("twice: %v", err)
 	}
 	stores := dicts(2)

@@ -30,9 +30,11 @@ func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// Open returns a reader of the value that the key has now.
+// Open returns a reader of the key's current value.
 func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err error) {
+	var before uint64
 	err = s.do(ctx, "open", read, s.shardOf(key), func(_ int, store partd.Partd) error {
+		before = s.shardOf(key)[0].seen()
 		r, err = partd.Open(ctx, store, inner(key))
 		return err
 	})
@@ -42,7 +44,19 @@ func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err err
 		}
 		return nil, err
 	}
-	return &reader{r, func() error { return s.still(ctx, s.shardOf(key)[0], read, nil) }}, nil
+	return &reader{r, func() error { return s.still(ctx, s.shardOf(key)[0], read, before, nil) }}, nil
+}
+
+// HasKey reports whether the key exists.
+func (s *Shards) HasKey(ctx context.Context, key string) (exists bool, err error) {
+	if err := partd.CheckKeys("has", []string{key}); err != nil {
+		return false, err
+	}
+	err = s.do(ctx, "has", read, s.shardOf(key), func(_ int, store partd.Partd) (err error) {
+		exists, err = partd.Has(ctx, store, inner(key))
+		return err
+	})
+	return exists && err == nil, err
 }
 
 // reader looks at the end of a value whether its shard is still the same.
@@ -61,8 +75,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Keys yields each key once with its size: those of one shard after the other, by the
-// names of these, and in each in its store's own order.
+// Keys yields each key once with its size. It goes through the shards in the order of
+// their names, and within a shard uses its store's own order.
 func (s *Shards) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		listAll(ctx, s, "keys", s.wholeShards(), func(store partd.Partd, _ share) iter.Seq2[partd.KeyInfo, error] {
@@ -72,16 +86,16 @@ func (s *Shards) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 }
 
 // Scan yields every key with its value as chunks, in the order of [Shards.Keys]. Each
-// shard is a snapshot where its store can take one, from when its turn comes; one is
-// read at a time, in the memory that this takes. Several are read at once by
-// [Shards.ScanPart].
+// shard is read from a snapshot, if its store can take one, at the time of its turn.
+// Scan reads one shard at a time, so it needs the memory of one scan. To read several
+// at once, use [Shards.ScanPart].
 func (s *Shards) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scan(ctx, s.wholeShards())
 }
 
-// ScanPart yields what Scan yields of the keys of a part. Parts divide the shards first,
-// so that a reader asks as few of them as it can, and then the keys of a shard as its store
-// does.
+// ScanPart is Scan for the keys of one part. Parts divide the shards first, so that a
+// reader contacts as few of them as possible, and then the keys of a shard in the way its
+// store does.
 func (s *Shards) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := partd.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -141,6 +155,7 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 		return
 	}
 	for _, sh := range shares {
+		before := sh.seen()
 		for v, err := range items(*sh.store.Load(), sh) {
 			if err != nil {
 				yield(none, errorf(op, &Error{sh.name, err}))
@@ -155,14 +170,14 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 				return
 			}
 		}
-		if err := s.still(ctx, sh.shard, read, nil); err != nil {
+		if err := s.still(ctx, sh.shard, read, before, nil); err != nil {
 			yield(none, errorf(op, &Error{sh.name, err}))
 			return
 		}
 	}
 }
 
-// Stat adds up what the stores say, without the lists of shards.
+// Stat adds up the figures of the stores, without the lists of shards.
 func (s *Shards) Stat(ctx context.Context) (all partd.Stats, err error) {
 	stats := make([]partd.Stats, len(s.shards))
 	err = s.do(ctx, "stat", read, s.shards, func(i int, store partd.Partd) error {
@@ -188,8 +203,8 @@ func (s *Shards) Stat(ctx context.Context) (all partd.Stats, err error) {
 	return all, err
 }
 
-// Check has all stores compare their checksums. Its records are those of the stores,
-// with the lists of shards.
+// Check makes all stores compare their checksums. Its Records include the lists of
+// shards.
 func (s *Shards) Check(ctx context.Context) (all partd.Checked, err error) {
 	found := make([]partd.Checked, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {

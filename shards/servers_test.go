@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cli"
 	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/internal/testutil/testcert"
@@ -24,12 +25,15 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// asServer makes the test binary a server.
-const asServer = "PARTD_TEST_SERVER"
+// asServer makes the test binary a server, asPartd the command partd.
+const asServer, asPartd = "PARTD_TEST_SERVER", "PARTD_TEST_PARTD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	if os.Getenv(asPartd) != "" {
+		os.Exit(cli.Main(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
@@ -75,6 +79,21 @@ func (c *cluster) again(t testing.TB, i int) {
 }
 
 func (c *cluster) url() string { return "tcp://" + strings.Join(c.addresses[:], ",") }
+
+// where returns the server of each key, as the servers tell.
+func (c *cluster) where(t testing.TB) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	for i, address := range c.addresses {
+		one := open(t, "tcp://"+address)
+		for info, err := range partd.Keys(context.Background(), one) {
+			must(t, err)
+			found[info.Key] = i
+		}
+		must(t, partd.Close(context.Background(), one))
+	}
+	return found
+}
 
 func open(t testing.TB, url string) partd.Partd {
 	t.Helper()
@@ -153,15 +172,7 @@ func TestAServerIsKilled(t *testing.T) {
 	for batches.Load() < 3 && !t.Failed() {
 		time.Sleep(time.Millisecond)
 	}
-	where := map[string]int{} // server of a key
-	for i, address := range c.addresses {
-		one := open(t, "tcp://"+address)
-		for info, err := range partd.Keys(ctx, one) {
-			must(t, err)
-			where[info.Key] = i
-		}
-		must(t, partd.Close(ctx, one))
-	}
+	where := c.where(t)
 	if _, err := probe.Get(ctx, key(0)); err != nil {
 		t.Fatal(err)
 	}
@@ -312,18 +323,10 @@ func TestAServerComesBackWithAnotherStore(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
 	there := open(t, c.url())
-	where := map[string]int{}
 	for i := range 30 {
 		must(t, there.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
 	}
-	for i, address := range c.addresses {
-		one := open(t, "tcp://"+address)
-		for info, err := range partd.Keys(ctx, one) {
-			must(t, err)
-			where[info.Key] = i
-		}
-		must(t, partd.Close(ctx, one))
-	}
+	where := c.where(t)
 	key := func(server int) string {
 		for k, at := range where {
 			if at == server && k != "partd-shards" {

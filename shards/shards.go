@@ -1,20 +1,20 @@
-// Package shards spreads the keys of one store over several: each key is in one of
-// them, found by rendezvous hashing.
+// Package shards spreads the keys of one store over several: rendezvous hashing
+// assigns each key to one of them.
 //
-// Which one it is depends on the key and on the shards' names alone, not on their
-// order. Another name takes its share of the keys from all others, and leaves the rest
-// where it is. There are no copies: what a shard loses is lost, and while one cannot be
-// reached its keys cannot, either; those of the others can.
+// The assignment depends only on the key and on the names of the shards, not on their
+// order. A new name takes its share of the keys from all others and leaves the rest in
+// place. There are no replicas: data that a shard loses is lost, and while a shard is
+// unreachable, so are its keys. The keys of the other shards remain available.
 //
-// Every client must name the same shards. Before the first change of all, for which each
-// shard must be reached, the list of their names is written into each one's store, with
-// its own, under a key that only the store beneath shows. Whoever comes with another list,
-// or takes one shard for another, is refused before it reads or changes anything there.
-// docs/format.md has the hash and the list.
+// Every client must name the same shards. The very first change, for which all shards must
+// be reachable, writes the list of names and the shard's own name into each store, under a
+// key that only the underlying store shows. A client that has another list, or mistakes
+// one shard for another, is refused before it reads or changes anything. docs/format.md
+// describes the hash and the list.
 //
-// Append and Delete are all or nothing within each shard. Where some shards have made a
-// change and others have not, the error says which, and wraps [partd.ErrUnknownOutcome].
-// Pop and Apply are missing: neither can be one step over several stores.
+// Append and Delete are all or nothing within each shard. If only some shards have made
+// a change, the error says which, and wraps [partd.ErrUnknownOutcome]. There are no Pop
+// and Apply: neither can be one step over several stores.
 package shards
 
 import (
@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/zeebo/xxh3"
 
@@ -34,13 +35,14 @@ import (
 
 // Limits of a list of shards.
 const (
-	// MaxShards is how many there may be.
+	// MaxShards is the maximum number of shards.
 	MaxShards = 256
-	// MaxName is how long a name may be, in bytes.
+	// MaxName is the maximum length of a name, in bytes.
 	MaxName = 255
 )
 
-// Shards is a store over others. It is safe for concurrent use.
+// Shards is a store that spreads its keys over others. It is safe for
+// concurrent use.
 type Shards struct {
 	shards []*shard // sorted by name
 	names  string   // a line for each
@@ -65,11 +67,14 @@ type shard struct {
 	failed atomic.Pointer[error] // the last that opening it, or looking at its list, has met
 }
 
-// New spreads keys over stores that are open, each with the name under which all
-// clients know it. Closing Shards closes them. The stores need to be able to set once.
+// New spreads keys over open stores. Each has the name by which all clients know it.
+// Closing the Shards closes the stores. The stores must support SetOnce.
 func New(names []string, stores []partd.Partd) (*Shards, error) {
 	if len(names) != len(stores) {
 		return nil, fmt.Errorf("shards: %d names for %d stores", len(names), len(stores))
+	}
+	if i := slices.Index(stores, nil); i >= 0 {
+		return nil, fmt.Errorf("shards: the store of %q is nil", names[i])
 	}
 	s, err := named(names)
 	if err != nil {
@@ -81,21 +86,19 @@ func New(names []string, stores []partd.Partd) (*Shards, error) {
 	return s, nil
 }
 
-// Open is New for stores that it opens by their names, all at once. If some cannot be
-// reached, by an error that is a [net.Error], it goes on with the others, and tries
-// again when it needs one of their keys.
+// Open is [New] for stores that it opens by name, all at the same time. If a network
+// error ([net.Error], but no error of a file) makes some unreachable, Open continues
+// with the others, and the missing ones are tried again when one of their keys is
+// needed.
 func Open(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
-	s, err := named(names)
+	s, err := openedBy(names, open)
 	if err != nil {
 		return nil, err
-	}
-	for _, sh := range s.shards {
-		sh.open = func(ctx context.Context) (partd.Partd, error) { return open(ctx, sh.name) }
 	}
 	errs := together(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
 	useful := false
 	for _, err := range errs {
-		if away := net.Error(nil); err != nil && !errors.As(err, &away) {
+		if err != nil && !away(err) {
 			useful = false
 			break
 		}
@@ -109,6 +112,17 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 		return nil, &partd.Error{Op: "open", Path: strings.Join(names, ","), Err: errors.Join(err, s.Close())}
 	}
 	return s, nil
+}
+
+// away reports whether an error is one of a network, whose other end may come back. A bare
+// number of the system's, as files have it, also calls itself one of a network.
+func away(err error) bool {
+	var of net.Error
+	if !errors.As(err, &of) {
+		return false
+	}
+	_, bare := of.(syscall.Errno)
+	return !bare
 }
 
 // meetAll looks whether all shards that are open are the right ones. Whatever else is wrong
@@ -127,7 +141,7 @@ func (s *Shards) meetAll(ctx context.Context) error {
 	}), strict)
 }
 
-// CheckNames reports whether shards can have these names.
+// CheckNames returns an error if shards cannot have these names.
 func CheckNames(names []string) error {
 	if len(names) == 0 || len(names) > MaxShards {
 		return fmt.Errorf("shards: there are 1 to %d, not %d", MaxShards, len(names))
@@ -141,6 +155,27 @@ func CheckNames(names []string) error {
 		}
 	}
 	return nil
+}
+
+// openedBy is named for shards that a function opens.
+func openedBy(names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
+	if open == nil {
+		return nil, errors.New("shards: open is nil: give a function that opens a store by its name")
+	}
+	s, err := named(names)
+	if err != nil {
+		return nil, err
+	}
+	for _, sh := range s.shards {
+		sh.open = func(ctx context.Context) (partd.Partd, error) {
+			store, err := open(ctx, sh.name)
+			if store == nil && err == nil {
+				err = errors.New("open has returned no store")
+			}
+			return store, err
+		}
+	}
+	return s, nil
 }
 
 // named makes shards without stores.
@@ -177,9 +212,9 @@ func (s *Shards) indexOf(key string) (index int) {
 	return index
 }
 
-// Close closes all stores. What is under way fails.
+// Close closes all stores. Operations in progress fail.
 func (s *Shards) Close() error {
-	if s.closed.Swap(true) {
+	if s.closed.Swap(true) || s.end == nil {
 		return nil
 	}
 	s.end()

@@ -11,22 +11,26 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/nostore"
 )
 
-// MaxTaskName is how long the name of a task, or of an attempt, may be, in bytes.
+// MaxTaskName is the maximum length of the name of a task or an attempt, in
+// bytes.
 const MaxTaskName = 1024
 
-// ErrCommitted is wrapped by the error of [Begin] for a task that is done already.
+// ErrCommitted is wrapped by the error of [Begin] for a task that has already
+// committed.
 var ErrCommitted = errors.New("the task has committed already")
 
-// Writer is one attempt at a task: at writing a part of what many processes write
-// to one store. Nothing that it appends counts before its Commit, and of several
-// attempts at a task only what the first to commit has appended. So a worker that
-// died is started again, as another attempt, and one that is slow is overtaken by a
-// second. What was committed is read by [ReadCommitted] or [WaitCommitted].
+// Writer is one attempt at a task. A task writes a part of the data that many
+// processes write to one store. Nothing that an attempt appends counts before its
+// Commit, and of several attempts at a task only the first to commit counts. So you
+// can restart a dead worker as another attempt, and let a second attempt overtake a
+// slow one. [ReadCommitted] and [WaitCommitted] read the committed data.
 //
-// It needs a store that only Writers write to, and of that only Append and Get. It
-// is safe for concurrent use; appends take turns. docs/format.md has the bytes.
+// Only Writers may write to the store, which needs no more than Append and Get. A
+// Writer is safe for concurrent use; appends take turns. docs/format.md describes
+// the bytes.
 type Writer struct {
 	Task, Attempt string
 
@@ -42,9 +46,9 @@ type Writer struct {
 	done    bool  // committed
 }
 
-// Begin begins an attempt at a task, each named by any text. No other attempt at
-// the task, earlier or at the same time, may have the same name: "" makes one up.
-// The error wraps [ErrCommitted] where there is nothing left to do.
+// Begin begins an attempt at a task. Any text can name the task and the attempt,
+// but no two attempts at a task may ever have the same name: "" generates one. If
+// there is nothing left to do, the error wraps [ErrCommitted].
 func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Writer, error) {
 	attempt = cmp.Or(attempt, rand.Text())
 	if err := checkName("task", task); err != nil {
@@ -82,11 +86,11 @@ func attemptText(task, attempt string) string {
 	return fmt.Sprintf("task %s, attempt %s", partd.QuoteKey(task), partd.QuoteKey(attempt))
 }
 
-// Append adds pieces to keys, as one batch: all of them or none. An empty piece is
-// a piece, too. Where the store cannot tell whether it took the batch, Append sends
-// it again, and readers leave out what came twice. After an error that still wraps
-// [partd.ErrUnknownOutcome] the attempt is over, after others Append can be called
-// again.
+// Append adds pieces to keys, as one batch: all of them or none. An empty piece
+// also counts as a piece. If the store cannot tell whether it took the batch,
+// Append sends it again, and readers skip duplicates. If the error still wraps
+// [partd.ErrUnknownOutcome], the attempt is over; after any other error you can
+// call Append again.
 func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,8 +136,8 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 // maxKeptBatch is how many bytes of memory a writer keeps between batches.
 const maxKeptBatch = 4 << 20
 
-// Commit makes all that was appended count, unless another attempt has committed
-// before. After an error it can be called again.
+// Commit makes everything appended so far count, unless another attempt has
+// committed first. After an error you can call it again.
 func (w *Writer) Commit(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -184,7 +188,7 @@ const (
 func appendSurely(ctx context.Context, store partd.Partd, entries ...partd.Entry) error {
 	var unknown error
 	for try := 1; ; try++ {
-		err := store.Append(ctx, entries...)
+		err := nostore.Or(store).Append(ctx, entries...)
 		switch {
 		case err == nil:
 			return nil

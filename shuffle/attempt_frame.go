@@ -11,8 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// ControlKey is the key that holds what attempts committed, and the list of tasks.
-// It may have pieces like any other: what is in a key says itself what it is.
+// ControlKey is the key that holds the commits of attempts and the list of tasks.
+// You may append pieces to it as to any other key: every record carries its own
+// kind.
 const ControlKey = "partd-commits"
 
 // What a frame is.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // control is what the control key says.
@@ -60,12 +61,13 @@ func (c *control) committed(store partd.Partd) *Committed {
 	return &Committed{store: store, winners: c.winners, index: c.index}
 }
 
-// ErrTasksClosed is wrapped by the error for a task that came too late for the list.
+// ErrTasksClosed is wrapped by the error for a task that is added after the list was
+// closed.
 var ErrTasksClosed = errors.New("the list of tasks is closed")
 
-// AddTasks adds tasks to the list that a store has of them, which [WaitCommitted]
-// waits for. A task may be added twice. The error wraps [ErrTasksClosed] where the
-// list was closed before.
+// AddTasks adds tasks to a store's list, which [WaitCommitted] waits for. A task
+// may be added twice. If the list was closed before, the error wraps
+// [ErrTasksClosed].
 func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 	var content []byte
 	for _, task := range tasks {
@@ -97,19 +99,19 @@ func CloseTasks(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// WaitOptions say what [WaitCommitted] waits for: one of Tasks and Count, or, without
-// both, the list in the store to be closed and all of its tasks.
+// WaitOptions says what [WaitCommitted] waits for: Tasks or Count, or, if neither is
+// set, until the list in the store is closed and all of its tasks have committed.
 type WaitOptions struct {
 	Tasks []string // these
-	Count int      // so many, whatever their names
-	// Timeout is how long to wait, 0 for as long as the context lasts.
+	Count int      // this number of tasks, whatever their names
+	// Timeout limits the waiting; 0 means to wait until the context ends.
 	Timeout time.Duration
 }
 
-// MissingError says what had not committed when the time was over.
+// MissingError says which tasks had not committed when the waiting ended.
 type MissingError struct {
 	Committed int      // tasks that have
-	Expected  int      // tasks in all, as far as is known
+	Expected  int      // total number of tasks, as far as known
 	Missing   []string // the names of those that have not, if they are known
 	Open      bool     // the list of tasks was not closed
 	Err       error    // why the waiting ended
@@ -131,7 +133,7 @@ func (e *MissingError) Error() string {
 	if e.Open {
 		text += "; the list of tasks is not closed"
 	}
-	return text + ": " + e.Err.Error()
+	return fmt.Sprintf("%s: %v", text, e.Err)
 }
 
 // Unwrap returns why the waiting ended.
@@ -143,21 +145,21 @@ const (
 	idleTimes = 10 // as long as it took to look, where there are very many tasks
 )
 
-// WaitCommitted waits until tasks have committed, and returns what they did. When
-// the time is over, or the context ends, it returns a [*MissingError]. A task that
-// committed and is none of those expected is an error, too: its pieces would be
-// taken for a part of the whole, or be left out, and either may be wrong.
+// WaitCommitted waits until tasks have committed, and returns their data. On
+// timeout, or when the context ends, it returns a *MissingError. A commit by an
+// unexpected task is also an error: its pieces would either be counted or be left
+// out, and either may be wrong.
 //
-// As stores tell nobody what is appended to them, it looks at the control key again
-// and again, after 10 ms at first, at last every second, or after ten times as long
-// as it took to look.
+// Stores do not announce appends, so WaitCommitted polls the control key: after 10
+// ms at first and every second in the end, or after ten times as long as a look
+// takes.
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
 	var opts WaitOptions
 	if o != nil {
 		opts = *o
 	}
 	if opts.Count < 0 || opts.Count > 0 && len(opts.Tasks) > 0 {
-		return nil, errors.New("waiting for tasks: give their names or their number, which is positive, not both")
+		return nil, errors.New("waiting for tasks: give either their names or their number, which must be positive")
 	}
 	if opts.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -181,7 +183,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if last.Err = context.Cause(ctx); err != nil { // the store may be why
+			if last.Err = canceled.Err(ctx); err != nil { // the store may be why
 				last.Err = fmt.Errorf("%w; the last look at the store failed: %w", last.Err, err)
 			}
 			return nil, last
@@ -218,7 +220,7 @@ func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 		return m, nil
 	}
 	if i := slices.IndexFunc(c.winners, func(w Commit) bool { return !expected[w.Task] }); i >= 0 {
-		return nil, fmt.Errorf("task %s has committed, and is none of the %d that are expected", partd.QuoteKey(c.winners[i].Task), m.Expected)
+		return nil, fmt.Errorf("task %s has committed, but is not one of the %d expected", partd.QuoteKey(c.winners[i].Task), m.Expected)
 	}
 	return nil, nil
 }

@@ -5,55 +5,50 @@ import (
 	"fmt"
 	"reflect"
 	"unsafe"
+
+	"github.com/go-partd/partd/encode"
 )
 
-// Codec turns values into bytes and back. The functions may be called by several
-// goroutines at once. They may be those of a codec of package encode, which also
-// joins the values that are stored under one key; here each value stands alone:
+// Codec is a codec of package encode. A shuffle calls Encode and Decode, from several
+// goroutines at once. It does not use Join: each value stands alone.
 //
-//	json := encode.JSON[Event]()
-//	opts := &shuffle.Options[Event]{Codec: shuffle.Codec[Event]{Encode: json.Encode, Decode: json.Decode}}
-type Codec[T any] struct {
-	// Encode appends the encoding of v to dst. It changes nothing of v, and what
-	// it returns refers to nothing of it.
-	Encode func(dst []byte, v T) ([]byte, error)
-	// Decode returns the value of one whole encoding. It keeps nothing of data,
-	// which is used again: the value is the caller's.
-	Decode func(data []byte) (T, error)
+// Deprecated: it is [encode.ValueCodec].
+type Codec[T any] = encode.ValueCodec[T]
 
-	flat bool // the encoding is the memory of the value
+// DefaultCodec returns the codec that is used if none is given. It encodes bytes
+// and strings unchanged, numbers in the machine's byte order, structs, arrays,
+// slices, maps and pointers by their contents, including unexported fields, and
+// types that implement encoding.BinaryMarshaler and BinaryUnmarshaler, such as
+// time.Time, by these methods. It writes no names and no types, so only the same
+// program can read the data back. It supports no interfaces, functions, channels
+// and recursive types: the error names the type.
+func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
+	c, _, err := newCodec[T](false)
+	return c, err
 }
 
-// DefaultCodec returns the codec that is used where none is given. It takes
-// bytes and strings as they are, numbers in the machine's order, structs, arrays,
-// slices, maps and pointers by what they hold, unexported fields too, and types
-// that implement encoding.BinaryMarshaler and BinaryUnmarshaler by that, such as
-// time.Time. It is for data that the same program reads back: it writes no names
-// and no types. There is none for interfaces, functions, channels, and types
-// that contain themselves: the error names the type.
-func DefaultCodec[T any]() (Codec[T], error) { return newCodec[T](false) }
-
-// newCodec returns the default codec. One for keys gives equal values equal
-// encodings: -0 that of 0, and all NaNs the same.
-func newCodec[T any](forKeys bool) (c Codec[T], err error) {
+// newCodec returns the default codec, and whether its encoding is the memory of the
+// value. One for keys gives equal values equal encodings: -0 that of 0, and all NaNs
+// the same.
+func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error) {
 	switch c := any(&c).(type) {
-	case *Codec[[]byte]:
+	case *encode.ValueCodec[[]byte]:
 		c.Encode = func(dst, v []byte) ([]byte, error) { return append(dst, v...), nil }
 		c.Decode = func(data []byte) ([]byte, error) { return append([]byte{}, data...), nil }
-	case *Codec[string]:
+	case *encode.ValueCodec[string]:
 		c.Encode = func(dst []byte, v string) ([]byte, error) { return append(dst, v...), nil }
 		c.Decode = func(data []byte) (string, error) { return string(data), nil }
 	}
 	if c.Encode != nil {
-		return c, nil
+		return c, false, nil
 	}
 	t := reflect.TypeFor[T]()
 	p, err := (&planner{forKeys: forKeys, within: make(map[reflect.Type]bool)}).plan(t)
 	if err != nil {
-		return c, fmt.Errorf("no codec for %v: %w: give one", t, err)
+		return c, false, fmt.Errorf("no codec for %v: %w: give one", t, err)
 	}
 	if p.flat && t.Size() > 0 {
-		return Codec[T]{encodeFlat[T], decodeFlat[T], true}, nil
+		return encode.ValueCodec[T]{Encode: encodeFlat[T], Decode: decodeFlat[T]}, true, nil
 	}
 	c.Encode = func(dst []byte, v T) ([]byte, error) { return p.encode(dst, unsafe.Pointer(&v)) }
 	c.Decode = func(data []byte) (v T, err error) {
@@ -63,7 +58,7 @@ func newCodec[T any](forKeys bool) (c Codec[T], err error) {
 		}
 		return v, err
 	}
-	return c, nil
+	return c, false, nil
 }
 
 // encodeFlat copies the memory of a type without pointers and without gaps.
@@ -79,7 +74,7 @@ func decodeFlat[T any](data []byte) (v T, err error) {
 	return v, nil
 }
 
-var errEncoding = errors.New("the encoding of a value is not whole")
+var errEncoding = errors.New("the encoding of a value is incomplete")
 
 func wrongLength(have, want int) error {
 	return fmt.Errorf("%w: it has %d bytes, not %d", errEncoding, have, want)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/encode"
 )
 
 type gaps struct {
@@ -36,7 +38,7 @@ type nested struct {
 func checkRound[T any](t *testing.T, v T) {
 	t.Helper()
 	for _, forKeys := range []bool{false, true} {
-		c, err := newCodec[T](forKeys)
+		c, _, err := newCodec[T](forKeys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +124,7 @@ func TestKeyCodec(t *testing.T) {
 		F float64
 		G float32
 	}
-	c, err := newCodec[mixed](true)
+	c, _, err := newCodec[mixed](true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +138,7 @@ func TestKeyCodec(t *testing.T) {
 	zero := math.Copysign(0, -1)
 	same(mixed{true, 0, 0}, mixed{true, zero, float32(zero)}, encode)
 	same(mixed{F: math.NaN()}, mixed{F: math.Float64frombits(math.Float64bits(math.NaN()) + 5)}, encode)
-	m, err := newCodec[map[string]int](true)
+	m, _, err := newCodec[map[string]int](true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,4 +179,19 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%+v, encoded again, gives %v, %v", v, again, err)
 		}
 	})
+}
+
+// The old name is the same type: programs that use it, and the codecs of package encode,
+// are taken alike.
+func TestOneCodec(t *testing.T) {
+	old := Codec[int]{Encode: encode.JSON[int]().Encode, Decode: encode.JSON[int]().Decode}
+	for name, o := range map[string]*Options[int]{"old": {Codec: old}, "encode": {Codec: encode.JSON[int]()}} {
+		c, err := o.codec()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := c.Encode(nil, 12); err != nil || string(b) != "12" {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
 }

@@ -12,16 +12,17 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Commit is what an attempt said when it committed.
+// Commit is the record that an attempt wrote when it committed.
 type Commit struct {
 	Task, Attempt string
 	Batches       uint64
-	Share         // all that it appended
+	Share         // everything that it appended
 }
 
-// Share is the account of pieces: how many, their bytes, and the sum modulo 2^128
-// of the XXH3-128 hashes of (length of the key as a uvarint, key, piece), high half
-// first. Those of readers that read different keys add up to that of the whole.
+// Share accounts for pieces: their number, their bytes, and the sum modulo 2^128 of
+// the XXH3-128 hashes of (length of the key as a uvarint, key, piece), high half
+// first. The shares of readers that read different keys add up to the share of the
+// whole.
 type Share struct {
 	Records, Bytes int64
 	Sum            [2]uint64
@@ -42,8 +43,8 @@ func (s *Share) Add(o Share) {
 	*s = shareOf(c)
 }
 
-// Committed is what counts in a store: of each task, what the first attempt that
-// committed has appended. It may be used by several goroutines.
+// Committed reads the data that counts in a store: for each task, whatever the
+// first attempt to commit has appended. It is safe for concurrent use.
 type Committed struct {
 	store   partd.Partd
 	winners []Commit
@@ -54,7 +55,8 @@ type Committed struct {
 	without struct{ winners, batches, totals bool } // safeguards that a test takes away
 }
 
-// ReadCommitted returns what is committed now. What commits later is not in it.
+// ReadCommitted returns the data that is committed now. It does not include
+// later commits.
 func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 	c, err := readControl(ctx, store)
 	if err != nil {
@@ -63,10 +65,10 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 	return c.committed(store), nil
 }
 
-// Commits returns the commit of each task, in the order in which they committed.
+// Commits returns the commit of each task, in commit order.
 func (c *Committed) Commits() []Commit { return append([]Commit(nil), c.winners...) }
 
-// Total adds up all commits.
+// Total returns the sum of all commits.
 func (c *Committed) Total() (total Share) {
 	for i := range c.winners {
 		total.Add(c.winners[i].Share)
@@ -74,20 +76,20 @@ func (c *Committed) Total() (total Share) {
 	return total
 }
 
-// Scan yields all pieces that count, those of a key one after the other, those of
-// one task under a key in the order in which they were appended; a value is valid
-// until the next step. After the last, what was read is compared with what each
-// task said when it committed: a difference is an error that wraps
-// [ErrNotVerified]. Who stops before that has verified nothing.
+// Scan yields all pieces that count, key by key. Within a key, the pieces of one
+// task come in the order in which they were appended. A value is valid until the
+// next iteration. After the last piece, Scan compares what it has read with the
+// commit of each task: a difference is an error that wraps [ErrNotVerified]. A
+// caller that stops earlier has verified nothing.
 func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 	return c.scan(ctx, 0, 1, nil)
 }
 
-// ScanPart is [Committed.Scan] of one of so many parts of the keys, as
-// [partd.ScanPart] divides them, for readers that read a part each. None of them
-// can tell whether something is missing, as commits do not know the parts: each
-// adds, at the end, what it has read to its share, and who has the shares of all
-// parts calls [Committed.Verify].
+// ScanPart is [Committed.Scan] for one part of the keys, divided as by
+// [partd.ScanPart], for readers that read a part each. No single reader can tell
+// whether something is missing, since commits know nothing of parts. At the end
+// each adds what it has read to its share; whoever has the shares of all parts
+// calls [Committed.Verify].
 func (c *Committed) ScanPart(ctx context.Context, part, parts int, share *Share) iter.Seq2[partd.Entry, error] {
 	if share == nil {
 		return func(yield func(partd.Entry, error) bool) {
@@ -97,8 +99,9 @@ func (c *Committed) ScanPart(ctx context.Context, part, parts int, share *Share)
 	return c.scan(ctx, part, parts, share)
 }
 
-// Values yields the pieces of one key that count, as [Committed.ScanPart] does. Who
-// so reads each key that there is, once, can verify the sum of the shares.
+// Values yields the pieces of one key that count, as [Committed.ScanPart] does. A
+// caller that reads every key exactly once in this way can verify the sum of the
+// shares.
 func (c *Committed) Values(ctx context.Context, key string, share *Share) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		r, _ := c.idle.Get().(*reading)
@@ -121,8 +124,9 @@ func (c *Committed) Values(ctx context.Context, key string, share *Share) iter.S
 	}
 }
 
-// Verify compares what readers have read in all with what was committed. The error
-// wraps [ErrNotVerified]. It is the same for a part that nobody has read, or two.
+// Verify compares the total of what all readers have read with what was committed.
+// The error wraps [ErrNotVerified]. A part that nobody has read, or that two have
+// read, is such an error.
 func (c *Committed) Verify(shares ...Share) error {
 	var found Share
 	for _, s := range shares {

@@ -6,52 +6,56 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/hashagg"
 )
 
-// Distinct yields each record once, in no particular order. Records are the same
-// if their encodings are.
+// Distinct yields each record once, in no particular order. Records are equal if
+// their encodings are.
 func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.single()) }, (*Deduplicator[T]).Records)
 }
 
-// DistinctBy yields the first record of each key, keys in no particular order.
+// DistinctBy yields the first record of each key. The keys come in no
+// particular order.
 func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.single()) }, (*Deduplicator[T]).Records)
 }
 
-// Deduplicator leaves one of equal records of what is fed to it.
+// Deduplicator keeps one of each set of equal records that are fed to it.
 type Deduplicator[T any] struct {
-	*tables[T]
+	tables[T]
 	key   func(dst []byte, v T) ([]byte, error) // nil: the record itself
-	codec Codec[T]
+	codec encode.ValueCodec[T]
 }
 
-// NewDeduplicator returns what [Distinct] is made of, to be closed.
+// NewDeduplicator returns a deduplicator that works like [Distinct]. The
+// caller closes it.
 func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T], error) {
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
 	if o.orDefault().Codec.Encode == nil { // of equal values the encodings are to be equal
-		if c.Codec, err = newCodec[T](true); err != nil {
+		if c.Codec, _, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
 	}
-	t, err := newTables(ctx, c, hashagg.Options{})
-	if err != nil {
+	d := &Deduplicator[T]{codec: c.Codec}
+	if err := d.start(ctx, c, hashagg.Options{}); err != nil {
 		return nil, err
 	}
-	return &Deduplicator[T]{tables: t, codec: c.Codec}, nil
+	return d, nil
 }
 
-// NewDeduplicatorBy returns what [DistinctBy] is made of, to be closed. Of the
-// first records of a key in several feeds, one is left.
+// NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If
+// several feeds have records of a key, the first record of one of them is
+// kept. The caller closes it.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
 		return nil, errors.New("distinct by no key: give a function, or use Distinct")
 	}
-	keys, err := newCodec[K](true)
+	keys, _, err := newCodec[K](true)
 	if err != nil {
 		return nil, err
 	}
@@ -59,16 +63,16 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTables(ctx, c, hashagg.Options{Words: 2, NewStates: newFirsts})
-	if err != nil {
+	d := &Deduplicator[T]{codec: c.Codec}
+	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
+	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: newFirsts}); err != nil {
 		return nil, err
 	}
-	encode := func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	return &Deduplicator[T]{tables: t, key: encode, codec: c.Codec}, nil
+	return d, nil
 }
 
-// Feed returns a feed. Any number may be open at once; as many as there are
-// threads do not wait for each other.
+// Feed returns a feed. Any number may be open at once, but only as many as
+// there are threads run without waiting for each other.
 func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	if d.key == nil {
 		return d.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
@@ -91,9 +95,10 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	})
 }
 
-// Records yields the records that are left, once. All feeds must be closed.
+// Records yields the records that are kept. Close all feeds first, and call
+// it once.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
-	return results(d.tables, func(g hashagg.Group) (v T, size int, err error) {
+	return results(&d.tables, func(g hashagg.Group) (v T, size int, err error) {
 		record := g.Key
 		if d.key != nil {
 			record = g.States.(*firsts).get(g.State)

@@ -52,15 +52,14 @@ func ExampleOptions() {
 
 // Records that the default codec does not take, or that others shall read from
 // the store, go through a codec of package encode.
-func ExampleCodec() {
+func ExampleDefaultCodec() {
 	ctx := context.Background()
 	type event struct {
 		User string
 		Data any
 	}
 	events := []event{{"ada", "login"}, {"bob", 3.5}, {"ada", []any{"a", "b"}}}
-	json := encode.JSON[event]()
-	opts := &shuffle.Options[event]{Codec: shuffle.Codec[event]{Encode: json.Encode, Decode: json.Decode}}
+	opts := &shuffle.Options[event]{Codec: encode.JSON[event]()}
 	for group, err := range shuffle.GroupBy(ctx, shuffle.Values(events...), func(e event) string { return e.User }, opts) {
 		if err != nil {
 			log.Fatal(err)
@@ -92,6 +91,33 @@ func ExampleSort() {
 	// Oslo skis 90
 	// Oslo hat 11
 	// Oslo hat 10
+	// Rome fan 20
+	// Rome hat 15
+}
+
+// The two dearest of each city: what is sorted by the key first comes key by key, and
+// no key need fit in memory. A median is found so, too.
+func ExampleSort_firstOfEach() {
+	by := shuffle.By(
+		shuffle.Asc(func(s sale) string { return s.City }),
+		shuffle.Desc(func(s sale) int { return s.Price }),
+	)
+	city, n := "", 0
+	for s, err := range shuffle.Sort(context.Background(), shuffle.Values(sales...), by, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if s.City != city {
+			city, n = s.City, 0
+		}
+		if n++; n <= 2 {
+			fmt.Println(s.City, s.Item, s.Price)
+		}
+	}
+	// Output:
+	// Bonn hat 12
+	// Oslo skis 90
+	// Oslo hat 11
 	// Rome fan 20
 	// Rome hat 15
 }

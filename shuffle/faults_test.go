@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -259,7 +260,7 @@ func TestWrongOptions(t *testing.T) {
 	if err := drain(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
 		t.Error("the first -1 records")
 	}
-	half := &shuffle.Options[rec]{Codec: shuffle.Codec[rec]{Encode: failingCodec.Encode}}
+	half := &shuffle.Options[rec]{Codec: encode.ValueCodec[rec]{Encode: failingCodec.Encode}}
 	if err := drain(shuffle.Sort(t.Context(), in, byTextAndSmall, half)); err == nil {
 		t.Error("a codec that does not decode")
 	}
@@ -284,7 +285,7 @@ func TestFailingCodec(t *testing.T) {
 
 var errCodec = fmt.Errorf("the codec fails")
 
-var failingCodec = shuffle.Codec[rec]{
+var failingCodec = encode.ValueCodec[rec]{
 	Encode: func(dst []byte, r rec) ([]byte, error) {
 		if r.N == 5 {
 			return dst, errCodec

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+
+	"github.com/go-partd/partd/internal/spill"
 )
 
-// Feed takes records in. It is safe for concurrent use; a feed for each
+// Feed accepts records. It is safe for concurrent use, but one feed per
 // goroutine is faster.
 type Feed[T any] struct {
 	mu     *sync.Mutex // of what add, finish and tally change
@@ -34,8 +36,9 @@ func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, e
 	}}
 }
 
-// Add takes a record in: when it returns, all that the record refers to is the
-// caller's again. After an error the feed takes no more.
+// Add adds a record to an accumulator. When it returns, everything that the
+// record refers to belongs to the caller again. After an error the feed
+// accepts no more records.
 func (f *Feed[T]) Add(v T) error {
 	due, err := f.addLocked(v)
 	if due {
@@ -45,6 +48,9 @@ func (f *Feed[T]) Add(v T) error {
 }
 
 func (f *Feed[T]) addLocked(v T) (due bool, err error) {
+	if f.mu == nil {
+		return false, spill.ErrNotOpened
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -57,7 +63,7 @@ func (f *Feed[T]) addLocked(v T) (due bool, err error) {
 	return f.tally.due(), nil
 }
 
-// Close ends the feed. All feeds must be closed before results are read.
+// Close ends the feed. Close all feeds before you read results.
 func (f *Feed[T]) Close() error {
 	ended, err := f.close()
 	if ended {
@@ -67,6 +73,9 @@ func (f *Feed[T]) Close() error {
 }
 
 func (f *Feed[T]) close() (ended bool, err error) {
+	if f.mu == nil {
+		return false, nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -95,7 +104,7 @@ func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
 			err = cerr
 		}
 	}()
-	for v, err := range in {
+	for v, err := range orFailing(in) {
 		if err == nil {
 			err = f.add(v) // nobody else has this feed
 			f.err = err
@@ -108,6 +117,22 @@ func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
 		}
 	}
 	return nil
+}
+
+// orFailing returns a sequence, or for nil one that is an error.
+func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
+	if seq == nil {
+		return func(yield func(T, error) bool) { yield(*new(T), errors.New("the iterator of records is nil")) }
+	}
+	return seq
+}
+
+// orZero returns what p points to, or for nil a zero value, which says that nobody made it.
+func orZero[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	return p
 }
 
 // pipe makes one iterator of another: it makes s, puts in into it, and yields

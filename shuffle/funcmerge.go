@@ -1,8 +1,7 @@
 package shuffle
 
 import (
-	"context"
-
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/spill"
 )
 
@@ -53,7 +52,7 @@ func (s *FuncSorter[T]) merger(runs []*spill.File, withHeld bool) (*funcMerger[T
 // next goes on to the next record. It returns false at the end or after an error.
 func (m *funcMerger[T]) next() bool {
 	if m.steps++; m.steps%1024 == 0 {
-		if m.err = context.Cause(m.s.engine.Ctx); m.err != nil {
+		if m.err = canceled.Err(m.s.engine.Ctx); m.err != nil {
 			return false
 		}
 	}

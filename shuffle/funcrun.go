@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/spill"
 )
 
@@ -25,7 +26,7 @@ type funcCursor[T any] struct {
 	v       T
 	encoded []byte
 
-	codec  Codec[T]
+	codec  encode.ValueCodec[T]
 	run    *spill.File
 	passed int // blocks
 	block  []byte

@@ -6,29 +6,30 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+
+	"github.com/go-partd/partd/encode"
 )
 
 // Group is a key with its records.
 type Group[K, T any] struct {
 	Key K
-	// Values yields the group's records, those of one feed in the order in which
-	// they came. It can be ranged over once, and only until the next group is
-	// asked for.
+	// Values yields the group's records. Those of one feed come in input order.
+	// Range over it once, before asking for the next group.
 	Values iter.Seq2[T, error]
 }
 
-// GroupBy yields each key once with its records, keys in no particular order. A
-// group is read as it is ranged over, so that it may be larger than memory, and
-// need not be read to its end. Keys and records are decoded anew for the reader,
-// and so are the reader's own. Keys are the same if their default encodings are.
+// GroupBy yields each key once with its records. The keys come in no particular
+// order. A group is read as you range over it, so it may be larger than memory,
+// and you may stop early. Keys and records are decoded afresh and belong to the
+// reader. Keys are equal if their default encodings are.
 func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
 	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
 }
 
-// Grouper groups what is fed to it.
+// Grouper groups the records that are fed to it.
 type Grouper[T, K any] struct{ keyed[T, K] }
 
-// NewGrouper returns a grouper, to be closed.
+// NewGrouper returns a grouper, which the caller closes.
 func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Grouper[T, K], error) {
 	k, err := newKeyed(ctx, key, o)
 	if err != nil {
@@ -37,10 +38,10 @@ func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*G
 	return &Grouper[T, K]{k}, nil
 }
 
-// Groups yields the groups, once. All feeds must be closed.
+// Groups yields the groups. Close all feeds first, and call it once.
 func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	return func(yield func(Group[K, T], error) bool) {
-		if err := g.spool.startReading(); err != nil {
+		if err := orZero(g.spool).startReading(); err != nil {
 			yield(Group[K, T]{}, err)
 			return
 		}
@@ -63,7 +64,7 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 // takes one after the other, and with one all those that its last group goes on in.
 type groupReader[T any] struct {
 	sc    *scanner
-	codec Codec[T]
+	codec encode.ValueCodec[T]
 	b     *batch
 	i     int // of the next part of b
 	cur   part

@@ -7,12 +7,13 @@ import (
 	"iter"
 	"reflect"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/mergejoin"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// How says which records a join yields.
+// How selects the records that a join yields.
 type How = mergejoin.How
 
 // The kinds of joins.
@@ -25,15 +26,15 @@ const (
 	AntiJoin  = mergejoin.Anti  // the left records that have none
 )
 
-// JoinOptions say how to join, and with what means: as [Options]. The zero value,
-// and nil, are an inner join and the defaults.
+// JoinOptions selects the kind of join and its resources; see [Options]. The zero
+// value and nil mean an inner join with the defaults.
 type JoinOptions[L, R any] struct {
 	How      How
 	Memory   int64
 	Threads  int
 	TempDirs []string
-	Left     Codec[L]
-	Right    Codec[R]
+	Left     encode.ValueCodec[L]
+	Right    encode.ValueCodec[R]
 }
 
 // Joined is a row of a join.
@@ -43,11 +44,12 @@ type Joined[L, R any] struct {
 	HasLeft, HasRight bool // false where there is no partner
 }
 
-// Join yields the records of two sides that have the same key, pair by pair, in no
-// particular order, and those without a partner where How says so. Either side may
-// be larger than memory, and so may the records of one key, on both sides. Keys are
-// the same if their default encodings are; if K is a pointer, nil is the same as
-// nothing, as SQL's null. Records are decoded anew for each row.
+// Join yields each pair of records, one from either side, that have the same key,
+// and, depending on How, records without a partner. Rows come in no particular
+// order. Either side may be larger than memory, and so may the records of a single
+// key, even on both sides. Keys are equal if their default encodings are; if K is a
+// pointer, nil equals nothing, like SQL's NULL. Records are decoded afresh for each
+// row.
 func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter.Seq2[R, error], leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) iter.Seq2[Joined[L, R], error] {
 	start := func() (*joinLeft[L, R, K], error) {
 		j, err := NewJoiner(ctx, leftKey, rightKey, o)
@@ -76,19 +78,19 @@ type (
 func (j joinLeft[L, R, K]) Feed() (*Feed[L], error)  { return j.FeedLeft() }
 func (j joinRight[L, R, K]) Feed() (*Feed[R], error) { return j.FeedRight() }
 
-// Joiner joins what is fed to it.
+// Joiner joins the records that are fed to it.
 type Joiner[L, R, K any] struct {
 	ctx         context.Context
 	opts        mergejoin.Options
 	left, right *extsort.Sorter
-	leftCodec   Codec[L]
-	rightCodec  Codec[R]
+	leftCodec   encode.ValueCodec[L]
+	rightCodec  encode.ValueCodec[R]
 	leftKey     func(dst []byte, v L) ([]byte, error)
 	rightKey    func(dst []byte, v R) ([]byte, error)
 	temp        *tempdir.Set
 }
 
-// NewJoiner returns a joiner, to be closed.
+// NewJoiner returns a joiner, which the caller closes.
 func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) (*Joiner[L, R, K], error) {
 	var opts JoinOptions[L, R]
 	if o != nil {
@@ -100,7 +102,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	case opts.How > AntiJoin:
 		return nil, fmt.Errorf("option How is %d: there is no such join", opts.How)
 	}
-	keys, err := newCodec[K](true)
+	keys, _, err := newCodec[K](true)
 	if err != nil {
 		return nil, err
 	}
@@ -128,25 +130,25 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 
 // joinKey appends the encoding of a key; that of a nil pointer is empty, which no
 // other pointer's is.
-func joinKey[K any](keys Codec[K], dst []byte, k K) ([]byte, error) {
+func joinKey[K any](keys encode.ValueCodec[K], dst []byte, k K) ([]byte, error) {
 	if v := reflect.ValueOf(&k).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
 		return dst, nil
 	}
 	return keys.Encode(dst, k)
 }
 
-// FeedLeft returns a feed for records of the left side. Any number may be open at
-// once, of both sides.
+// FeedLeft returns a feed for records of the left side. Any number of feeds, of
+// either side, may be open at once.
 func (j *Joiner[L, R, K]) FeedLeft() (*Feed[L], error) {
-	return joinFeed(j.left, j.leftKey, j.leftCodec)
+	return joinFeed(orZero(j.left), j.leftKey, j.leftCodec)
 }
 
 // FeedRight returns a feed for records of the right side.
 func (j *Joiner[L, R, K]) FeedRight() (*Feed[R], error) {
-	return joinFeed(j.right, j.rightKey, j.rightCodec)
+	return joinFeed(orZero(j.right), j.rightKey, j.rightCodec)
 }
 
-func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, error), codec Codec[T]) (*Feed[T], error) {
+func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, error), codec encode.ValueCodec[T]) (*Feed[T], error) {
 	w, err := sorter.Writer()
 	if err != nil {
 		return nil, err
@@ -154,10 +156,10 @@ func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, 
 	return newFeed(nil, appendKey, codec.Encode, w.Add, w.Close), nil
 }
 
-// Rows yields the rows, once. All feeds must be closed.
+// Rows yields the rows. Close all feeds first, and call it once.
 func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
 	return func(yield func(Joined[L, R], error) bool) {
-		_, err := mergejoin.Join(j.ctx, j.left, j.right, j.opts, func(left, right []byte) error {
+		_, err := mergejoin.Join(j.ctx, orZero(j.left), orZero(j.right), j.opts, func(left, right []byte) error {
 			row := Joined[L, R]{HasLeft: left != nil, HasRight: right != nil}
 			var err error
 			if row.HasLeft {
@@ -180,8 +182,8 @@ func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
 	}
 }
 
-// Close ends everything and removes all temporary data. No feed and no loop over
-// Rows may be in use.
+// Close ends everything and removes all temporary data. Do not call it while a
+// feed or a loop over Rows is in use.
 func (j *Joiner[L, R, K]) Close() error {
 	var err error
 	for _, s := range []*extsort.Sorter{j.left, j.right} {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -80,7 +81,7 @@ func TestJoinErrors(t *testing.T) {
 		}
 	}
 	for name, o := range map[string]*shuffle.JoinOptions[int, int]{
-		"how": {How: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: shuffle.Codec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},
+		"how": {How: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: encode.ValueCodec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},
 	} {
 		if _, err := shuffle.NewJoiner(t.Context(), key, key, o); err == nil {
 			t.Errorf("no error for a wrong %s", name)

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+
+	"github.com/go-partd/partd/encode"
 )
 
 // keyed puts records into a store under keys.
 type keyed[T, K any] struct {
 	appendKey func(dst []byte, v T) ([]byte, error)
-	codec     Codec[T]
-	keys      Codec[K]
+	codec     encode.ValueCodec[T]
+	keys      encode.ValueCodec[K]
 	spool     *spool
 	groups    *atomic.Int64
 	meter     *meter
@@ -20,7 +22,7 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	if key == nil {
 		return k, errors.New("grouping by no key: give a function")
 	}
-	keys, err := newCodec[K](true)
+	keys, _, err := newCodec[K](true)
 	if err != nil {
 		return k, err
 	}
@@ -35,9 +37,9 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	return k, err
 }
 
-// Feed returns a feed. Each takes half a MiB of memory beside.
+// Feed returns a feed. Each takes an additional half MiB of memory.
 func (k *keyed[T, K]) Feed() (*Feed[T], error) {
-	f, err := k.spool.feed()
+	f, err := orZero(k.spool).feed()
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +48,14 @@ func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 	return feed, nil
 }
 
-// Stats tells what was put in by the feeds that are closed, and what came out so far.
+// Stats returns statistics: the records of all closed feeds, and the output so far.
 func (k *keyed[T, K]) Stats() Stats {
-	k.spool.engine.Mu.Lock()
-	defer k.spool.engine.Mu.Unlock()
-	return Stats{Records: k.spool.in.Records, Groups: k.groups.Load()}
+	s := orZero(k.spool)
+	s.engine.Mu.Lock()
+	defer s.engine.Mu.Unlock()
+	return Stats{Records: s.in.Records, Groups: orZero(k.groups).Load()}
 }
 
-// Close ends everything and removes all temporary data. No feed and no loop over
-// results may be in use.
-func (k *keyed[T, K]) Close() error { return k.spool.close() }
+// Close ends everything and removes all temporary data. Do not call it while a
+// feed or a loop over results is in use.
+func (k *keyed[T, K]) Close() error { return orZero(k.spool).close() }

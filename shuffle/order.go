@@ -17,12 +17,16 @@ type Key[T any] struct {
 	appendTo func(dst []byte, v T, last bool) []byte
 }
 
-// By puts keys into a list: the first decides, the next where it is equal, and so on.
+// By returns a list of keys: the first key decides, the next one breaks ties, and so
+// on.
 func By[T any](keys ...Key[T]) []Key[T] { return keys }
 
 // Asc is a key in ascending order. Floats are ordered as by [cmp.Compare]: NaN
 // first.
 func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
+	if key == nil {
+		return Key[T]{}
+	}
 	t := reflect.TypeFor[K]()
 	switch t.Kind() {
 	case reflect.String:
@@ -57,6 +61,9 @@ func newKey[T, K any](key func(T) K, encode func(dst []byte, k K) []byte) Key[T]
 }
 
 func textKey[T any, S ~string | ~[]byte](key func(T) S) Key[T] {
+	if key == nil {
+		return Key[T]{}
+	}
 	return Key[T]{func(dst []byte, v T, last bool) []byte {
 		if last {
 			return append(dst, key(v)...)
@@ -66,6 +73,9 @@ func textKey[T any, S ~string | ~[]byte](key func(T) S) Key[T] {
 }
 
 func inverted[T any](k Key[T]) Key[T] {
+	if k.appendTo == nil {
+		return k
+	}
 	return Key[T]{func(dst []byte, v T, _ bool) []byte {
 		start := len(dst)
 		dst = k.appendTo(dst, v, false)
@@ -113,7 +123,7 @@ func checkKeys[T any](by []Key[T]) error {
 	}
 	for i := range by {
 		if by[i].appendTo == nil {
-			return fmt.Errorf("key %d to sort by is empty: make it by Asc or Desc", i+1)
+			return fmt.Errorf("key %d to sort by is empty: make it by Asc or Desc, of a function", i+1)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"testing"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -100,7 +101,7 @@ func TestGoOnAfterPanic(t *testing.T) {
 }
 
 // breaking is a codec that fails at a record, with nothing to return.
-func breaking(c shuffle.Codec[rec], left int) shuffle.Codec[rec] {
+func breaking(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
 	encode := c.Encode
 	c.Encode = func(dst []byte, r rec) ([]byte, error) {
 		if left--; left == 0 {

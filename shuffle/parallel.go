@@ -8,28 +8,34 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Feeder is what records are fed to: a [Sorter], [FuncSorter], [Grouper],
-// [Partitions], [Aggregator], [Deduplicator] or [Top].
+// Feeder is something to feed records to: a [Sorter], [FuncSorter],
+// [Grouper], [Partitions], [Aggregator], [Deduplicator] or [Top].
 type Feeder[T any] interface {
 	Feed() (*Feed[T], error)
 }
 
-// FeedAll puts all records of some sequences in, from at most n goroutines at once;
-// 0 means GOMAXPROCS. Each goroutine has a [Feed], with the memory that it takes,
-// and goes through one sequence after the other: a sequence is read by one
-// goroutine, and its order is kept.
+// FeedAll feeds all records of some sequences from at most n goroutines at once; 0
+// means GOMAXPROCS. Each goroutine has its own [Feed], which takes memory, and
+// reads one sequence after the other. One goroutine reads a whole sequence, so its
+// order is kept.
 //
-// FeedAll returns when all have ended. An error, of a sequence or of taking its
-// records in, or the end of ctx, ends the others at their next record, and comes
-// out with those that others had by then. A sequence that waits for something is
-// not interrupted; it may watch ctx by itself. After an error some records are in,
-// and only closing makes sense. A panic of a sequence comes out of FeedAll.
+// FeedAll returns when all goroutines have ended. An error from a sequence or a
+// feed, or the end of ctx, stops the others at their next record; FeedAll returns
+// it joined with any errors of the others. It does not interrupt a sequence that
+// is waiting, which may watch ctx itself. After an error only some records have
+// been fed, and all that is left to do is to close. A panic of a sequence
+// propagates from FeedAll.
 func FeedAll[T any](ctx context.Context, to Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
 	n, err := goroutines(n)
 	if err != nil {
 		return fmt.Errorf("feeding: %w", err)
+	}
+	if to == nil {
+		return errors.New("feeding nil: give a Sorter, a Grouper or another that has feeds")
 	}
 	var begun atomic.Int64
 	return parallel(ctx, min(n, len(seqs)), func(ctx context.Context) (err error) {
@@ -43,9 +49,9 @@ func FeedAll[T any](ctx context.Context, to Feeder[T], n int, seqs ...iter.Seq2[
 			}
 		}()
 		for i := begun.Add(1); i <= int64(len(seqs)); i = begun.Add(1) {
-			for v, err := range seqs[i-1] {
+			for v, err := range orFailing(seqs[i-1]) {
 				if err == nil && ctx.Err() != nil {
-					err = context.Cause(ctx)
+					err = canceled.Err(ctx)
 				}
 				if err == nil {
 					err = f.Add(v) // several feeds may share something
@@ -65,7 +71,7 @@ const maxGoroutines = 1 << 10
 func goroutines(n int) (int, error) {
 	switch {
 	case n < 0 || n > maxGoroutines:
-		return 0, fmt.Errorf("from %d goroutines: from 1 to %d are possible, or 0 for as many as there are processors", n, maxGoroutines)
+		return 0, fmt.Errorf("from %d goroutines: use 1 to %d, or 0 for one per processor", n, maxGoroutines)
 	case n == 0:
 		return runtime.GOMAXPROCS(0), nil
 	}
@@ -114,25 +120,28 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	return errors.Join(errs...)
 }
 
-// ForEach calls use for each group, from at most n goroutines at once; 0 means
-// GOMAXPROCS, and there are fewer where Options.Memory has no room for them: 128
-// with 256 MiB, 4 with 8 MiB. Each group is whole on one goroutine, in no
-// particular order, and can be read only until use returns. All feeds must be
-// closed.
+// ForEach calls use for each group, in no particular order, from at most n
+// goroutines at once; 0 means GOMAXPROCS. Options.Memory limits the number
+// further: to 128 with 256 MiB, to 4 with 8 MiB. One goroutine gets the whole
+// group, and can read it until use returns. Close all feeds first.
 //
-// ForEach returns when all have ended. The first error ends the context that use
-// gets and lets no other group begin; it comes out with those that others had by
-// then. The end of ctx does the same, and a panic of use comes out of ForEach.
+// ForEach returns when all goroutines have ended. The first error cancels the
+// context passed to use, and no further group begins; ForEach returns it joined
+// with any errors of the other goroutines. The end of ctx has the same effect. A
+// panic of use propagates from ForEach.
 //
-// One reader goes ahead of the goroutines, in the memory for reading, an eighth of
-// Options.Memory. So groups that together fit into that run side by side; next to
-// a larger one those that come after it wait.
+// One reader reads ahead of the goroutines, within an eighth of Options.Memory.
+// Groups that together fit in that memory run concurrently; the groups after a
+// larger one wait for it.
 func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutines(n)
 	if err != nil {
 		return fmt.Errorf("reading groups: %w", err)
 	}
-	if err := k.spool.startReading(); err != nil {
+	if use == nil {
+		return errors.New("reading groups without a use: give a function")
+	}
+	if err := orZero(k.spool).startReading(); err != nil {
 		return err
 	}
 	n = max(min(n, int(k.spool.engine.Memory/minWorkerMemory)), 1)
@@ -142,12 +151,12 @@ func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Conte
 		defer context.AfterFunc(ctx, sc.stop)()
 		err := k.eachGroup(sc, func(g Group[K, T]) error {
 			if ctx.Err() != nil {
-				return context.Cause(ctx)
+				return canceled.Err(ctx)
 			}
 			return use(ctx, g)
 		})
 		if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			return context.Cause(ctx) // why it was cancelled
+			return canceled.Err(ctx) // why it was cancelled
 		}
 		return err
 	})

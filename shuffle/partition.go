@@ -13,21 +13,22 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/encode"
 )
 
-// MaxPartitions is how many partitions there can be by hash.
+// MaxPartitions is the maximum number of partitions by hash.
 const MaxPartitions = 1 << 20
 
-// Partition divides records into n partitions by a hash of a key: records with
-// the same key are in the same one, and in which is the same in every process.
-// The result is to be closed. Its keys are the numbers from 0 to n-1.
+// Partition divides records into n partitions by a hash of a key. Records with
+// the same key go to the same partition, which is the same in every process.
+// The caller closes the result. Its keys are the numbers from 0 to n-1.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	p, err := NewPartitions(ctx, n, key, o)
 	return fill(p, err, in)
 }
 
-// PartitionBy divides records into partitions, one for each key. The result is
-// to be closed.
+// PartitionBy divides records into partitions, one for each key. The caller
+// closes the result.
 func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	p, err := NewPartitionsBy(ctx, key, o)
 	return fill(p, err, in)
@@ -50,19 +51,19 @@ func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (
 	return p, nil
 }
 
-// Partitions are records divided by keys. Once all feeds are closed, they can be
-// read in any order, any number of times, by several goroutines.
+// Partitions holds records divided by key. Once all feeds are closed, partitions
+// can be read in any order, any number of times, by several goroutines.
 type Partitions[T, K any] struct{ keyed[T, K] }
 
-// NewPartitions returns partitions as [Partition] does, to be fed.
+// NewPartitions returns empty partitions to feed; see [Partition].
 func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	if n < 1 || n > MaxPartitions {
-		return nil, fmt.Errorf("%d partitions: from 1 to %d are possible", n, MaxPartitions)
+		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, MaxPartitions)
 	}
 	if key == nil {
 		return nil, errors.New("partitioning by no key: give a function")
 	}
-	keys, err := newCodec[K](true)
+	keys, _, err := newCodec[K](true)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	return &Partitions[T, int]{k}, nil
 }
 
-// NewPartitionsBy returns partitions as [PartitionBy] does, to be fed.
+// NewPartitionsBy returns empty partitions to feed; see [PartitionBy].
 func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	k, err := newKeyed(ctx, key, o)
 	if err != nil {
@@ -90,7 +91,7 @@ func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]
 // Keys yields the keys of all partitions that have records, in no particular order.
 func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	return func(yield func(K, error) bool) {
-		if err := p.spool.startReading(); err != nil {
+		if err := orZero(p.spool).startReading(); err != nil {
 			yield(*new(K), err)
 			return
 		}
@@ -106,13 +107,12 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	}
 }
 
-// Records yields the records of a partition, those of one feed in the order in
-// which they came; none for a key that there is not. See Verify for the proof
-// that they are all.
+// Records yields the records of a partition; an unknown key has none. Those of
+// one feed come in input order. To verify that none are missing, call Verify.
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		if err := p.spool.startReading(); err != nil {
+		if err := orZero(p.spool).startReading(); err != nil {
 			yield(none, err)
 			return
 		}
@@ -173,9 +173,9 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	}
 }
 
-// Verify reads all partitions and compares what they hold with what was put in.
+// Verify reads all partitions and compares their content with the input.
 func (p *Partitions[T, K]) Verify() error {
-	if err := p.spool.startReading(); err != nil {
+	if err := orZero(p.spool).startReading(); err != nil {
 		return err
 	}
 	sc := p.spool.scan(1)
@@ -187,8 +187,8 @@ func (p *Partitions[T, K]) Verify() error {
 }
 
 // numberCodec encodes numbers of n partitions.
-func numberCodec(n int) Codec[int] {
-	return Codec[int]{
+func numberCodec(n int) encode.ValueCodec[int] {
+	return encode.ValueCodec[int]{
 		Encode: func(dst []byte, number int) ([]byte, error) {
 			if number < 0 || number >= n {
 				return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, n-1)

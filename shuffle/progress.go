@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Progress tells how far the work is. Bytes are those of encodings: of the records,
-// but where records are not stored (Aggregate, DistinctBy, and taking in with TopK)
-// of their keys alone.
+// Progress says how far the work has come. Bytes count the encodings of records or,
+// where records are not stored (Aggregate, DistinctBy and the input of TopK), of
+// their keys alone.
 type Progress struct {
 	RecordsIn, BytesIn   int64 // put in
 	RecordsOut, BytesOut int64 // that came out: records, or results; what is read twice counts twice

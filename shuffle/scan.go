@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/ledger"
 )
 
@@ -149,7 +150,7 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		select {
 		case b = <-sc.empty:
 		case <-sc.ctx.Done():
-			return context.Cause(sc.ctx)
+			return canceled.Err(sc.ctx)
 		}
 		if cap(b.data)+cap(b.parts)*partAtSize > 2*sc.size { // a long record had it grow, or now parts are small
 			b.data, b.parts = nil, nil
@@ -191,6 +192,6 @@ func (sc *scanner) send() error {
 		sc.cur = nil
 		return nil
 	case <-sc.ctx.Done():
-		return context.Cause(sc.ctx)
+		return canceled.Err(sc.ctx)
 	}
 }

@@ -1,34 +1,36 @@
-// Package shuffle groups, sorts, partitions and aggregates more records than fit
-// in memory, typed, and within one limit of memory.
+// Package shuffle groups, sorts, partitions and aggregates more typed records
+// than fit in memory, within one memory limit.
 //
 //   - [Sort] orders records by any number of keys, stably.
-//   - [GroupBy] hands out each group's values; a group may be larger than memory.
-//   - [Aggregate] keeps an accumulator of the caller's for each key, combined in
-//     memory before anything is written.
-//   - [Join] brings the records of two sides together that have the same key.
-//   - [Partition] and [PartitionBy] divide records, to be read back a part at a time.
-//   - [Distinct] and [DistinctBy] leave each record, or key, once; [TopK] leaves
-//     the first k in an order.
+//   - [GroupBy] yields each group's values; a group may be larger than memory.
+//   - [Aggregate] keeps one of the caller's accumulators for each key, and combines
+//     records in memory before it writes anything.
+//   - [Join] brings together the records of two sides that have the same key.
+//   - [Partition] and [PartitionBy] divide records into parts that can be read
+//     back one at a time.
+//   - [Distinct] and [DistinctBy] keep each record, or key, once; [TopK] keeps the
+//     first k in an order.
 //
-// Each takes an iterator of records with errors and gives one. An error of the
-// input ends everything and comes out again. Where several goroutines have
-// records, each of these has a second form: [NewSorter], [NewGrouper],
-// [NewAggregator], [NewJoiner], [NewPartitions], [NewDeduplicator] and [NewTop] return something that is
-// fed through any number of [Feed]s at once, or by [FeedAll] from several goroutines.
-// [Grouper.ForEach] and [Partitions.ForEach] hand groups to several goroutines.
-// Options.Progress tells how far all this is.
+// Each function takes an iterator of records and errors, and returns one. An input error
+// ends everything and is returned. If several goroutines produce records, use the second
+// form of each function: [NewSorter], [NewGrouper], [NewAggregator], [NewJoiner],
+// [NewPartitions], [NewDeduplicator] and [NewTop] return a value to feed through any number
+// of concurrent [Feed]s, or by [FeedAll] from several goroutines. [Grouper.ForEach] and
+// [Partitions.ForEach] hand groups to several goroutines. Options.Progress reports
+// progress.
 //
-// Where several processes have records, [Begin] gives each of them a [Writer] of one
-// store, of which what was committed is read by [ReadCommitted], whatever died on the way.
+// If several processes produce records, [Begin] gives each of them a [Writer] to one
+// shared store. [ReadCommitted] reads exactly what was committed, whichever processes died
+// on the way.
 //
-// What does not fit in memory goes to temporary directories that the process
-// owns; they are removed at the end, and those of a process that died by the next
-// one. The end of the context ends everything, with its error.
+// Records that do not fit in memory go to temporary directories that the process
+// owns. It removes them at the end; if it dies, the next process does. When the
+// context ends, everything ends with its error.
 //
-// Every run proves itself: the number of records and a checksum over them are
-// compared between what went in and what came out, and a difference is an error
-// that wraps [ErrNotVerified], after the last record. Who stops reading before
-// the end has not verified anything.
+// Every run verifies itself: it compares the number and a checksum of the
+// records that went in with those that came out, and reports a difference after
+// the last record, as an error that wraps [ErrNotVerified]. A caller that stops
+// reading early has verified nothing.
 package shuffle
 
 import (
@@ -39,6 +41,7 @@ import (
 	"runtime"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -50,48 +53,51 @@ const (
 	MinMemory     = 8 << 20
 )
 
-// Options say with what means to work. T is the type of the records. The zero
-// value, and nil, are the defaults.
+// Options sets the resources to work with. T is the type of the records. The
+// zero value and nil mean the defaults.
 type Options[T any] struct {
-	// Memory bounds what is held in memory for the records, in bytes, with all
-	// that keeps them in order. 0 means [DefaultMemory]; at least [MinMemory].
+	// Memory limits the memory for the records and everything that keeps them
+	// in order, in bytes. 0 means [DefaultMemory]; the minimum is [MinMemory].
 	Memory int64
-	// Threads is how many processors sorting and merging may use. 0 means
-	// GOMAXPROCS.
+	// Threads is the number of processors that sorting and merging may use. 0
+	// means GOMAXPROCS.
 	Threads int
 	// TempDirs are the directories for temporary data, used in turn. None means
 	// os.TempDir.
 	TempDirs []string
-	// Store is where GroupBy and Partition put the records. It has to be empty,
-	// and what is in it afterwards is the caller's. nil means a temporary
-	// log-structured store. Sorting, aggregating, Distinct and TopK keep what does
-	// not fit in files of their own kind, and refuse a store.
+	// Store is where GroupBy and Partition put the records. It must be empty, and
+	// its content belongs to the caller afterwards. nil means a temporary
+	// log-structured store. Sorting, aggregating, Distinct and TopK use files of
+	// their own for records that do not fit in memory, and refuse a Store.
 	Store partd.Partd
-	// Codec encodes the records. The zero value means the [DefaultCodec]. Aggregate
-	// stores no records, and needs none.
-	Codec Codec[T]
-	// Progress is told how far the work is: by feeds and readers, from the goroutine
-	// that adds or reads, after some 256 records or 256 KiB of it, if nobody was told
-	// within the last tenth of a second; and always when a feed is closed and when a
-	// loop over results ends, with all that this one did. There is one call at a
-	// time, and who adds or reads waits for it: it should be short. Between the last
-	// feed and the first result there is none. It may ask for [Stats].
+	// Codec encodes the records. The zero value means [DefaultCodec]. Aggregate
+	// stores no records and needs no codec.
+	Codec encode.ValueCodec[T]
+	// Progress is called to report progress. Feeds and readers call it on the
+	// goroutine that adds or reads, after some 256 records or 256 KiB, but at most
+	// every tenth of a second; they also call it whenever a feed is closed or a loop
+	// over results ends. Only one call runs at a time, and the goroutine that adds or
+	// reads waits for it, so it should be short. There is no call between the last
+	// feed and the first result. Progress may call Stats.
 	Progress func(Progress)
 }
 
-// Stats tell what was done so far. They are complete once everything was read.
+// Stats are statistics about the work done so far. They are complete once
+// everything has been read.
 type Stats struct {
 	Records int64 // put in
-	Groups  int64 // that came out, where there are groups
+	Groups  int64 // groups that came out, if there are groups
 	Spilled int64 // bytes written to temporary files by sorting and aggregating
 }
 
 var (
-	// ErrNotVerified is wrapped by the error where what came out is not what went in.
+	// ErrNotVerified is wrapped by the error for output that does not match the
+	// input.
 	ErrNotVerified = ledger.ErrNotVerified
-	// ErrClosed is wrapped by the error of what is asked of something closed, and
-	// wraps [partd.ErrClosed]. Keys and records that are too large for the memory or
-	// for a store are errors that wrap [partd.ErrTooLarge].
+	// ErrClosed is wrapped by the error for using something closed, or a zero
+	// value that no constructor has made, and wraps [partd.ErrClosed]. Errors
+	// for keys and records that are too large for the memory or for a store
+	// wrap [partd.ErrTooLarge].
 	ErrClosed = spill.ErrClosed
 )
 
@@ -132,7 +138,7 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 	c.Threads = cmp.Or(c.Threads, runtime.GOMAXPROCS(0))
 	switch {
 	case c.Memory < MinMemory:
-		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.Memory, MinMemory)
+		return c, fmt.Errorf("option Memory is %d bytes: it must be at least %d", c.Memory, MinMemory)
 	case c.Threads < 0:
 		return c, fmt.Errorf("option Threads is %d: it must be positive", c.Threads)
 	}
@@ -145,7 +151,7 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 }
 
 // codec returns the codec of records.
-func (o *Options[T]) codec() (Codec[T], error) {
+func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	c := o.orDefault().Codec
 	switch {
 	case (c.Encode == nil) != (c.Decode == nil):
@@ -167,10 +173,10 @@ func Values[T any](values ...T) iter.Seq2[T, error] {
 	}
 }
 
-// Collect returns all values of an iterator, or its first error.
+// Collect returns the values of an iterator as a slice, or its first error.
 func Collect[T any](seq iter.Seq2[T, error]) ([]T, error) {
 	var all []T
-	for v, err := range seq {
+	for v, err := range orFailing(seq) {
 		if err != nil {
 			return nil, err
 		}

@@ -7,27 +7,28 @@ import (
 	"iter"
 	"math"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Sort yields records in the order of keys, those with equal keys in the order
-// in which they came.
+// Sort yields records in the order of keys. Records with equal keys stay in
+// input order.
 func Sort[T any](ctx context.Context, in iter.Seq2[T, error], by []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, by, o) }, (*Sorter[T]).Sorted)
 }
 
-// Sorter sorts what is fed to it.
+// Sorter sorts the records that are fed to it.
 type Sorter[T any] struct {
 	by     []Key[T]
-	codec  Codec[T]
+	codec  encode.ValueCodec[T]
 	sorter *extsort.Sorter
 	temp   *tempdir.Set
 	meter  *meter
 }
 
-// NewSorter returns a sorter by keys, to be closed. The order of records with
-// equal keys is kept within each feed.
+// NewSorter returns a sorter by keys, which the caller closes. Within each
+// feed, records with equal keys stay in order.
 func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[T], error) {
 	if err := checkKeys(by); err != nil {
 		return nil, err
@@ -47,10 +48,10 @@ func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T]
 	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp, meter: c.meter}, nil
 }
 
-// Feed returns a feed. Any number may be open at once, each takes a small part
-// of the memory beside.
+// Feed returns a feed. Any number may be open at once; each takes a little
+// additional memory.
 func (s *Sorter[T]) Feed() (*Feed[T], error) {
-	w, err := s.sorter.Writer()
+	w, err := orZero(s.sorter).Writer()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,8 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	return newFeed(s.meter.feeding(), appendKey, s.codec.Encode, w.Add, w.Close), nil
 }
 
-// Sorted yields the records in order, once. All feeds must be closed.
+// Sorted yields the records in order. Close all feeds first, and call it
+// once.
 func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.first(math.MaxInt64) }
 
 // first yields the first n records. It looks at all, so that all are verified.
@@ -68,7 +70,7 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 		left := n
 		out := s.meter.reading()
 		defer out.end()
-		for b, err := range s.sorter.Sorted() {
+		for b, err := range orZero(s.sorter).Sorted() {
 			if err != nil {
 				yield(none, err)
 				return
@@ -89,12 +91,12 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 	}
 }
 
-// Stats tells what was done so far.
+// Stats returns statistics about the work done so far.
 func (s *Sorter[T]) Stats() Stats {
-	t := s.sorter.Stats()
+	t := orZero(s.sorter).Stats()
 	return Stats{Records: t.Records, Spilled: t.Written}
 }
 
-// Close ends everything and removes all temporary data. No loop over Sorted may
-// be under way.
-func (s *Sorter[T]) Close() error { return errors.Join(s.sorter.Close(), s.temp.Close()) }
+// Close ends everything and removes all temporary data. Do not call it during a
+// loop over Sorted.
+func (s *Sorter[T]) Close() error { return errors.Join(orZero(s.sorter).Close(), s.temp.Close()) }

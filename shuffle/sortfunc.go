@@ -8,23 +8,25 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// SortFunc yields records in the order of a comparison, as slices.SortStableFunc
-// would: negative where a comes before b, 0 where neither does. Where the order
-// can be said by keys, [Sort] is several times faster: it compares bytes and need
-// not decode what it merges.
+// SortFunc yields records in the order of a comparison function, as
+// slices.SortStableFunc does: compare returns a negative number if a comes before
+// b, and 0 if neither does. If keys can express the order, [Sort] is several
+// times faster: it compares bytes and merges records without decoding them.
 func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a, b T) int, o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
 }
 
-// FuncSorter sorts what is fed to it by a comparison.
+// FuncSorter sorts the records that are fed to it by a comparison function.
 type FuncSorter[T any] struct {
 	engine  spill.Engine // its Mu guards what changes
 	compare func(a, b T) int
-	codec   Codec[T]
+	codec   encode.ValueCodec[T]
 	limit   int // bytes of what is held
 	fanIn   int // runs that can be read at once
 	meter   *meter
@@ -42,8 +44,8 @@ type held[T any] struct {
 	from, to int
 }
 
-// NewFuncSorter returns a sorter by a comparison, to be closed. The order of
-// records that compare as equal is kept within each feed.
+// NewFuncSorter returns a sorter by a comparison function, which the caller
+// closes. Within each feed, records that compare as equal stay in order.
 func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Options[T]) (*FuncSorter[T], error) {
 	if compare == nil {
 		return nil, errors.New("sorting by no comparison: give a function")
@@ -128,7 +130,7 @@ func (s *FuncSorter[T]) spill() error {
 }
 
 func (s *FuncSorter[T]) newRun() (*spill.File, error) {
-	if err := context.Cause(s.engine.Ctx); err != nil {
+	if err := canceled.Err(s.engine.Ctx); err != nil {
 		return nil, err
 	}
 	return spill.Create(s.engine.Temp, "sorted records", funcBlock)
@@ -140,7 +142,8 @@ func (s *FuncSorter[T]) endRun(r *spill.File) error {
 	return err
 }
 
-// Sorted yields the records in order, once. All feeds must be closed.
+// Sorted yields the records in order. Close all feeds first, and call it
+// once.
 func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -183,7 +186,7 @@ func (s *FuncSorter[T]) start() error {
 			return err
 		}
 	}
-	return context.Cause(s.engine.Ctx)
+	return canceled.Err(s.engine.Ctx)
 }
 
 // mergeSome merges n neighbouring runs into one, the shortest ones. Neighbours,
@@ -214,15 +217,15 @@ func (s *FuncSorter[T]) mergeSome(n int) error {
 	return err
 }
 
-// Stats tells what was done so far.
+// Stats returns statistics about the work done so far.
 func (s *FuncSorter[T]) Stats() Stats {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
 	return Stats{Records: s.in.Records, Spilled: s.spilled}
 }
 
-// Close ends everything and removes all temporary data. No loop over Sorted may
-// be under way.
+// Close ends everything and removes all temporary data. Do not call it during a
+// loop over Sorted.
 func (s *FuncSorter[T]) Close() error {
 	err := s.engine.Close(func() (err error) {
 		for _, r := range s.runs {

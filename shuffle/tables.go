@@ -22,32 +22,30 @@ type tables[T any] struct {
 	meter   *meter
 }
 
-// newTables makes an engine.
-func newTables[T any](ctx context.Context, c config[T], o hashagg.Options) (*tables[T], error) {
+// start makes the engine.
+func (s *tables[T]) start(ctx context.Context, c config[T], o hashagg.Options) (err error) {
 	o.Memory, o.Threads, o.Temp = c.Memory, c.Threads, c.temp
-	engine, err := hashagg.New(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return &tables[T]{engine: engine, temp: c.temp, threads: c.Threads, meter: c.meter}, nil
+	s.temp, s.threads, s.meter = c.temp, c.Threads, c.meter
+	s.engine, err = hashagg.New(ctx, o)
+	return err
 }
 
-// Stats tells what was done so far.
+// Stats returns statistics about the work done so far.
 func (s *tables[T]) Stats() Stats {
-	t := s.engine.Stats()
+	t := orZero(s.engine).Stats()
 	return Stats{Records: t.Records, Groups: t.Groups, Spilled: t.Written}
 }
 
-// Close ends everything and removes all temporary data. No feed and no loop over
-// results may be in use.
-func (s *tables[T]) Close() error { return errors.Join(s.engine.Close(), s.temp.Close()) }
+// Close ends everything and removes all temporary data. Do not call it while a
+// feed or a loop over results is in use.
+func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
 // results yields, once, what decode makes of each key's group, of so many bytes.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		out := s.meter.reading()
 		defer out.end()
-		for g, err := range s.engine.Groups() {
+		for g, err := range orZero(s.engine).Groups() {
 			var r R
 			var size int
 			if err == nil {
@@ -81,8 +79,8 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &sharedTable[T]{}
-	if len(s.open) < s.threads {
-		table, err := s.engine.Table()
+	if len(s.open) < max(s.threads, 1) {
+		table, err := orZero(s.engine).Table()
 		if err != nil {
 			return nil, err
 		}

@@ -10,14 +10,14 @@ import (
 	"sync"
 )
 
-// TopK yields the first k records in the order of keys, in that order; of
-// records with equal keys, those that came first. It sorts no more than it must:
-// records that cannot be among them are dropped at once.
+// TopK yields the first k records in the order of keys. Among records with equal
+// keys it prefers those that came first. It sorts no more than necessary, and
+// drops records that cannot make it at once.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, by, o) }, (*Top[T]).Records)
 }
 
-// Top leaves the first k records of what is fed to it.
+// Top keeps the first k of the records that are fed to it.
 type Top[T any] struct {
 	k      int64
 	sorter *Sorter[T]
@@ -27,10 +27,10 @@ type Top[T any] struct {
 	records int64 // put in
 }
 
-// NewTop returns what [TopK] is made of, to be closed.
+// NewTop returns a Top that works like [TopK]. The caller closes it.
 func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top[T], error) {
 	if k < 0 {
-		return nil, fmt.Errorf("the first %d records: it must be 0 at least", k)
+		return nil, fmt.Errorf("the first %d records: it must be at least 0", k)
 	}
 	if err := checkKeys(by); err != nil {
 		return nil, err
@@ -49,9 +49,10 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 	return &Top[T]{k: int64(k), sorter: s, limit: limit}, nil
 }
 
-// Feed returns a feed. There is memory for as many as there are threads.
+// Feed returns a feed. The memory is enough for as many feeds as there are
+// threads.
 func (t *Top[T]) Feed() (*Feed[T], error) {
-	out, err := t.sorter.sorter.Writer()
+	out, err := orZero(orZero(t.sorter).sorter).Writer()
 	if err != nil {
 		return nil, err
 	}
@@ -154,18 +155,19 @@ func (f *topFeed[T]) flush() error {
 	return nil
 }
 
-// Records yields the first k records, once. All feeds must be closed.
-func (t *Top[T]) Records() iter.Seq2[T, error] { return t.sorter.first(t.k) }
+// Records yields the first k records. Close all feeds first, and call it
+// once.
+func (t *Top[T]) Records() iter.Seq2[T, error] { return orZero(t.sorter).first(t.k) }
 
-// Stats tells what was done so far.
+// Stats returns statistics about the work done so far.
 func (t *Top[T]) Stats() Stats {
-	s := t.sorter.Stats()
+	s := orZero(t.sorter).Stats()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Records = t.records
 	return s
 }
 
-// Close ends everything and removes all temporary data. No loop over Records may
-// be under way.
-func (t *Top[T]) Close() error { return t.sorter.Close() }
+// Close ends everything and removes all temporary data. Do not call it during a
+// loop over Records.
+func (t *Top[T]) Close() error { return orZero(t.sorter).Close() }

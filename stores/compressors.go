@@ -76,7 +76,7 @@ func limit() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)
 		if err == nil && n > math.MaxInt32 {
-			err = errors.New("a piece has less than 2GiB")
+			err = errors.New("a piece must have less than 2GiB")
 		}
 		return err
 	}}

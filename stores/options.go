@@ -147,12 +147,12 @@ func qualify(takers []options, name string) string {
 	return strings.Join(names, " or ")
 }
 
-// ParseSize reads a number of bytes, as "256MiB" (powers of 1,024), "1GB"
-// (powers of 1,000) or "4096". It must be above 0.
+// ParseSize parses a positive number of bytes, such as "256MiB" (powers of
+// 1,024), "1GB" (powers of 1,000) or "4096".
 func ParseSize(s string) (int64, error) {
 	n, err := humanize.ParseBytes(s)
 	if err != nil || strings.ContainsAny(s, ",-") {
-		return 0, fmt.Errorf("size %q: write a number of bytes, as 256MiB, 1GB or 4096", s)
+		return 0, fmt.Errorf("size %q: write a number of bytes, such as 256MiB, 1GB or 4096", s)
 	}
 	if n == 0 || n > math.MaxInt64 {
 		return 0, fmt.Errorf("size %q: it must be above 0 and below 8EiB", s)
@@ -160,5 +160,5 @@ func ParseSize(s string) (int64, error) {
 	return int64(n), nil
 }
 
-// FormatSize writes a number of bytes for people, as "256 MiB".
+// FormatSize formats a number of bytes for people, such as "256 MiB".
 func FormatSize(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -29,7 +29,7 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	}
 	names := strings.Split(prefix, "+")
 	if len(names)-1 > MaxLayers {
-		return nil, fmt.Errorf("%d layers, of %d at most", len(names)-1, MaxLayers)
+		return nil, fmt.Errorf("%d layers, but at most %d are allowed", len(names)-1, MaxLayers)
 	}
 	u := &parsedURL{}
 	for _, name := range names[:len(names)-1] {
@@ -43,7 +43,7 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	all := t.stores()
 	i := slices.IndexFunc(all, func(s store) bool { return s.name == name })
 	if i < 0 && (name == "s3" || name == "gs") {
-		return nil, fmt.Errorf("%s: is a store in a bucket, which this program cannot open: partd-cloud can", name)
+		return nil, fmt.Errorf("%s: is a store in a bucket: this program cannot open it, partd-cloud can", name)
 	}
 	if i < 0 {
 		return nil, fmt.Errorf("unknown scheme %q: there is %s", name, schemes)
@@ -67,7 +67,7 @@ func (u *parsedURL) checkPlace(path string) error {
 	case u.store.location && u.location == "" && temp == "":
 		return fmt.Errorf("no location: write %s", u.store.usage)
 	case temp != "" && u.location != "":
-		return fmt.Errorf("location %q beside temp=%s: write %s:?temp=DIR for a store that is gone when it is closed", path, temp, u.store.name)
+		return fmt.Errorf("location %q beside temp=%s: write %s:?temp=DIR for a store that is removed when it is closed", path, temp, u.store.name)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		case len(takers) == 0:
 			return fmt.Errorf("unknown option %q: there is %s", name, describeOptions(all))
 		case len(takers) > 1 && owner == "":
-			return fmt.Errorf("option %q could be for several: write %s", name, qualify(takers, short))
+			return fmt.Errorf("option %q fits several layers: write %s", name, qualify(takers, short))
 		}
 		// Of layers with one name each has values of its own, always the same.
 		if _, given := takers[0].values[short]; given {
@@ -183,17 +183,17 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	return errors.Join(errs...)
 }
 
-// Part is a layer or a scheme, as URLs have it.
+// Part is a layer or a scheme of a URL.
 type Part struct {
 	Name  string // "zstd+", "log:" or "tcp://"
 	About string // what it is, in a few words
 }
 
-// Parts returns what URLs are made of: the schemes of stores, and the layers
-// that go before them.
+// Parts returns the parts of URLs: the schemes of stores, and the layers that
+// precede them.
 func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
 
-// Parts returns what the URLs of the set are made of.
+// Parts is like the function [Parts], with the schemes of the set.
 func (t *Set) Parts() (schemes, prefixes []Part) {
 	for _, s := range t.stores() {
 		scheme := s.name + ":"

@@ -61,9 +61,9 @@ func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.
 	}
 }
 
-// Adopt takes the store of one of the servers in a URL, which has to be empty, in place of
-// the one that the others know, whose keys are gone: see [shards.Adopt]. Server is its
-// HOST:PORT as the URL has it.
+// Adopt makes the other servers of a URL accept the empty store of one server in place of
+// the one that they know, whose keys are gone: see [shards.Adopt]. The server is given by
+// its HOST:PORT, as written in the URL.
 func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	u, err := t.parse(url, nil)
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	}
 	names, urls := servers(u.store.name, u.location)
 	if !u.store.remote || len(names) == 1 || !slices.Contains(names, server) {
-		return &URLError{url, fmt.Errorf("%s is none of several servers in it", server)}
+		return &URLError{url, fmt.Errorf("%s is not one of several servers in it", server)}
 	}
 	opts, err := clientOptions(u.store.name, u.storeOptions)
 	if err != nil {

@@ -8,12 +8,12 @@
 //	tcp://HOST:PORT or tcp://HOST:PORT,HOST:PORT,…
 //
 // A URL is layers, outermost first, each followed by "+", then the scheme of a
-// store, a colon, its location, and options. An option is given to the layer or
-// the store that knows it; one that several know must name its own, as in
-// "buffer.memory=1GiB". A location is a path as it is: only "?" and "%" in it
-// must be written as %3F and %25. "file:///path" is "file:/path". With the option
-// temp=DIR instead of a location, the store is in a new directory below DIR, which
-// is removed when the store is closed.
+// store, a colon, its location, and options. An option goes to the layer or store
+// that knows it. If several know it, prefix it with a name, as in
+// "buffer.memory=1GiB". A location is a plain path, except that "?" and "%" are
+// written as %3F and %25. "file:///path" is "file:/path". With the option temp=DIR
+// instead of a location, the store is in a new directory below DIR, which Close
+// removes.
 //
 // # Schemes
 //
@@ -78,10 +78,11 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/remote"
 )
 
-// MaxLayers is how many layers a URL may name.
+// MaxLayers is the largest number of layers that a URL may name.
 const MaxLayers = 16
 
 // URLError says what is wrong with a URL. Nothing was opened or made.
@@ -95,24 +96,23 @@ func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", remote.Re
 // Unwrap returns what is wrong.
 func (e *URLError) Unwrap() error { return e.Err }
 
-// Open opens the store that a URL names, and makes it where it does not exist.
-// The caller closes it with [partd.Close], which closes every layer. A URL that
-// names no store is a [*URLError]. Whatever the layers, nothing that is given to
-// the store is kept or changed, and what it returns belongs to the caller.
+// Open opens the store that a URL names, and creates it if it does not exist. The caller
+// closes it with [partd.Close], which closes every layer. A URL that names no store is a
+// [*URLError]. With any layers, the store neither keeps nor changes what it is given, and
+// the caller owns what it returns.
 func Open(ctx context.Context, url string) (partd.Partd, error) {
 	return OpenDefaults(ctx, url, nil)
 }
 
-// OpenDefaults is Open with values for options that the URL does not give. A
-// default counts for every layer and store that knows an option of this name,
-// and is left out where none does.
+// OpenDefaults is Open with defaults for options that the URL omits. A default applies to
+// every layer and store that has an option of this name; others ignore it.
 func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	return NewSet().Open(ctx, url, defaults)
 }
 
-// Open is [OpenDefaults] with the schemes of the set.
+// Open is like [OpenDefaults], with the schemes of the set.
 func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
 	u, err := t.parse(url, defaults)
@@ -133,6 +133,9 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	if err != nil {
 		return nil, err
 	}
+	if store == nil {
+		return nil, errors.New("its scheme has opened nothing, without an error")
+	}
 	for i := len(u.layers) - 1; i >= 0; i-- {
 		over, err := u.layers[i].wrap(store, u.layerOptions[i])
 		if err != nil {
@@ -143,11 +146,11 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	return store, nil
 }
 
-// Exists reports whether there is something at a URL's location that Open would
-// open rather than make.
+// Exists reports whether Open would find an existing store at a URL's location,
+// rather than create one.
 func Exists(url string) (bool, error) { return NewSet().Exists(url) }
 
-// Exists is the function of this name with the schemes of the set.
+// Exists is like the function [Exists], with the schemes of the set.
 func (t *Set) Exists(url string) (bool, error) {
 	u, err := t.parse(url, nil)
 	if err != nil {

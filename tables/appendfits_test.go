@@ -34,7 +34,7 @@ func TestAppendLacks(t *testing.T) {
 		var lacks []string
 		put := func(o PutOptions, fields ...arrow.Field) error {
 			o.Lacks = &lacks
-			_, err := b.Put(t.Context(), "t", nullsOf(fields...), Append, &o)
+			_, err := b.Put(t.Context(), "t", nullsOf(fields...), PutAppend, &o)
 			return err
 		}
 		if err := put(PutOptions{}, n, s); err != nil || lacks != nil {
@@ -60,7 +60,7 @@ func TestAppendOtherValues(t *testing.T) {
 		if values == "" {
 			m = arrow.Metadata{}
 		}
-		_, err := b.Put(t.Context(), name, nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), Append, nil)
+		_, err := b.Put(t.Context(), name, nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), PutAppend, nil)
 		return err
 	}
 	for _, kinds := range [][2]string{{"period[D]", "period[M]"}, {"period[D]", ""}, {"", "period[D]"}} {

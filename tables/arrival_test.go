@@ -52,7 +52,7 @@ func TestArrivalWithinPut(t *testing.T) {
 		for i := range int64(10_000) {
 			rows = append(rows, tick{i % 4, "late", 240_000 + i, 0})
 		}
-		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), Append, o); err != nil {
+		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		tbl, err := s.Bucket("b").Table(t.Context(), name)
@@ -90,7 +90,7 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	}
 	var all []tick
 	for _, rows := range [][]tick{{{1, "a", 1, 0}}, {{2, "a", 2, 0}, {20, "first", 3, 0}}, large} {
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), Append, o); err != nil {
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, rows...)
@@ -111,14 +111,14 @@ func TestOverKeepsTheRule(t *testing.T) {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
 		b := s.Bucket("b")
 		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-		v, err := b.Put(t.Context(), "t", ticksOf([]tick{{1, "a", 1, 0}}, 1), Append, o)
+		v, err := b.Put(t.Context(), "t", ticksOf([]tick{{1, "a", 1, 0}}, 1), PutAppend, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 2, 0}}, 1), Append, nil); err != nil {
+		if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 2, 0}}, 1), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), Replace, &PutOptions{Over: &v})
+		_, err = b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), PutReplace, &PutOptions{Over: &v})
 		if !errors.Is(err, ErrConflict) && (rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError))) {
 			t.Error(rule, err)
 		}
@@ -141,7 +141,7 @@ func TestPutsOfOneTransaction(t *testing.T) {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
 			if !made {
-				if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), Append, o); err != nil {
+				if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -150,7 +150,7 @@ func TestPutsOfOneTransaction(t *testing.T) {
 					if v == 0 && !made {
 						continue
 					}
-					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), Append, o); err != nil {
+					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), PutAppend, o); err != nil {
 						return err
 					}
 				}
@@ -203,7 +203,7 @@ func TestExtremeTimes(t *testing.T) {
 						b.Field(2).(*array.Int64Builder).Append(n)
 					}
 				}
-				if _, err := s.Bucket("b").Put(t.Context(), "t", oneBatch(b.NewRecordBatch()), Append, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
+				if _, err := s.Bucket("b").Put(t.Context(), "t", oneBatch(b.NewRecordBatch()), PutAppend, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
 					t.Fatal(unit, err)
 				}
 			}
@@ -239,7 +239,7 @@ func TestManyFilesAtATime(t *testing.T) {
 	var want []tick
 	for i := range int64(60) {
 		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 2), Append, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 2), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, rows...)
@@ -306,7 +306,7 @@ func TestSaysWhyAWriteFailed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 4 {
-			_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1000), Append, &PutOptions{Settings: &Settings{Time: time}})
+			_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &Settings{Time: time}})
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("time %q: %v", time, err)
 			}
@@ -325,7 +325,7 @@ func TestNullsOfAnotherTail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.Bucket("b").Put(t.Context(), "t", oneBatch(batch), Append, nil)
+		_, err = s.Bucket("b").Put(t.Context(), "t", oneBatch(batch), PutAppend, nil)
 		return err
 	}
 	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {

@@ -35,7 +35,7 @@ func TestBackup(t *testing.T) {
 	b, one := mustOpen(t, t.TempDir(), nil), s.Bucket("one")
 	backup := func(name string, unchanged, files int) map[string]string {
 		t.Helper()
-		done, err := s.Backup(ctx, b, name, nil)
+		done, err := s.Backup(ctx, b, name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,24 +46,24 @@ func TestBackup(t *testing.T) {
 	}
 	monday := backup("monday", 0, 8)
 	backup("nothing", 4, 0)
-	mustPut(t, one, "twice", Append, 10)
+	mustPut(t, one, "twice", PutAppend, 10)
 	if err := one.Delete(ctx, "plain"); err != nil {
 		t.Fatal(err)
 	}
 	if err := one.EditRules(ctx, "", RuleEdit{Remove: []string{"few"}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, one, "new", Append, 1)
+	mustPut(t, one, "new", PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
 	// Metadata alone is no data.
 	if err := one.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	backup("metadata", 3, 0)
-	if _, err := s.Backup(ctx, b, "monday", nil); !errors.Is(err, ErrExists) {
+	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, ErrExists) {
 		t.Error(err)
 	}
-	if _, err := s.Backup(ctx, b, "", nil); err == nil {
+	if _, err := s.Backup(ctx, b, ""); err == nil {
 		t.Error("a backup without a name")
 	}
 	if got, want := backupNames(t, b), `monday of "": 1;monday of "one": 3;nothing of "": 1;nothing of "one": 3;`+
@@ -82,27 +82,27 @@ func TestBackup(t *testing.T) {
 	}
 	for name, want := range map[string]map[string]string{"monday": monday, "tuesday": tuesday} {
 		empty := mustOpen(t, t.TempDir(), nil)
-		if _, err := empty.RestoreFrom(ctx, b, name, nil); err != nil {
+		if _, err := empty.RestoreFrom(ctx, b, name); err != nil {
 			t.Fatal(err)
 		}
 		wantState(t, empty, want)
 	}
 	// The store itself has most of it.
-	mustPut(t, one, "twice", Append, 11) // in the tail
-	done, err := s.RestoreFrom(ctx, b, "tuesday", nil)
+	mustPut(t, one, "twice", PutAppend, 11) // in the tail
+	done, err := s.RestoreFrom(ctx, b, "tuesday")
 	if u, f := totals(done); err != nil || u != 2 || f != 0 {
 		t.Errorf("%+v %v", done, err)
 	}
 	wantState(t, s, tuesday)
 	only := "one"
-	if _, err := s.RestoreFrom(ctx, b, "monday", &only); err != nil {
+	if _, err := s.RestoreFrom(ctx, b, "monday", only); err != nil {
 		t.Fatal(err)
 	}
 	wantState(t, s, monday)
-	if _, err := s.RestoreFrom(ctx, b, "sunday", nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	mustPut(t, one, "twice", Append, 12)
+	mustPut(t, one, "twice", PutAppend, 12)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestBackupCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, failed := s.Backup(ctx, b, "one", nil)
+		_, failed := s.Backup(ctx, b, "one")
 		got := backupNames(t, b)
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestBackupChild(t *testing.T) {
 	}
 	s, b := mustOpen(t, from, nil), mustOpen(t, to, nil)
 	fmt.Println("ready")
-	if _, err := s.Backup(t.Context(), b, "killed", nil); err != nil {
+	if _, err := s.Backup(t.Context(), b, "killed"); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("done")
@@ -167,7 +167,7 @@ func TestBackupKill(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
 	for i := range 30 {
-		mustPut(t, s.Bucket("two"), fmt.Sprint("t", i), Append, int64(i))
+		mustPut(t, s.Bucket("two"), fmt.Sprint("t", i), PutAppend, int64(i))
 	}
 	want := stateOf(t, s)
 	if err := s.Close(); err != nil {
@@ -197,7 +197,7 @@ func TestBackupKill(t *testing.T) {
 				t.Error(got, killed)
 			}
 			again := mustOpen(t, t.TempDir(), nil)
-			if _, err := again.RestoreFrom(t.Context(), b, "killed", nil); err != nil {
+			if _, err := again.RestoreFrom(t.Context(), b, "killed"); err != nil {
 				t.Fatal(err)
 			}
 			wantState(t, again, want)

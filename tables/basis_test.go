@@ -57,7 +57,7 @@ func TestCompactBesideSettings(t *testing.T) {
 	b := direct(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
-		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), Append, o); err != nil {
+		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestCompactBesideSettings(t *testing.T) {
 func TestCorrectBesideSettings(t *testing.T) {
 	b := direct(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
-	if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), Append, o); err != nil {
+	if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	ours := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{Time: "ts", OnDuplicate: KeepLast}) })

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 
@@ -18,11 +19,14 @@ type TablePut struct {
 	Options *PutOptions
 }
 
-// PutAll makes puts, some at a time; 0 workers are 4. It takes the next one only once
-// there is a worker for it, so that it holds no more than these. Each put is whole
-// or not at all, by itself: with an error, those done stay. Update makes one commit
-// of several.
+// PutAll makes several puts at a time; 0 workers means 4. It takes the next put only when
+// a worker is free, so it never holds more puts than workers. Each put succeeds or fails
+// by itself: after an error, the puts already made stay. Update makes several puts in one
+// commit.
 func (b *Bucket) PutAll(ctx context.Context, puts iter.Seq[TablePut], workers int) error {
+	if puts == nil {
+		return &OpError{Op: "put into", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("the sequence of puts is nil")}}
+	}
 	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p TablePut) error {
 		_, err := b.Put(ctx, p.Name, p.Rows, p.Mode, p.Options)
 		return err
@@ -33,6 +37,9 @@ func (b *Bucket) PutAll(ctx context.Context, puts iter.Seq[TablePut], workers in
 // each, at the same time for several. The reader ends with f. The first error ends
 // all.
 func (b *Bucket) ScanAll(ctx context.Context, names []string, o *ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
+	if f == nil {
+		return &OpError{Op: "scan", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("the function that takes the rows is nil")}}
+	}
 	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
 		t, err := b.Table(ctx, name)
 		if err != nil {

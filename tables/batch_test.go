@@ -24,7 +24,7 @@ func TestPutAllAndScanAll(t *testing.T) {
 				t.Errorf("%d puts are in work for 3 workers", n)
 			}
 			o := &PutOptions{}
-			if !yield(TablePut{fmt.Sprint("t", i), &countedReader{rowsOf(i, i+1), &done}, Append, o}) {
+			if !yield(TablePut{fmt.Sprint("t", i), &countedReader{rowsOf(i, i+1), &done}, PutAppend, o}) {
 				return
 			}
 		}
@@ -46,7 +46,7 @@ func TestPutAllAndScanAll(t *testing.T) {
 	if sum.Load() != 60 || most.Load() > 2 {
 		t.Errorf("%d rows by %d readers", sum.Load(), most.Load())
 	}
-	err := b.PutAll(t.Context(), slices.Values([]TablePut{{"t1", rowsOf(1), Error, nil}, {"new", rowsOf(1), Error, nil}}), 1)
+	err := b.PutAll(t.Context(), slices.Values([]TablePut{{"t1", rowsOf(1), PutError, nil}, {"new", rowsOf(1), PutError, nil}}), 1)
 	if !errors.Is(err, ErrExists) {
 		t.Error(err)
 	}
@@ -74,7 +74,7 @@ func TestChunks(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("")
 	for i := range int64(5) {
-		mustPut(t, b, "a", Append, from(10*i, 10)...)
+		mustPut(t, b, "a", PutAppend, from(10*i, 10)...)
 	}
 	tab, err := b.Table(t.Context(), "a")
 	mustDo(t, err)

@@ -2,8 +2,48 @@ package tables
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 )
+
+// BenchmarkPutMany puts a million trades, as bench does.
+func BenchmarkPutMany(b *testing.B) {
+	rb := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
+		{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "price", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "size", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	}, nil))
+	random := rand.New(rand.NewPCG(1, 0))
+	for i := range 1_000_000 {
+		rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1_700_000_000_000_000 + int64(i)*1000))
+		rb.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", random.IntN(100)))
+		rb.Field(2).(*array.Float64Builder).Append(100 * random.Float64())
+		rb.Field(3).(*array.Int64Builder).Append(random.Int64N(1000))
+	}
+	batch := rb.NewRecordBatch()
+	s := mustOpen(b, b.TempDir(), nil)
+	before := cpu()
+	for b.Loop() {
+		if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(batch), PutReplace, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+	t, err := s.Bucket("").Table(b.Context(), "t")
+	if err != nil {
+		b.Fatal(err)
+	}
+	info, err := t.Info(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(info.Bytes)/1e6, "MB")
+}
 
 // BenchmarkAppendRow appends one row, acknowledged, to the tail or as a commit.
 func BenchmarkAppendRow(b *testing.B) {
@@ -11,13 +51,13 @@ func BenchmarkAppendRow(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := mustOpen(b, b.TempDir(), o)
 			t := s.Bucket("")
-			mustPut(b, t, "a", Append, 1)
+			mustPut(b, t, "a", PutAppend, 1)
 			r := rowsOf(1)
 			r.Next()
 			batch := r.RecordBatch()
 			b.ResetTimer()
 			for b.Loop() {
-				if _, err := t.Put(b.Context(), "a", oneBatch(batch), Append, nil); err != nil {
+				if _, err := t.Put(b.Context(), "a", oneBatch(batch), PutAppend, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -31,12 +71,12 @@ func BenchmarkAppendTables(b *testing.B) {
 	t := s.Bucket("")
 	const tables = 1000
 	for i := range tables {
-		mustPut(b, t, fmt.Sprint(i), Append, 1)
+		mustPut(b, t, fmt.Sprint(i), PutAppend, 1)
 	}
 	b.ResetTimer()
 	n := 0
 	for b.Loop() {
-		mustPut(b, t, fmt.Sprint(n%tables), Append, 2)
+		mustPut(b, t, fmt.Sprint(n%tables), PutAppend, 2)
 		n++
 	}
 }
@@ -46,7 +86,7 @@ func BenchmarkMakeTable(b *testing.B) {
 	s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
 	n := 0
 	for b.Loop() {
-		mustPut(b, s.Bucket(""), fmt.Sprint(n), Append, 1)
+		mustPut(b, s.Bucket(""), fmt.Sprint(n), PutAppend, 1)
 		n++
 	}
 }

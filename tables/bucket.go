@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,21 +19,27 @@ type Bucket struct {
 }
 
 // Name returns the bucket's name.
-func (b *Bucket) Name() string { return b.name }
+func (b *Bucket) Name() string {
+	if b == nil {
+		return ""
+	}
+	return b.name
+}
 
 // Exists reports whether there is such a bucket, be it empty.
 func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
-	defer failed(&err, "look for", b.name, "")
-	return b.s.cat.HasNamespace(ctx, namespaceOf(b.name))
+	defer failed(&err, "look for", b.Name(), "")
+	return b.store().cat.HasNamespace(ctx, namespaceOf(b.Name()))
 }
 
 // DeleteBucket deletes a bucket: with its tables, in one commit, and its snapshots, or only
 // if it is empty. Its error wraps [ErrNotFound] or [ErrNotEmpty].
 func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
+	s = s.made()
 	defer failed(&err, "delete", name, "")
 	b := s.Bucket(name)
 	for range commit.MostAttempts { // others may put into it meanwhile
-		there, err := s.cat.HasNamespace(ctx, namespaceOf(b.name))
+		there, err := s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
 		if err == nil && !there {
 			err = ErrNotFound
 		}
@@ -65,10 +72,10 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 				return err
 			}
 		}
-		if err := s.cat.DropNamespace(ctx, namespaceOf(b.name)); err != nil {
+		if err := s.cat.DropNamespace(ctx, namespaceOf(b.Name())); err != nil {
 			return err
 		}
-		if there, err = s.cat.HasNamespace(ctx, namespaceOf(b.name)); err != nil || !there {
+		if there, err = s.cat.HasNamespace(ctx, namespaceOf(b.Name())); err != nil || !there {
 			return err
 		}
 	}
@@ -77,18 +84,18 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 
 // check returns what the catalog calls a table.
 func (b *Bucket) check(name string) (tableName, error) {
-	if err := errors.Join(checkName("bucket", b.name), checkName("table", name)); err != nil {
+	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
 		return tableName{}, err
 	}
-	return tableName{Namespace: namespaceOf(b.name), Name: name}, nil
+	return tableName{Namespace: namespaceOf(b.Name()), Name: name}, nil
 }
 
 // Delete deletes tables, with all their versions, in one commit: all, or none if
 // one of them is missing.
 func (b *Bucket) Delete(ctx context.Context, names ...string) error {
-	return b.s.Update(ctx, func(t *Txn) error {
+	return b.store().Update(ctx, func(t *Txn) error {
 		for _, name := range names {
-			if err := t.Delete(b.name, name); err != nil {
+			if err := t.Delete(b.Name(), name); err != nil {
 				return err
 			}
 		}
@@ -99,61 +106,52 @@ func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 // Tables yields the bucket's tables that f selects, sorted by name.
 func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, error] {
 	return func(yield func(TableInfo, error) bool) {
-		fail := func(err error) { yield(TableInfo{}, &OpError{Op: "list", Bucket: b.name, Dir: b.s.dir, Err: err}) }
-		if f == nil {
-			f = &Filter{}
-		}
-		if _, err := path.Match(f.Pattern, ""); err != nil {
-			fail(fmt.Errorf("pattern %q: %w", f.Pattern, err))
-			return
-		}
-		if err := checkName("bucket", b.name); err != nil {
-			fail(err)
-			return
-		}
-		wanted, err := f.Metadata.read()
-		if err != nil {
-			fail(err)
-			return
-		}
-		f = &Filter{f.Pattern, wanted, f.Snapshot}
-		var failed error
-		err = b.list(ctx, f, func(l icecat.Listed) bool {
-			if !f.selects(l) {
-				return true
-			}
-			var info TableInfo
-			if f.Snapshot != "" {
-				return yield(infoOf(l), nil)
-			}
-			info, failed = b.s.info(ctx, l)
-			if errors.Is(failed, icecat.ErrNotFound) { // deleted meanwhile
-				failed = nil
-				return true
-			}
-			if errors.Is(failed, ErrDamaged) {
-				info.Damaged, failed = failed.Error(), nil
-			}
-			if failed != nil {
-				return false
-			}
-			return yield(info, nil)
-		})
-		if err = errors.Join(err, failed); err != nil {
-			fail(err)
+		if err := b.tables(ctx, cmp.Or(f, new(Filter)), yield); err != nil {
+			yield(TableInfo{}, &OpError{Op: "list", Bucket: b.Name(), Dir: b.store().dir, Err: err})
 		}
 	}
 }
 
+func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, error) bool) error {
+	if _, err := path.Match(f.Pattern, ""); err != nil {
+		return fmt.Errorf("pattern %q: %w", f.Pattern, err)
+	}
+	wanted, err := f.Metadata.read()
+	if err = cmp.Or(checkName("bucket", b.Name()), err); err != nil {
+		return err
+	}
+	f = &Filter{f.Pattern, wanted, f.Snapshot}
+	var failed error
+	err = b.list(ctx, f, func(l icecat.Listed) bool {
+		if !f.selects(l) {
+			return true
+		}
+		if f.Snapshot != "" {
+			return yield(infoOf(l), nil)
+		}
+		var info TableInfo
+		info, failed = b.store().info(ctx, l)
+		if errors.Is(failed, icecat.ErrNotFound) { // deleted meanwhile
+			failed = nil
+			return true
+		}
+		if errors.Is(failed, ErrDamaged) {
+			info.Damaged, failed = failed.Error(), nil
+		}
+		return failed == nil && yield(info, nil)
+	})
+	return errors.Join(err, failed)
+}
+
 // list calls do with the tables that f may select.
 func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) bool) error {
-	switch ns := namespaceOf(b.name); {
+	switch ns := namespaceOf(b.Name()); {
 	case f.Snapshot != "":
-		return noSnapshot(b.s.cat.ListAt(ctx, ns, f.Snapshot, do))
+		return noSnapshot(b.store().cat.ListAt(ctx, ns, f.Snapshot, do))
 	case len(f.Metadata) > 0:
-		return b.s.cat.Find(ctx, ns, f.Metadata, do)
+		return b.store().cat.Find(ctx, ns, f.Metadata, do)
 	default:
-		return b.s.cat.List(ctx, ns, do)
+		return b.store().cat.List(ctx, ns, do)
 	}
 }
 

@@ -32,9 +32,9 @@ func TestBucketsLife(t *testing.T) {
 	if ok, err := b.Exists(ctx); ok || err != nil {
 		t.Fatalf("reading made the bucket: %v", err)
 	}
-	mustPut(t, b, "t", Append, 1)
-	mustPut(t, b, "u", Append, 2)
-	mustPut(t, s.Bucket("c"), "t", Append, 3)
+	mustPut(t, b, "t", PutAppend, 1)
+	mustPut(t, b, "u", PutAppend, 2)
+	mustPut(t, s.Bucket("c"), "t", PutAppend, 3)
 	if err := s.DeleteBucket(ctx, "b", false); !errors.Is(err, ErrNotEmpty) {
 		t.Fatalf("a bucket with tables: %v", err)
 	}

@@ -18,6 +18,7 @@ import (
 // Compact makes few large files of many small ones. The rows stay the same; the
 // small files go with the versions that have them, by Expire.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+	s = s.made()
 	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
 		// Whoever changes the table meanwhile, other than by appends, comes first.
 		err = commit.RetryStale(3, func() error {
@@ -78,7 +79,7 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 	}
 	for _, g := range plan.Groups {
 		tasks := datafile.InOrder(g.Tasks)
-		files, err := datafile.Write(ctx, writer, def.Stored, datafile.ReadRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
+		files, err := datafile.Write(ctx, writer, def.Stored, datafile.ReadRows(ctx, t, tasks), cfg.TargetFileSizeBytes)
 		if err != nil {
 			return nil, err
 		}

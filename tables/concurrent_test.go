@@ -26,7 +26,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond})
 	b := s.Bucket("")
-	mustPut(t, b, "a", Append, 0)
+	mustPut(t, b, "a", PutAppend, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	var done atomic.Int64 // the last row that was acknowledged
 	var writers, readers sync.WaitGroup
@@ -34,7 +34,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	defer cancel()
 	writers.Go(func() {
 		for n := int64(1); ctx.Err() == nil; n++ {
-			if _, err := b.Put(ctx, "a", rowsOf(n), Append, nil); err != nil {
+			if _, err := b.Put(ctx, "a", rowsOf(n), PutAppend, nil); err != nil {
 				if ctx.Err() == nil {
 					t.Error(err)
 				}
@@ -86,7 +86,7 @@ func TestManyWriters(t *testing.T) {
 			g.Go(func() {
 				for i := range each {
 					n := int64(w*each + i)
-					if _, err := s.Bucket("x").Put(t.Context(), fmt.Sprint(n%3), rowsOf(n), Append, nil); err != nil {
+					if _, err := s.Bucket("x").Put(t.Context(), fmt.Sprint(n%3), rowsOf(n), PutAppend, nil); err != nil {
 						t.Error(err)
 					}
 				}
@@ -115,7 +115,7 @@ func TestForeignCommits(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "a", Append, 0)
+	mustPut(t, b, "a", PutAppend, 0)
 	if _, err := s.cat.Load(t.Context(), defaultNamespace, "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestForeignCommits(t *testing.T) {
 	})
 	g.Go(func() {
 		for n := range int64(each) {
-			if _, err := b.Put(t.Context(), "a", rowsOf(1+n), Append, nil); err != nil {
+			if _, err := b.Put(t.Context(), "a", rowsOf(1+n), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 			if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -151,8 +151,8 @@ func TestForeignCommits(t *testing.T) {
 		}
 	}
 	// What somebody else deletes is gone, with its rows in the tail.
-	mustPut(t, b, "a", Append, 1000)
-	mustPut(t, s.Bucket("other"), "b", Append, 1)
+	mustPut(t, b, "a", PutAppend, 1000)
+	mustPut(t, s.Bucket("other"), "b", PutAppend, 1)
 	cur, err := foreign.Load(t.Context(), defaultNamespace, "a")
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestForeignCommits(t *testing.T) {
 	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "a", Append, 7)
+	mustPut(t, b, "a", PutAppend, 7)
 	wantRows(t, b, "a", 7)
 }
 
@@ -223,10 +223,10 @@ func twoTails(t *testing.T, h hooks) error {
 		defer s.Close() //nolint:errcheck // the test is over
 		stores = append(stores, s)
 	}
-	mustPut(t, stores[0].Bucket(""), "a", Append, 0)
+	mustPut(t, stores[0].Bucket(""), "a", PutAppend, 0)
 	for n := int64(1); n < 20; n++ {
 		s := stores[n%2]
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, nil); err != nil {
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, nil); err != nil {
 			return err
 		}
 		if n%3 == 0 {

@@ -24,7 +24,7 @@ type CopiedTable struct {
 	Checksum     string // of the rows in any order, from CopyTo: 32 hexadecimal digits
 }
 
-// CopyTo copies a bucket, or all for nil, to another store: the newest version of each
+// CopyTo copies buckets, all if none is named, to another store: the newest version of each
 // table with its columns, settings, rules and metadata, and the bucket's own rules and
 // metadata. Older versions, snapshots and ids of puts stay behind. Data files are copied
 // as they are, and each must have its checksum in the catalog.
@@ -36,11 +36,12 @@ type CopiedTable struct {
 //
 // Rows of both stores are read and compared then: their number, and the sum modulo
 // 2^128 of each row's xxh3-128.
-func (s *Store) CopyTo(ctx context.Context, to *Store, bucket *string) ([]CopiedTable, error) {
-	return s.copyTo(ctx, "copy", to, bucket, func(c *copying, buckets []*Bucket) error {
+func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
+	s = s.made()
+	return s.copyTo(ctx, "copy", to, buckets, func(c *copying, buckets []*Bucket) error {
 		c.only = true
 		for _, b := range buckets {
-			if err := c.bucket(ctx, b.name); err != nil {
+			if err := c.bucket(ctx, b.Name()); err != nil {
 				return err
 			}
 		}
@@ -57,17 +58,18 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, bucket *string) ([]Copied
 const workName = "partd "
 
 // copyTo calls do while there is a snapshot of the buckets.
-func (s *Store) copyTo(ctx context.Context, op string, to *Store, bucket *string, do func(c *copying, buckets []*Bucket) error) ([]CopiedTable, error) {
+func (s *Store) copyTo(ctx context.Context, op string, to *Store, chosen Buckets, do func(c *copying, buckets []*Bucket) error) ([]CopiedTable, error) {
+	s, to = s.made(), to.made()
 	c := &copying{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
 	err := c.run(op, func() error {
-		namespaces, err := s.chosen(ctx, bucket)
+		namespaces, err := s.chosen(ctx, chosen)
 		if err != nil {
 			return err
 		}
 		var buckets []*Bucket
 		for _, ns := range namespaces {
 			b := s.Bucket(bucketOf(ns))
-			if err := b.DeleteSnapshot(ctx, c.snapshot); err != nil { // of one that was stopped
+			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // of one that was stopped
 				return err
 			}
 			buckets = append(buckets, b)
@@ -82,7 +84,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, bucket *string
 			err = do(c, buckets)
 		}
 		for _, b := range buckets {
-			err = errors.Join(err, b.DeleteSnapshot(context.WithoutCancel(ctx), c.snapshot))
+			err = errors.Join(err, s.cat.DropSnapshots(context.WithoutCancel(ctx), namespaceOf(b.Name()), &c.snapshot))
 		}
 		return err
 	})
@@ -252,14 +254,5 @@ func (b *Bucket) sum(ctx context.Context, name string, at At) (*rowsum.Sum, erro
 	if err != nil {
 		return nil, err
 	}
-	r, err := t.Scan(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	sum := &rowsum.Sum{}
-	for r.Next() {
-		sum.Add(r.RecordBatch())
-	}
-	return sum, r.Err()
+	return rowsum.Of(t.Scan(ctx, nil))
 }

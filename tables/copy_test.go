@@ -34,10 +34,10 @@ func fullStore(t testing.TB) *Store {
 		_, err := s.Fold(ctx, nil)
 		must(err)
 	}
-	_, err := b.Put(ctx, "plain", rowsOf(1, 2, 3), Error, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
+	_, err := b.Put(ctx, "plain", rowsOf(1, 2, 3), PutError, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
 	must(err)
 	for range 3 { // the same content again and again
-		mustPut(t, b, "twice", Append, 7, 8)
+		mustPut(t, b, "twice", PutAppend, 7, 8)
 		fold()
 	}
 	keys := []arrow.Field{
@@ -55,7 +55,7 @@ func fullStore(t testing.TB) *Store {
 		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"9.999"},{"at":"2024-03-02 10:00:00Z","sym":"c","price":null}]`,
 	} {
 		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
-		_, err := b.Put(ctx, "series", series(rows), Append, o)
+		_, err := b.Put(ctx, "series", series(rows), PutAppend, o)
 		must(err)
 		if i == 0 {
 			fold()
@@ -66,7 +66,7 @@ func fullStore(t testing.TB) *Store {
 	must(b.EditRules(ctx, "series", RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
 	must(b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
 	must(b.ChangeMetadata(ctx, "", MetadataChange{Set: Metadata{"country": "US"}}))
-	mustPut(t, s.Bucket(""), "default's", Append, 5)
+	mustPut(t, s.Bucket(""), "default's", PutAppend, 5)
 	return s
 }
 
@@ -149,7 +149,7 @@ func TestCopyTo(t *testing.T) {
 	ctx, from := t.Context(), fullStore(t)
 	to := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	want := stateOf(t, from)
-	done, err := from.CopyTo(ctx, to, nil)
+	done, err := from.CopyTo(ctx, to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +164,8 @@ func TestCopyTo(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	// Again it costs nothing; and a table that changed costs what is new.
-	mustPut(t, from.Bucket("one"), "twice", Append, 9)
-	done, err = from.CopyTo(ctx, to, nil)
+	mustPut(t, from.Bucket("one"), "twice", PutAppend, 9)
+	done, err = from.CopyTo(ctx, to)
 	if unchanged, files := totals(done); err != nil || unchanged != 3 || files != 1 {
 		t.Errorf("%+v, %v", done, err)
 	}
@@ -176,22 +176,22 @@ func TestCopyTo(t *testing.T) {
 		}
 	}
 	// What goes on in the copy is not lost.
-	mustPut(t, to.Bucket("one"), "plain", Append, 44)
+	mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
 	before := stateOf(t, to)
-	if _, err = from.CopyTo(ctx, to, nil); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
+	if _, err = from.CopyTo(ctx, to); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
 		t.Error(err)
 	}
 	wantState(t, to, before)
-	if _, err := from.CopyTo(ctx, from, nil); err == nil {
+	if _, err := from.CopyTo(ctx, from); err == nil {
 		t.Error("a store was copied to itself")
 	}
 	other := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, other.Bucket("one"), "twice", Append, 1)
-	if _, err = other.CopyTo(ctx, to, nil); !errors.Is(err, ErrExists) { // it is the copy of another store's
+	mustPut(t, other.Bucket("one"), "twice", PutAppend, 1)
+	if _, err = other.CopyTo(ctx, to); !errors.Is(err, ErrExists) { // it is the copy of another store's
 		t.Error(err)
 	}
 	missing := "missing"
-	if _, err = other.CopyTo(ctx, to, &missing); !errors.Is(err, fs.ErrNotExist) {
+	if _, err = other.CopyTo(ctx, to, missing); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -205,7 +205,7 @@ func TestCopyToMeanwhile(t *testing.T) {
 	h := hooks{fs: vfs.OS{}, prepared: func() {
 		if !put {
 			put = true
-			mustPut(t, to.Bucket("one"), "plain", Append, 44)
+			mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
 		}
 	}}
 	to, err := open(ctx, t.TempDir(), &Options{NoTail: true}, h)
@@ -213,7 +213,7 @@ func TestCopyToMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	bucket := "one"
-	if _, err := from.CopyTo(ctx, to, &bucket); !put || !errors.Is(err, ErrConflict) {
+	if _, err := from.CopyTo(ctx, to, bucket); !put || !errors.Is(err, ErrConflict) {
 		t.Error(put, err)
 	}
 	wantRows(t, to.Bucket("one"), "plain", 44)
@@ -243,7 +243,7 @@ func TestCopyToCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		done, failed := from.CopyTo(ctx, to, nil)
+		done, failed := from.CopyTo(ctx, to)
 		ops.Store(-1 << 40)
 		_, files := totals(done)
 		sent += files

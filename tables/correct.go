@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,13 +18,13 @@ import (
 )
 
 // DeleteRows deletes the rows for which a condition is true, in one commit. Rows for
-// which it is false or null stay. Of those that are acknowledged when it starts it
-// misses none, but for rows in the tail of another Store.
+// which it is false or null stay. It sees every row that was acknowledged before it
+// started, except rows in the tail of another Store.
 //
-// Only files that have such a row are written anew. In a table without a time
-// column their other rows come after those of the other files then.
+// Only files that contain such a row are rewritten. In a table without a time column,
+// the remaining rows of these files then follow those of the other files.
 func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (_ Rewritten, err error) {
-	defer failed(&err, "delete rows of", b.name, name)
+	defer failed(&err, "delete rows of", b.Name(), name)
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
 		g, err := w.where(where)
 		if err != nil {
@@ -40,33 +41,31 @@ type RangeOptions struct {
 	TimeColumn string
 }
 
-// ReplaceRange puts the rows of r in the place of those from a time on, and before
-// another, in one commit; see DeleteRows. A zero time is no bound. A row of r that
-// is outside of the range, or has no time, is an error. ReplaceRange reads r to its
-// end and does not release it.
+// ReplaceRange replaces the rows from one time up to, but not including, another by those
+// of r, in one commit; see DeleteRows. A zero time is no bound. A row of r outside the
+// range, or without a time, is an error. ReplaceRange reads r to its end and does not
+// release it.
 func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ Rewritten, err error) {
-	defer failed(&err, "replace a range of", b.name, name)
+	defer failed(&err, "replace a range of", b.Name(), name)
 	if from.IsZero() && to.IsZero() {
 		return Rewritten{}, errors.New("the range has no bound: give its beginning or its end")
 	}
 	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
-		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", series.TimeText(from), series.TimeText(to))
+		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", filter.TimeText(from), filter.TimeText(to))
 	}
-	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
+	o = cmp.Or(o, &RangeOptions{})
+	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err
 	}
 	defer src.Release()
 	var n newRows
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		column := w.def.Settings.Time
-		if o != nil && o.TimeColumn != "" {
-			column = o.TimeColumn
-		}
-		between, err := series.TimeRange(w.def.Logical, column, from, to)
+		between, err := series.TimeRange(w.def.Logical, cmp.Or(o.TimeColumn, w.def.Settings.Time), from, to)
 		if err != nil {
 			return err
 		}
+		w.done.TimeColumn = between.Columns()[0]
 		g, err := w.where(between)
 		if err != nil {
 			return err

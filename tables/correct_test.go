@@ -54,7 +54,7 @@ func direct(t testing.TB) *Bucket {
 func TestDeleteRows(t *testing.T) {
 	b := direct(t)
 	for i := range int64(4) {
-		mustPut(t, b, "t", Append, from(10*i, 10)...)
+		mustPut(t, b, "t", PutAppend, from(10*i, 10)...)
 	}
 	before := filesOf(t, b, "t")
 	done := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
@@ -79,19 +79,19 @@ func TestDeleteRows(t *testing.T) {
 		t.Errorf("all deleted: %+v", done)
 	}
 	wantRows(t, b, "t")
-	mustPut(t, b, "t", Append, 1)
+	mustPut(t, b, "t", PutAppend, 1)
 	wantRows(t, b, "t", 1)
 }
 
 // TestDeleteRowsInTail deletes rows that are in the tail, and no later ones.
 func TestDeleteRowsInTail(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
-	mustPut(t, b, "t", Append, 1, 2, 3)
-	mustPut(t, b, "t", Append, 4)
+	mustPut(t, b, "t", PutAppend, 1, 2, 3)
+	mustPut(t, b, "t", PutAppend, 4)
 	if done := deleteWhere(t, b, "t", "n = 2 or n = 4"); done.Deleted != 2 {
 		t.Errorf("deleted: %+v", done)
 	}
-	mustPut(t, b, "t", Append, 4)
+	mustPut(t, b, "t", PutAppend, 4)
 	wantRows(t, b, "t", 1, 3, 4)
 }
 
@@ -99,7 +99,7 @@ func TestDeleteRowsInTail(t *testing.T) {
 func TestDeleteRowsDropsUnread(t *testing.T) {
 	b := direct(t)
 	for i := range int64(3) {
-		mustPut(t, b, "t", Append, from(10*i, 10)...)
+		mustPut(t, b, "t", PutAppend, from(10*i, 10)...)
 	}
 	var reads atomic.Int64
 	other, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{b.s.hooks.fs, &reads}})
@@ -154,7 +154,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 				}
 			}
 			batch := rb.NewRecordBatch()
-			if _, err := b.Put(t.Context(), name, oneBatch(batch), Append, nil); err != nil {
+			if _, err := b.Put(t.Context(), name, oneBatch(batch), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			bound, err := cond.Bind(batch.Schema())

@@ -203,10 +203,10 @@ func (r *crashRun) run(crashes int) (err error) {
 		switch k := r.rnd.IntN(15); k {
 		default:
 			count := int64(1 + r.rnd.IntN(4))
-			mode := Append
+			mode := PutAppend
 			switch {
 			case k == 0:
-				mode = Replace
+				mode = PutReplace
 				after[name] = nil
 			case k == 1:
 				count = 100 // goes to files

@@ -27,14 +27,14 @@ func harmed(t *testing.T, kind string, how func(b, other []byte) []byte) (s, cop
 	for at, name := range []string{"bad", "good", "other"} {
 		for i := range int64(2) {
 			first := 2*i + 100*int64(at/2)
-			mustPut(t, b, name, Append, first, first+1)
+			mustPut(t, b, name, PutAppend, first, first+1)
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	for _, name := range []string{"bad", "good"} {
-		mustPut(t, b, name, Append, 4, 5)
+		mustPut(t, b, name, PutAppend, 4, 5)
 	}
 	files := partsOf(t, s, "one", "bad")[kind]
 	others := partsOf(t, s, "one", "other")[kind]
@@ -69,7 +69,7 @@ func TestOpenDamaged(t *testing.T) {
 			s, copied, file := harmed(t, "metadata", f)
 			b := s.Bucket("one")
 			wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
-			mustPut(t, b, "good", Append, 6)
+			mustPut(t, b, "good", PutAppend, 6)
 			refused := func(what string, err error) {
 				t.Helper()
 				if !errors.Is(err, ErrDamaged) {
@@ -86,7 +86,7 @@ func TestOpenDamaged(t *testing.T) {
 			}
 			_, _, err := read(ctx, b, "bad")
 			refused("read", err)
-			for _, m := range []PutMode{Append, Replace, Error} {
+			for _, m := range []PutMode{PutAppend, PutReplace, PutError} {
 				_, err = b.Put(ctx, "bad", rowsOf(9), m, nil)
 				refused("put", err)
 			}
@@ -118,9 +118,9 @@ func TestOpenDamaged(t *testing.T) {
 				to := mustOpen(t, t.TempDir(), nil)
 				var done []CopiedTable
 				if op == "backup" {
-					done, err = s.Backup(ctx, to, "monday", nil)
+					done, err = s.Backup(ctx, to, "monday")
 				} else {
-					done, err = s.CopyTo(ctx, to, nil)
+					done, err = s.CopyTo(ctx, to)
 				}
 				refused(op, err)
 				if len(done) != 2 {
@@ -138,7 +138,7 @@ func TestOpenDamaged(t *testing.T) {
 			}
 			wantDamaged(t, b)
 			wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
-			mustPut(t, b, "bad", Append, 6)
+			mustPut(t, b, "bad", PutAppend, 6)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +173,7 @@ func wantDamaged(t *testing.T, b *Bucket, want ...string) {
 func TestCompactDamagedFile(t *testing.T) {
 	s, _, _ := harmed(t, "data", harms["garbage"])
 	for _, name := range []string{"bad", "good"} { // a second file
-		mustPut(t, s.Bucket("one"), name, Append, 8, 9)
+		mustPut(t, s.Bucket("one"), name, PutAppend, 8, 9)
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)

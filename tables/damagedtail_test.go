@@ -20,8 +20,8 @@ func TestDamagedTail(t *testing.T) {
 		if _, err := s.Fold(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
-		mustPut(t, b, "bad", Append, rows...)
-		mustPut(t, b, "good", Append, rows...)
+		mustPut(t, b, "bad", PutAppend, rows...)
+		mustPut(t, b, "good", PutAppend, rows...)
 	}
 	l, err := s.cat.Get(ctx, "one", "bad")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestDamagedTail(t *testing.T) {
 		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "tail key "+uuid) || !strings.Contains(err.Error(), "bad") {
 			t.Error(err)
 		}
-		if _, err := b.Put(ctx, "bad", rowsOf(9), Append, nil); !errors.Is(err, ErrDamaged) {
+		if _, err := b.Put(ctx, "bad", rowsOf(9), PutAppend, nil); !errors.Is(err, ErrDamaged) {
 			t.Error(err)
 		}
 		if found, _ := verified(t, s, VerifyOptions{}); len(found) != 1 || found[0].Table != "bad" {
@@ -70,6 +70,6 @@ func TestDamagedTail(t *testing.T) {
 	if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s.Bucket("one"), "bad", Error, 1)
+	mustPut(t, s.Bucket("one"), "bad", PutError, 1)
 	wantRows(t, s.Bucket("one"), "bad", 1)
 }

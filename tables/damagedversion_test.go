@@ -32,7 +32,7 @@ func TestDamagedVersion(t *testing.T) {
 					t.Error(r, err)
 				}
 				to := mustOpen(t, t.TempDir(), nil)
-				done, err := s.Backup(ctx, to, "monday", nil)
+				done, err := s.Backup(ctx, to, "monday")
 				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(file)) || len(done) != 2 {
 					t.Error(done, err)
 				}

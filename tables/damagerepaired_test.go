@@ -63,10 +63,10 @@ func TestWaysOutOfDamage(t *testing.T) {
 					err = s.DeleteBucket(ctx, "one", true)
 				case "restore":
 					to := mustOpen(t, t.TempDir(), nil)
-					if _, err := copied.Backup(ctx, to, "monday", nil); err != nil {
+					if _, err := copied.Backup(ctx, to, "monday"); err != nil {
 						t.Fatal(err)
 					}
-					_, err = s.RestoreFrom(ctx, to, "monday", nil)
+					_, err = s.RestoreFrom(ctx, to, "monday")
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -83,7 +83,7 @@ func TestWaysOutOfDamage(t *testing.T) {
 						t.Error(err)
 					}
 					if out != "restore" {
-						mustPut(t, s.Bucket("one"), "bad", Error, 1)
+						mustPut(t, s.Bucket("one"), "bad", PutError, 1)
 						if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
 							t.Error(err)
 						}

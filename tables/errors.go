@@ -2,8 +2,6 @@ package tables
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/go-partd/partd"
@@ -18,15 +16,15 @@ var (
 	// ErrNotFound is wrapped by the error for a table or version that is not there.
 	ErrNotFound = commit.ErrNotFound
 
-	// ErrExists is wrapped by the error of a put in mode Error to a table that is there.
-	ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
+	// ErrExists is wrapped by the error of a put in mode PutError to a table that is there.
+	ErrExists = icecat.ErrExists
 
 	// ErrNotEmpty is wrapped by the error for a bucket that has tables or snapshots.
 	ErrNotEmpty = errors.New("not empty")
 
 	// ErrInUse is wrapped by the error of Open where another Store has the
-	// directory's tail.
-	ErrInUse = errors.New("in use")
+	// directory's tail. The error names its process where it is known.
+	ErrInUse = partd.ErrInUse
 
 	// ErrReadOnly is wrapped by the error of what would change a Store with
 	// Options.ReadOnly.
@@ -43,6 +41,10 @@ var (
 	// ErrConflict is wrapped by the error of a commit that lost to others'
 	// commits again and again. Nothing of it was applied.
 	ErrConflict = commit.ErrConflict
+
+	// ErrTxnDone is wrapped by the error of what is asked of a Txn after the function that
+	// Update ran has returned. It changes nothing.
+	ErrTxnDone = errors.New("the transaction has ended")
 )
 
 // SchemaError says which column of a put or a scan does not fit.

@@ -18,17 +18,34 @@ import (
 
 // ColumnChange is a change of a table's columns.
 type ColumnChange struct {
-	Op     string `json:"op"` // add, rename, drop or widen
-	Column string `json:"column"`
-	To     string `json:"to,omitempty"`   // the new name, for rename
-	Type   string `json:"type,omitempty"` // the new type, for add and widen, as Arrow writes it: int64, timestamp[us, tz=UTC]
+	Op     ColumnOp   `json:"op"`
+	Column string     `json:"column"`
+	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
+	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
 	field arrow.Field // what a put adds or widens to; it has a type where Type is ""
 }
 
+// ColumnOp is what a change does to a column.
+type ColumnOp = definition.ColumnOp
+
+// The changes of a column, each of which a table allows that allows the next one.
+const (
+	AddColumn    = definition.AddColumn
+	WidenColumn  = definition.WidenColumn // an integer or a float gets a larger type, nulls any
+	RenameColumn = definition.RenameColumn
+	DropColumn   = definition.DropColumn
+)
+
+// ColumnType is a type as Arrow writes it: int64, timestamp[us, tz=UTC].
+type ColumnType string
+
+// ColumnTypeOf returns the text of a type that is not nested.
+func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
+
 // allows says why a kind of evolution does not allow a change.
 func allows(e Evolution, c ColumnChange) error {
-	ops := []string{"add", "widen", "rename", "drop"}
+	ops := []ColumnOp{AddColumn, WidenColumn, RenameColumn, DropColumn}
 	n := slices.Index(ops, c.Op)
 	if n < 0 {
 		return &ArgumentError{Err: fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
@@ -80,12 +97,12 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 			return nil, err
 		}
 		at := find(c.Column)
-		if (at >= 0) == (c.Op == "add") {
+		if (at >= 0) == (c.Op == AddColumn) {
 			return nil, schema.Errorf(c.Column, "to %s it: the table's columns are %q", c.Op, schema.Names(def.Logical))
 		}
-		if c.Op == "rename" || c.Op == "drop" {
+		if c.Op == RenameColumn || c.Op == DropColumn {
 			for i, name := range def.Settings.Order() {
-				if f, ok := cur.FindFieldByName(name); ok && f.ID == fields[at].ID && c.Op == "drop" {
+				if f, ok := cur.FindFieldByName(name); ok && f.ID == fields[at].ID && c.Op == DropColumn {
 					setting := "keys"
 					if i == 0 && def.Settings.Time != "" {
 						setting = "time"
@@ -101,30 +118,32 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 		}
 		var f arrow.Field
 		var made iceberg.NestedField
-		if c.Op == "add" || c.Op == "widen" {
+		if c.Op == AddColumn || c.Op == WidenColumn {
 			if f, made, err = c.column(lastID); err != nil {
 				return nil, err
 			}
 		}
 		switch c.Op {
-		case "add":
+		case AddColumn:
 			lastID = max(lastID, highest(made))
 			fields, columns, types, ev.from = append(fields, made), append(columns, f), append(types, f), append(ev.from, -1)
-		case "rename":
+		case RenameColumn:
 			if c.To == "" || find(c.To) >= 0 {
 				return nil, schema.Errorf(c.Column, "it cannot be renamed to %q: that is empty, or a column's name already", c.To)
 			}
 			fields[at].Name, columns[at].Name, types[at].Name = c.To, c.To, c.To
 			pandas[c.Column] = c.To
-		case "drop":
-			if len(fields) == 1 {
-				return nil, schema.Errorf(c.Column, "it is the table's only column")
-			}
+		case DropColumn:
 			fields, columns, types = slices.Delete(fields, at, at+1), slices.Delete(columns, at, at+1), slices.Delete(types, at, at+1)
 			ev.from = slices.Delete(ev.from, at, at+1)
-		case "widen":
+		case WidenColumn:
 			if !schema.Widens(types[at].Type, f.Type) {
-				return nil, schema.Errorf(c.Column, "it has type %s, which cannot become %s: integers become larger ones or float64, floats larger floats", types[at].Type, f.Type)
+				return nil, schema.Errorf(c.Column, "it has type %s, which cannot become %s: integers become larger ones or float64, floats larger floats, nulls anything", types[at].Type, f.Type)
+			}
+			if types[at].Type.ID() == arrow.NULL { // as another column, which files from before lack
+				lastID = max(lastID, highest(made))
+				fields[at], columns[at], types[at], ev.from[at] = made, f, f, -1
+				break
 			}
 			was, err := schema.StoredType(types[at].Type)
 			if err != nil {
@@ -135,6 +154,9 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 			fields[at].Type, fields[at].Doc = made.Type, f.Type.String()
 			columns[at].Type, types[at].Type = f.Type, f.Type
 		}
+	}
+	if len(columns) == 0 {
+		return nil, schema.Errorf(changes[len(changes)-1].Column, "it is the table's only column")
 	}
 	if err := schema.CheckNames(arrow.NewSchema(columns, nil)); err != nil {
 		return nil, err
@@ -151,11 +173,20 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 	return ev, err
 }
 
+// caster makes rows of the columns before, as readers get them, fit those after.
+func (ev *evolved) caster(before table.Metadata) (*schema.Caster, error) {
+	def, err := definition.Of(before)
+	if err != nil {
+		return nil, err
+	}
+	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from), nil
+}
+
 // column is the column that a change adds, or widens one to, with ids above lastID.
 func (c ColumnChange) column(lastID int) (f arrow.Field, made iceberg.NestedField, err error) {
 	f = c.field
 	if f.Type == nil {
-		if f.Type, err = schema.Parse(c.Type); err != nil {
+		if f.Type, err = schema.Parse(string(c.Type)); err != nil {
 			return f, made, &SchemaError{Column: c.Column, Err: err}
 		}
 	}
@@ -209,24 +240,24 @@ func (n pandasNames) renamed(m arrow.Metadata) (arrow.Metadata, error) {
 // versions. Widening an integer to float64 writes the table's files anew, and is
 // refused where a value would not stay exact; all else leaves them.
 func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
-	return b.updateAgain(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
+	return b.updateAgain(ctx, func(t *Txn) error { return t.Evolve(b.Name(), name, changes...) })
 }
 
 // SetEvolution sets which changes of its columns a table takes, and leaves its other
 // settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
-	return b.s.Update(ctx, func(t *Txn) error {
+	return b.store().Update(ctx, func(t *Txn) error {
 		if err := e.Check(); err != nil {
-			return &OpError{Op: "set the evolution of", Bucket: b.name, Table: name, Err: err}
+			return &OpError{Op: "set the evolution of", Bucket: b.Name(), Table: name, Err: err}
 		}
-		return t.editSettings("set the evolution of", b.name, name, func(s *Settings) { s.Evolution = e })
+		return t.editSettings("set the evolution of", b.Name(), name, func(s *Settings) { s.Evolution = e })
 	})
 }
 
 // updateAgain is Update, again where others change the table meanwhile.
 func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error) {
 	for range commit.MostAttempts {
-		if err = b.s.Update(ctx, f); !errors.Is(err, commit.ErrStale) {
+		if err = b.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
 			break
 		}
 	}
@@ -253,12 +284,10 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	}
 	step := &evolveStep{e: t.entry(c), shape: ev.shape}
 	var fit *schema.Caster
-	if ev.rewrites { // of rows as readers get them
-		def, err := definition.Of(c.cur.Metadata())
-		if err != nil {
+	if ev.rewrites {
+		if fit, err = ev.caster(c.cur.Metadata()); err != nil {
 			return err
 		}
-		fit = schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from)
 	}
 	return t.reshape(c, step, fit, nil)
 }

@@ -122,7 +122,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 					dir := t.TempDir()
 					s := mustOpen(t, dir, &Options{NoTail: how == "commits", FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Put(t.Context(), "t", jsonRows(t, table, row), Append, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+					if _, err := b.Put(t.Context(), "t", jsonRows(t, table, row), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
 						t.Fatal(err)
 					}
 					if how == "folded" {
@@ -130,7 +130,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					_, err := b.Put(t.Context(), "t", jsonRows(t, c.put, c.row), Append, nil)
+					_, err := b.Put(t.Context(), "t", jsonRows(t, c.put, c.row), PutAppend, nil)
 					if !strings.HasPrefix(want, "column") {
 						if err != nil {
 							t.Fatal(err)
@@ -164,7 +164,7 @@ func TestEvolve(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(columns, row string) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "t", jsonRows(t, columns, row), Append, nil); err != nil {
+		if _, err := b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -221,7 +221,7 @@ func TestEvolve(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, op := range []string{"add", "widen", "rename", "drop"} {
-			change := ColumnChange{Op: op, Column: "a", Type: "int16"}
+			change := ColumnChange{Op: ColumnOp(op), Column: "a", Type: "int16"}
 			if op == "add" {
 				change.Column = "added"
 			}
@@ -241,7 +241,7 @@ func TestWidenInexact(t *testing.T) {
 	for _, tail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
 		b := s.Bucket("")
-		if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int64", `{"a":9007199254740993}`), Append, nil); err != nil {
+		if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int64", `{"a":9007199254740993}`), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"})

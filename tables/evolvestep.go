@@ -26,14 +26,16 @@ import (
 type evolveStep struct {
 	commit.Basis // the table before
 	e            entry
+	by           Evolution // which allowed it
 	shape        *schema.Shape
 	props        iceberg.Properties
 
-	// Where the files are written anew.
+	// Where files are written anew.
 	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
 	check *rules.Check   // of the new rows; nil: none
 	files []iceberg.DataFile
-	read  map[string]bool // the paths of the files that they are made of
+	old   []iceberg.DataFile // whose place they take, of an upsert; of others, which see Appends, all
+	read  map[string]bool    // the paths of the files that they are made of
 }
 
 func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
@@ -55,12 +57,12 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	return p.evolved(meta)
 }
 
-// applyAnew is apply where the files are written anew.
+// applyAnew is apply where files are written anew.
 func (p *evolveStep) applyAnew(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	var old, more []iceberg.DataFile
-	now := commit.SnapshotID(cur)
+	old, now := p.old, commit.SnapshotID(cur)
+	var more []iceberg.DataFile
 	meta, err := p.evolved(cur.Metadata())
-	if err == nil && now != nil {
+	if err == nil && now != nil && p.Since == commit.Appends {
 		old, err = datafile.Files(ctx, cur)
 	}
 	if err == nil && now != nil && *now != *p.Base { // there are files that were not read
@@ -86,6 +88,9 @@ func (p *evolveStep) applyAnew(ctx context.Context, a *commit.Attempt, cur *tabl
 // its columns as they are called there.
 func (p *evolveStep) evolved(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
+	if err == nil && s.Evolution != p.by {
+		err = commit.ErrStale
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +141,11 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, fit *schema.Caster, check 
 	if step.Basis, err = commit.BasisOf(c.cur, commit.Anything, nil); err != nil {
 		return err
 	}
+	def, err := definition.Of(c.cur.Metadata())
+	if err != nil {
+		return err
+	}
+	step.by = def.Settings.Evolution
 	meta, err := step.evolved(c.cur.Metadata())
 	if err != nil {
 		return err
@@ -147,16 +157,14 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, fit *schema.Caster, check 
 			if err != nil {
 				return err
 			}
-			for _, f := range files {
-				step.read[f.FilePath()] = true
-			}
+			step.read = paths(files)
 		}
 		if step.files, err = step.rewritten(t.ctx, c.cur, meta, step.IO, nil); err != nil {
 			return err
 		}
 	}
 	c.Add(commit.Folds, step.IO, step.apply)
-	c.cur = c.Staged(meta, step.IO)
+	c.cur = c.Staged(meta, t.s.cat.NewIO()) // a rule about all rows reads them
 	return nil
 }
 
@@ -182,22 +190,23 @@ func schemaVersion(t *table.Table) (int, error) {
 	return n, nil
 }
 
-// Migrate brings a table to a numbered version of its schema, in one commit: f makes
-// of each batch of its rows, in the types that readers get, one of the new rows. The
-// first batch is empty, and says which columns there will be. Migrate reports whether
-// it did so: not where the table has this version, or a later one. The rows are
-// streamed; f sees all of them, but may see them again where others commit meanwhile.
-// It gives away what it returns, which may be what it was given. Rows that another
-// Store has in its tail are not seen, and have to fit the new columns by their names.
-// Rules but those of uniqueness and of order are applied to the new rows.
+// Migrate brings a table to a numbered version of its schema, in one commit: f turns
+// each batch of its rows, in the types that readers get, into a batch of new rows. The
+// first batch is empty; f's result for it defines the new columns. Migrate reports whether
+// it migrated the table: it does nothing if the table has this version or a later one. The
+// rows are streamed. f sees all of them, and some twice if others commit in the meantime. f
+// must not use the table: it would wait for itself.
+// Migrate owns what f returns, which may be the batch that f was given. Rows in the tail of
+// another Store are not migrated, and must fit the new columns by name. All rules except
+// those of uniqueness and order are applied to the new rows.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
 	err = b.updateAgain(ctx, func(t *Txn) error {
-		c, err := t.existing(b.name, name)
+		c, err := t.existing(b.Name(), name)
 		if err == nil {
 			done, err = t.migrate(c, version, f)
 		}
 		if err != nil {
-			return &OpError{Op: "migrate", Bucket: b.name, Table: name, Err: err}
+			return &OpError{Op: "migrate", Bucket: b.Name(), Table: name, Err: err}
 		}
 		return nil
 	})

@@ -16,9 +16,8 @@ import (
 // needs, those of failed commits and deleted tables among them, once they have
 // been of no use for the time of grace.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	if o == nil {
-		o = &MaintainOptions{}
-	}
+	s = s.made()
+	o = cmp.Or(o, new(MaintainOptions))
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("options OlderThan %v and Keep %d must not be negative", o.OlderThan, o.Keep)}
 	}
@@ -58,11 +57,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if err = cmp.Or(err, unread); err != nil {
 		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, since those that a damaged table needs are not known: %w", err)}
 	}
-	grace := o.Grace
-	if grace == 0 {
-		grace = 24 * time.Hour
-	}
-	swept, err := s.cat.Sweep(ctx, grace, used, func() time.Time { _, since := s.commits.Pinned(); return since })
+	swept, err := s.cat.Sweep(ctx, cmp.Or(o.Grace, 24*time.Hour), used, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if err == nil {
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}

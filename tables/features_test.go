@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,8 +31,8 @@ func TestHostileNames(t *testing.T) {
 	for i, bucket := range append([]string{""}, hostile...) {
 		for j, name := range hostile {
 			if (i+j)%5 == 0 {
-				mustPut(t, s.Bucket(bucket), name, Append, int64(i*100+j))
-				mustPut(t, s.Bucket(bucket), name, Append, int64(i*100+j)+1_000_000)
+				mustPut(t, s.Bucket(bucket), name, PutAppend, int64(i*100+j))
+				mustPut(t, s.Bucket(bucket), name, PutAppend, int64(i*100+j)+1_000_000)
 			}
 		}
 	}
@@ -59,7 +60,7 @@ func TestHostileNames(t *testing.T) {
 		t.Fatal(buckets)
 	}
 	for _, name := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
-		if _, err := s.Bucket("").Put(t.Context(), name, rowsOf(1), Append, nil); err == nil {
+		if _, err := s.Bucket("").Put(t.Context(), name, rowsOf(1), PutAppend, nil); err == nil {
 			t.Fatalf("the name %q was taken", name)
 		}
 	}
@@ -89,14 +90,14 @@ func TestCutPutLeavesNothing(t *testing.T) {
 		r, _ = array.NewRecordReader(numbers, []arrow.RecordBatch{batch, batch, batch})
 		return &failing{r, errCut}
 	}
-	for _, mode := range []PutMode{Append, Replace, Error} {
+	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
 		if _, err := b.Put(t.Context(), "a", many(), mode, nil); !errors.Is(err, errCut) {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.Put(ctx, "a", rowsOf(from(0, 100)...), Append, nil); !errors.Is(err, context.Canceled) {
+	if _, err := b.Put(ctx, "a", rowsOf(from(0, 100)...), PutAppend, nil); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
@@ -117,7 +118,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("x")
-	mustPut(t, b, "a", Append, 1)
+	mustPut(t, b, "a", PutAppend, 1)
 	for _, c := range []struct {
 		column string
 		fields []arrow.Field
@@ -131,7 +132,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Put(t.Context(), "a", r, Append, nil)
+		_, err = b.Put(t.Context(), "a", r, PutAppend, nil)
 		var se *SchemaError
 		if !errors.As(err, &se) || se.Column != c.column || !strings.Contains(err.Error(), `"a" in bucket "x"`) {
 			t.Errorf("column %q: %v", c.column, err)
@@ -145,7 +146,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Put(t.Context(), "a", r, Append, nil); err != nil {
+	if _, err := b.Put(t.Context(), "a", r, PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -173,34 +174,34 @@ func TestIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(Error, "make", 1)
-	put(Error, "make", 1)
-	put(Append, "x", 2)
-	put(Append, "x", 2)
-	put(Append, "make", 1)
+	put(PutError, "make", 1)
+	put(PutError, "make", 1)
+	put(PutAppend, "x", 2)
+	put(PutAppend, "x", 2)
+	put(PutAppend, "make", 1)
 	wantRows(t, b, "a", 1, 2)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	put(Append, "x", 2)
-	put(Append, "y", 3)
-	put(Replace, "z", 4) // with y in the tail
-	put(Append, "y", 3)
-	put(Append, "w", 5)
+	put(PutAppend, "x", 2)
+	put(PutAppend, "y", 3)
+	put(PutReplace, "z", 4) // with y in the tail
+	put(PutAppend, "y", 3)
+	put(PutAppend, "w", 5)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = mustOpen(t, dir, nil)
 	b = s.Bucket("")
 	for _, id := range []string{"make", "w", "x", "y", "z"} {
-		put(Append, id, 9)
+		put(PutAppend, id, 9)
 	}
-	put(Replace, "z", 9)
+	put(PutReplace, "z", 9)
 	wantRows(t, b, "a", 4, 5)
 	// Of puts with one id at the same time, one is applied.
 	var g sync.WaitGroup
 	for i := range 20 {
-		g.Go(func() { put([]PutMode{Append, Replace}[i/19], "same", 4, 5, 6) })
+		g.Go(func() { put([]PutMode{PutAppend, PutReplace}[i/19], "same", 4, 5, 6) })
 	}
 	g.Wait()
 	ns, _, err := read(t.Context(), b, "a")
@@ -214,7 +215,7 @@ func TestInUse(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
 	_, err := Open(t.Context(), dir, nil)
-	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) {
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprintf("the tail is in use by process %d on ", os.Getpid())) {
 		t.Fatal(err)
 	}
 	tail := partd.NewDict()
@@ -233,7 +234,7 @@ func TestInUse(t *testing.T) {
 		t.Fatal("a store that is not empty was taken")
 	}
 	direct := mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, direct.Bucket(""), "a", Append, 1)
+	mustPut(t, direct.Bucket(""), "a", PutAppend, 1)
 	wantRows(t, s.Bucket(""), "a", 1)
 }
 
@@ -242,7 +243,7 @@ func TestExpireKeepsWhatIsRead(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 400})
 	b := s.Bucket("")
 	for range 3 {
-		mustPut(t, b, "a", Replace, from(0, 100)...)
+		mustPut(t, b, "a", PutReplace, from(0, 100)...)
 	}
 	tab, err := b.Table(t.Context(), "a")
 	if err != nil {
@@ -252,7 +253,7 @@ func TestExpireKeepsWhatIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "a", Replace, 7)
+	mustPut(t, b, "a", PutReplace, 7)
 	res, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1})
 	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
 		t.Fatalf("%+v %v", res, err)

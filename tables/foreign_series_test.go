@@ -21,7 +21,7 @@ func TestForeignSeries(t *testing.T) {
 	const day = 24 * 60 * 60
 	put := func(rows ...tick) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), Append, o); err != nil {
+		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}

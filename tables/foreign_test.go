@@ -28,8 +28,8 @@ func TestForeignTable(t *testing.T) {
 	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s.Bucket("x"), "a", Append, 1)
-	mustPut(t, s.Bucket("x"), "kept", Append, 5)
+	mustPut(t, s.Bucket("x"), "a", PutAppend, 1)
+	mustPut(t, s.Bucket("x"), "kept", PutAppend, 5)
 	reopen := func() {
 		t.Helper()
 		if err := s.Close(); err != nil {
@@ -39,7 +39,7 @@ func TestForeignTable(t *testing.T) {
 	}
 	reopen()
 	wantRows(t, s.Bucket("x"), "a", 1)
-	mustPut(t, s.Bucket("x"), "a", Append, 2)
+	mustPut(t, s.Bucket("x"), "a", PutAppend, 2)
 	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestForeignTable(t *testing.T) {
 	if _, ok, err := read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	mustPut(t, s.Bucket("x"), "a", Append, 9)
+	mustPut(t, s.Bucket("x"), "a", PutAppend, 9)
 	reopen()
 	wantRows(t, s.Bucket("x"), "b", 1, 2)
 	if _, err := s.Fold(t.Context(), nil); err != nil {

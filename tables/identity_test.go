@@ -29,10 +29,10 @@ func TestSameIDTwoTails(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *Store { return mustOpen(t, dir, &Options{Tail: partd.NewDict(), FoldAge: -1}) }
 	one, two, direct := open(), open(), mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, one.Bucket(""), "a", Append, 0)
+	mustPut(t, one.Bucket(""), "a", PutAppend, 0)
 	put := func(s *Store, n int64, id string) {
 		t.Helper()
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: id}); err != nil {
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,10 +60,10 @@ func TestSameIDTwoTails(t *testing.T) {
 func TestSameIDTwiceInTxn(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	err := s.Update(t.Context(), func(x *Txn) error {
 		for range 2 {
-			if err := x.Put("", "a", rowsOf(1), Append, &PutOptions{ID: "x"}); err != nil {
+			if err := x.Put("", "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"}); err != nil {
 				return err
 			}
 		}
@@ -82,10 +82,10 @@ func TestLateAppend(t *testing.T) {
 	tail := &lateTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
 	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
 	s := mustOpen(t, dir, o)
-	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	tail.late = true
 	put := func() error {
-		_, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), Append, &PutOptions{ID: "x"})
+		_, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"})
 		return err
 	}
 	if err := put(); err == nil {
@@ -131,10 +131,10 @@ func TestForeignRename(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
-		if _, err := b.Put(t.Context(), "a", rowsOf(0), Append, &PutOptions{Metadata: Metadata{"k": "v"}}); err != nil {
+		if _, err := b.Put(t.Context(), "a", rowsOf(0), PutAppend, &PutOptions{Metadata: Metadata{"k": "v"}}); err != nil {
 			t.Fatal(err)
 		}
-		mustPut(t, b, "a", Append, 1)
+		mustPut(t, b, "a", PutAppend, 1)
 		foreign(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if seen {
 			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
@@ -142,8 +142,8 @@ func TestForeignRename(t *testing.T) {
 			}
 		}
 		wantRows(t, b, "b", 0, 1)
-		mustPut(t, b, "a", Append, 9)
-		mustPut(t, b, "b", Append, 2)
+		mustPut(t, b, "a", PutAppend, 9)
+		mustPut(t, b, "b", PutAppend, 2)
 		wantRows(t, b, "b", 0, 1, 2)
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
@@ -179,13 +179,13 @@ func TestDeleteAndPutInTxn(t *testing.T) {
 	t.Parallel()
 	tail := &memTail{values: map[string][]byte{}, around: func() {}}
 	s := mustOpen(t, t.TempDir(), &Options{Tail: tail, FoldAge: -1})
-	mustPut(t, s.Bucket(""), "a", Append, 0)
-	mustPut(t, s.Bucket(""), "a", Append, 1)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
 	err := s.Update(t.Context(), func(x *Txn) error {
 		if err := x.Delete("", "a"); err != nil {
 			return err
 		}
-		return x.Put("", "a", rowsOf(2), Error, nil)
+		return x.Put("", "a", rowsOf(2), PutError, nil)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestExpireDuringExpire(t *testing.T) {
 	h := hooks{fs: vfs.OS{}, committing: func(done bool) {
 		if armed && !done {
 			armed = false
-			if _, err := s.Expire(t.Context(), &MaintainOptions{Bucket: new(string), Tables: []string{}, Grace: -1}); err != nil {
+			if _, err := s.Expire(t.Context(), &MaintainOptions{Buckets: Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -215,8 +215,8 @@ func TestExpireDuringExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := s.Bucket("")
-	mustPut(t, b, "a", Append, 1)
-	mustPut(t, b, "a", Append, 2)
+	mustPut(t, b, "a", PutAppend, 1)
+	mustPut(t, b, "a", PutAppend, 2)
 	armed = true
 	if _, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestForeignSchema(t *testing.T) {
 		r := array.NewRecordBuilder(memory.DefaultAllocator, other)
 		r.Field(0).(*array.Int64Builder).Append(1)
 		r.Field(1).(*array.Int64Builder).Append(2)
-		if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), Append, nil); err != nil {
+		if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -280,8 +280,8 @@ func TestSharedSchema(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	var kept []*arrow.Schema
 	for _, name := range []string{"a", "b"} {
-		mustPut(t, s.Bucket(""), name, Append, 1)
-		mustPut(t, s.Bucket(""), name, Append, 2)
+		mustPut(t, s.Bucket(""), name, PutAppend, 1)
+		mustPut(t, s.Bucket(""), name, PutAppend, 2)
 		tab, err := s.Bucket("").Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -345,6 +345,6 @@ func TestDirectoryRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // the test is over
-	mustPut(t, s.Bucket(""), "a", Append, 1)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
 	wantRows(t, s.Bucket(""), "a", 1)
 }

@@ -36,9 +36,9 @@ func killChild(dir string) error {
 		}
 		switch op {
 		case "append", "replace":
-			mode := Append
+			mode := PutAppend
 			if op == "replace" {
-				mode = Replace
+				mode = PutReplace
 			}
 			_, err = b.Put(ctx, name, rowsOf(from(first, count)...), mode, nil)
 		case "fold":
@@ -62,6 +62,12 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if text := os.Getenv(besideEnv); text != "" {
+		if err := besideChild(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	if text := os.Getenv(writerEnv); text != "" {
 		if err := writerChild(text); err != nil {

@@ -27,7 +27,7 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 		b.Cleanup(func() { _ = os.RemoveAll(dir) })
 		bucket := mustOpen(b, dir, &Options{NoTail: true}).Bucket("")
 		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: by}}
-		if _, err := bucket.Put(ctx, "t", evenly(rows, step), Append, o); err != nil {
+		if _, err := bucket.Put(ctx, "t", evenly(rows, step), PutAppend, o); err != nil {
 			b.Fatal(err)
 		}
 		return bucket

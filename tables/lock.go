@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -25,34 +26,49 @@ type Lock struct {
 // keeps nobody from a table of the name, but from its lock; there need be no such
 // table. It ends with Unlock or with the process, whichever is first.
 func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
-	defer failed(&err, "lock", b.name, name)
+	defer failed(&err, "lock", b.Name(), name)
 	if _, err := b.check(name); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(b.s.local, "locks")
-	if err := b.s.hooks.fs.MkdirAll(dir, 0o777); err != nil {
+	if b.store().opts.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	unpin, err := b.store().commits.Pin()
+	if err != nil {
 		return nil, err
 	}
-	sum := xxh3.HashString128(b.name + "\x00" + name).Bytes()
+	unpin() // it only had to tell whether the store is open
+	dir := filepath.Join(b.store().local, "locks")
+	if err := b.store().hooks.fs.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	sum := xxh3.HashString128(b.Name() + "\x00" + name).Bytes()
 	path := filepath.Join(dir, hex.EncodeToString(sum[:]))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		select {
-		case <-b.s.commits.Done():
-			cancel(ErrClosed)
+		case <-b.store().commits.Done():
+			cancel(canceled.Because(ErrClosed))
 		case <-ctx.Done():
 		}
 	}()
-	l, err := vfs.WaitLock(ctx, b.s.hooks.fs, path, true)
+	l, err := vfs.WaitLock(ctx, b.store().hooks.fs, path, true)
 	if err != nil {
 		return nil, err
 	}
-	return &Lock{unlock: func() error { return errors.Join(b.s.hooks.fs.Remove(path), l.Unlock()) }}, nil
+	return &Lock{unlock: func() error { return errors.Join(b.store().hooks.fs.Remove(path), l.Unlock()) }}, nil
 }
 
 // Unlock gives the lock back. Another call does nothing.
 func (l *Lock) Unlock() error {
-	l.once.Do(func() { l.err = l.unlock() })
+	if l == nil {
+		return nil
+	}
+	l.once.Do(func() {
+		if l.unlock != nil {
+			l.err = l.unlock()
+		}
+	})
 	return l.err
 }

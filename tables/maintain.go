@@ -1,8 +1,10 @@
 package tables
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,14 +15,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
+var errNoBucket = errors.New("tables without their bucket: name it, and no other one")
+
 // IDAge is how long the id of a put is remembered at least.
 const IDAge = 30 * 24 * time.Hour
 
 // MaintainOptions says what Fold, Compact and Expire are about. The zero value,
 // and nil, are all tables.
 type MaintainOptions struct {
-	Bucket *string  // nil: all buckets
-	Tables []string // nil: all tables
+	Buckets Buckets  `json:"Bucket"`
+	Tables  []string // of the one of Buckets; nil: all tables
 
 	// OlderThan is the age from which versions expire; 0: any. The newest
 	// version never does.
@@ -32,6 +36,32 @@ type MaintainOptions struct {
 	// since others may read or be about to commit it. 0 means 24 hours, below 0
 	// none: then no other process may use the directory.
 	Grace time.Duration
+}
+
+// Buckets are the buckets that something is about; nil, and none, are all. "" is the
+// default bucket.
+type Buckets []string
+
+func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
+
+// MarshalJSON writes null for all, one bucket as a text, and several as a list.
+func (b Buckets) MarshalJSON() ([]byte, error) {
+	switch len(b) {
+	case 0:
+		return []byte("null"), nil
+	case 1:
+		return json.Marshal(b[0])
+	}
+	return json.Marshal([]string(b))
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (b *Buckets) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte(`"`)) {
+		*b = Buckets{""}
+		return json.Unmarshal(text, &(*b)[0])
+	}
+	return json.Unmarshal(text, (*[]string)(b))
 }
 
 // MaintainResult says what was done.
@@ -56,6 +86,7 @@ func (r *MaintainResult) add(o MaintainResult) {
 
 // Fold moves rows from the tail into files, of those tables that have any there.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+	s = s.made()
 	return s.maintain(ctx, "fold", o, fold)
 }
 
@@ -73,10 +104,16 @@ const foldWorkers = 4
 // maintain does something to each of the tables that o is about. One that fails
 // ends it, but for those that are damaged, of which it tells at the end.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
-	if o == nil {
-		o = &MaintainOptions{}
+	o = cmp.Or(o, new(MaintainOptions))
+	unpin, err := s.commits.Pin()
+	if err != nil {
+		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
+	unpin() // it only had to tell whether the store is open
 	tables, err := s.selected(ctx, op, o)
+	if err == nil && s.opts.ReadOnly && op != "fold" { // which has nothing to do
+		err = ErrReadOnly
+	}
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
@@ -95,7 +132,13 @@ func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(
 				return &OpError{Op: op, Dir: s.dir, Err: err}
 			}
 			defer done()
-			if results[i], err = f(gctx, e); err != nil {
+			ctx, end := gctx, ignore
+			if op != "fold" { // of which commit tells
+				ctx, end = s.begin(gctx, op, bucketOf(n.Namespace), n.Name)
+			}
+			results[i], err = f(ctx, e)
+			end(Outcome{Err: err})
+			if err != nil {
 				err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
 			}
 			if errors.Is(err, ErrDamaged) {
@@ -116,28 +159,29 @@ func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(
 // that are in memory.
 func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (all []tableName, err error) {
 	if o.Tables != nil {
-		if o.Bucket == nil {
-			return nil, errors.New("tables without a bucket: name it")
+		if len(o.Buckets) != 1 {
+			return nil, errNoBucket
 		}
+		ns := namespaceOf(o.Buckets[0])
 		for _, name := range o.Tables {
-			if _, err := s.cat.Location(ctx, namespaceOf(*o.Bucket), name); err != nil {
+			if _, err := s.cat.Location(ctx, ns, name); err != nil {
 				return nil, fmt.Errorf("table %q: %w", name, notFound(err))
 			}
-			all = append(all, tableName{Namespace: namespaceOf(*o.Bucket), Name: name})
+			all = append(all, tableName{Namespace: ns, Name: name})
 		}
 		return all, nil
 	}
 	if op == "fold" {
-		return slices.DeleteFunc(s.commits.InMemory(), func(n tableName) bool { return o.Bucket != nil && n.Namespace != namespaceOf(*o.Bucket) }), nil
+		return slices.DeleteFunc(s.commits.InMemory(), func(n tableName) bool { return !o.Buckets.has(bucketOf(n.Namespace)) }), nil
 	}
 	namespaces, err := s.cat.Namespaces(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if o.Bucket != nil {
-		namespaces = slices.DeleteFunc(namespaces, func(ns string) bool { return ns != namespaceOf(*o.Bucket) })
-	}
 	for _, ns := range namespaces {
+		if !o.Buckets.has(bucketOf(ns)) {
+			continue
+		}
 		err := s.cat.List(ctx, ns, func(l icecat.Listed) bool {
 			all = append(all, tableName{Namespace: l.Namespace, Name: l.Name})
 			return true

@@ -15,7 +15,7 @@ func TestManyTables(t *testing.T) {
 	s := mustOpen(t, dir, &Options{FoldAge: -1, Memory: 1 << 30})
 	b := s.Bucket("b")
 	for i := range n {
-		if _, err := b.Put(t.Context(), fmt.Sprintf("table %05d", i), rowsOf(1), Append, &PutOptions{Metadata: Metadata{"i": i, "group": i % 100}}); err != nil {
+		if _, err := b.Put(t.Context(), fmt.Sprintf("table %05d", i), rowsOf(1), PutAppend, &PutOptions{Metadata: Metadata{"i": i, "group": i % 100}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestManyTables(t *testing.T) {
 		t.Fatal(all, err)
 	}
 	timed("list a snapshot", func() { want(count(&Filter{Snapshot: all[0].Name}), n) })
-	mustPut(t, b, "table 00007", Append, 2)
+	mustPut(t, b, "table 00007", PutAppend, 2)
 	mustDo(t, b.Delete(t.Context(), "table 00009"))
 	timed("restore, with two tables changed", func() { mustDo(t, b.Restore(t.Context(), all[0].Name)) })
 	wantRows(t, b, "table 00007", 1)

@@ -99,13 +99,13 @@ func (b *Bucket) SetMetadata(ctx context.Context, name string, m Metadata) error
 // ChangeMetadata changes a table's own metadata, or that of the bucket if the name
 // is "", in one commit. A bucket that is missing is made.
 func (b *Bucket) ChangeMetadata(ctx context.Context, name string, c MetadataChange) error {
-	return b.s.Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.name, name, c) })
+	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), name, c) })
 }
 
 // Metadata returns the bucket's own metadata.
 func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
-	defer failed(&err, "read metadata", b.name, "")
-	m, there, err := b.s.cat.NamespaceMetadata(ctx, namespaceOf(b.name))
+	defer failed(&err, "read metadata", b.Name(), "")
+	m, there, err := b.store().cat.NamespaceMetadata(ctx, namespaceOf(b.Name()))
 	if err == nil && !there {
 		err = ErrNotFound
 	}
@@ -122,7 +122,9 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 	defer failed(&err, "set metadata", bucket, name)
 	c, err = c.read()
 	if err == nil && name == "" {
-		if err = checkName("bucket", bucket); err == nil {
+		if t.ended {
+			err = ErrTxnDone
+		} else if err = checkName("bucket", bucket); err == nil {
 			t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
 		}
 	} else if err == nil {

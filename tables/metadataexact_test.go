@@ -13,7 +13,7 @@ func TestMetadataExact(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
 	b := s.Bucket("b")
-	mustPut(t, b, "a", Error, 1)
+	mustPut(t, b, "a", PutError, 1)
 	want := Metadata{}
 	for i, n := range []string{"3.14159265358979323846", "0.10000000000000000001", "12345678901234567890123", "1e400", "-0", "1.0", "1E-400", "1e999999999999"} {
 		want[fmt.Sprint(i)] = json.Number(n)
@@ -88,7 +88,7 @@ func TestMetadataExact(t *testing.T) {
 		t.Error("no error for many levels")
 	}
 	wantRows(t, b, "a", 1)
-	mustPut(t, b, "a", Append, 2)
+	mustPut(t, b, "a", PutAppend, 2)
 	_, err = b.s.Fold(t.Context(), nil)
 	mustDo(t, err)
 	for _, err := range b.Tables(t.Context(), nil) {

@@ -30,11 +30,11 @@ func TestMigrate(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", Append, 1, 2)
+	mustPut(t, b, "t", PutAppend, 1, 2)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "t", Append, 3)
+	mustPut(t, b, "t", PutAppend, 3)
 	calls := 0
 	if done, err := b.Migrate(t.Context(), "t", 2, negated(&calls)); !done || err != nil {
 		t.Fatal(done, err)
@@ -63,7 +63,7 @@ func TestMigrate(t *testing.T) {
 		t.Error(err)
 	}
 	// A table without rows has its new columns all the same.
-	if _, err := b.Put(t.Context(), "empty", rowsOf(), Append, nil); err != nil {
+	if _, err := b.Put(t.Context(), "empty", rowsOf(), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := b.Migrate(t.Context(), "empty", 1, negated(&calls)); !done || err != nil {
@@ -77,7 +77,7 @@ func TestMigrate(t *testing.T) {
 func TestChangesWhileAppending(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", Append, 0)
+	mustPut(t, b, "t", PutAppend, 0)
 	var put sync.WaitGroup
 	var rows int64 = 1
 	stop := make(chan struct{})
@@ -88,7 +88,7 @@ func TestChangesWhileAppending(t *testing.T) {
 				return
 			default:
 			}
-			_, err := b.Put(t.Context(), "t", rowsOf(rows), Append, nil)
+			_, err := b.Put(t.Context(), "t", rowsOf(rows), PutAppend, nil)
 			if err == nil {
 				rows++
 			} else if !errors.As(err, new(*SchemaError)) { // while s has its other name
@@ -142,10 +142,10 @@ func TestEvolveBesideAnotherTail(t *testing.T) {
 	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
 	two := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := one.Bucket("")
-	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), Append, nil); err != nil {
+	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := two.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), Append, nil); err != nil {
+	if _, err := two.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "rename", Column: "b", To: "text"},
@@ -160,4 +160,29 @@ func TestEvolveBesideAnotherTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", want+" | 2,y,(null)")
+}
+
+// TestReplaceBesideAnotherTail replaces a table while another Store has rows of a column
+// in its tail that the new table lacks.
+func TestReplaceBesideAnotherTail(t *testing.T) {
+	dir := t.TempDir()
+	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
+	two := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := one.Bucket("")
+	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":1,"c":1}`), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":2,"c":2}`), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), PutReplace, nil); err != nil {
+		t.Fatal(err)
+	}
+	const want = "a int16; d utf8 | 3,x"
+	wantText(t, b, "t", want)
+	wantText(t, two.Bucket(""), "t", want+" | 2,(null)")
+	if _, err := two.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, b, "t", want+" | 2,(null)")
 }

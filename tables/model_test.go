@@ -62,7 +62,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 	mt := m.tables[n]
 	switch k := m.rnd.IntN(24); {
 	case k < 11: // put
-		mode := []PutMode{Append, Append, Append, Append, Replace, Error}[m.rnd.IntN(6)]
+		mode := []PutMode{PutAppend, PutAppend, PutAppend, PutAppend, PutReplace, PutError}[m.rnd.IntN(6)]
 		most := 5
 		if m.rnd.IntN(5) == 0 {
 			most = 400 // not for the tail
@@ -128,7 +128,7 @@ func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *Pu
 	if mt != nil && o.ID != "" && mt.ids[o.ID] {
 		return err // nothing changes
 	}
-	if mt != nil && mode == Error {
+	if mt != nil && mode == PutError {
 		return expect(err, true, ErrExists)
 	}
 	if err != nil {
@@ -138,12 +138,12 @@ func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *Pu
 		mt = &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}, meta: o.Metadata}
 		m.tables[n] = mt
 	}
-	if mode == Replace {
+	if mode == PutReplace {
 		mt.rows, mt.meta = nil, o.Metadata
 	}
 	mt.rows = append(slices.Clone(mt.rows), ns...)
 	// An empty append does nothing, and so keeps no id.
-	if o.ID != "" && (len(ns) > 0 || mode != Append) {
+	if o.ID != "" && (len(ns) > 0 || mode != PutAppend) {
 		mt.ids[o.ID] = true
 	}
 	return nil
@@ -165,9 +165,9 @@ func (m *model) update(ctx context.Context) error {
 				delete(after, n)
 				continue
 			}
-			ns, mode := m.rows(5), Append
+			ns, mode := m.rows(5), PutAppend
 			if m.rnd.IntN(3) == 0 {
-				mode = Replace
+				mode = PutReplace
 			}
 			if err := t.Put(n.Namespace, n.Name, rowsOf(ns...), mode, nil); err != nil {
 				return err
@@ -175,7 +175,7 @@ func (m *model) update(ctx context.Context) error {
 			next := &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}}
 			if mt != nil {
 				next.ids, next.versions = mt.ids, mt.versions
-				if mode != Replace {
+				if mode != PutReplace {
 					next.rows, next.meta = mt.rows, mt.meta
 				}
 			}

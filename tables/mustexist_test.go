@@ -17,7 +17,7 @@ func TestPutMustExist(t *testing.T) {
 	b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 10_000), nil)
 	batch := b.NewRecordBatch()
 	for name, fold := range map[string]int64{"of few rows": 0, "of many": 1 << 10} {
-		for _, mode := range []PutMode{Append, Replace} {
+		for _, mode := range []PutMode{PutAppend, PutReplace} {
 			s, err := Open(t.Context(), t.TempDir(), &Options{FoldBytes: fold})
 			if err != nil {
 				t.Fatal(err)

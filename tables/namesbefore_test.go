@@ -17,7 +17,7 @@ func TestNamesOfBefore(t *testing.T) {
 		ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 		for i := range int64(2) {
 			for _, table := range []string{"old", "good"} {
-				mustPut(t, s.Bucket(""), table, Append, i)
+				mustPut(t, s.Bucket(""), table, PutAppend, i)
 			}
 			if i == 0 && folded {
 				if _, err := s.Fold(ctx, nil); err != nil {
@@ -46,7 +46,7 @@ func TestNamesOfBefore(t *testing.T) {
 		if _, err := s.Fold(ctx, nil); !errors.Is(err, ErrDamaged) {
 			t.Error(err)
 		}
-		mustPut(t, b, "good", Append, 3)
+		mustPut(t, b, "good", PutAppend, 3)
 		if err := b.Delete(ctx, "old"); err != nil {
 			t.Error(folded, err)
 		}
@@ -54,7 +54,7 @@ func TestNamesOfBefore(t *testing.T) {
 		if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
 			t.Error(err)
 		}
-		mustPut(t, b, "old", Append, 3)
+		mustPut(t, b, "old", PutAppend, 3)
 		wantRows(t, b, "old", 3)
 	}
 }

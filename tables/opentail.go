@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
@@ -59,8 +60,12 @@ func (s *Store) lock(path string) error {
 		return err
 	}
 	if !got {
-		return fmt.Errorf("%w by another process or Store: close it there, or give this one a tail of its own", ErrInUse)
+		return fmt.Errorf("the tail is %w by %s: close it there, read with Options.ReadOnly, or give this Store a tail of its own", ErrInUse, vfs.Holder(s.hooks.fs, path))
 	}
-	s.closes = append(s.closes, l.Unlock)
+	_ = vfs.NoteHolder(s.hooks.fs, path) // for messages only
+	s.closes = append(s.closes, func() error {
+		_ = vfs.ClearHolder(s.hooks.fs, path)
+		return l.Unlock()
+	})
 	return nil
 }

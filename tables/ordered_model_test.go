@@ -92,7 +92,7 @@ func (m *seriesModel) put(ctx context.Context, name string) error {
 	}
 	r, rows := s.reader(m.ticks(span), 1+m.rnd.IntN(100))
 	after, refused := s.put(s.rows, rows)
-	_, err := m.s.Bucket("b").Put(ctx, name, r, Append, &PutOptions{Settings: &s.settings})
+	_, err := m.s.Bucket("b").Put(ctx, name, r, PutAppend, &PutOptions{Settings: &s.settings})
 	var duplicates *DuplicateError
 	switch {
 	case refused != errors.As(err, &duplicates):
@@ -105,7 +105,7 @@ func (m *seriesModel) put(ctx context.Context, name string) error {
 }
 
 func (m *seriesModel) randomSettings() Settings {
-	s := Settings{Time: "ts", OnDuplicate: []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate, ""}[m.rnd.IntN(5)]}
+	s := Settings{Time: "ts", OnDuplicate: []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate, ""}[m.rnd.IntN(5)], Evolution: []Evolution{"", Flexible}[m.rnd.IntN(2)]}
 	if m.rnd.IntN(2) == 0 {
 		s.Keys = []string{"k"}
 	}
@@ -116,7 +116,7 @@ func (m *seriesModel) replace(ctx context.Context, name string) error {
 	s := &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
 	rows := m.ticks(30000)
 	after, refused := s.put(nil, rows)
-	_, err := m.s.Bucket("b").Put(ctx, name, ticksOf(rows, 50), Replace, &PutOptions{Settings: &s.settings})
+	_, err := m.s.Bucket("b").Put(ctx, name, ticksOf(rows, 50), PutReplace, &PutOptions{Settings: &s.settings})
 	if refused {
 		if !errors.As(err, new(*DuplicateError)) {
 			return fmt.Errorf("not refused: %w", err)

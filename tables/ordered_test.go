@@ -65,7 +65,7 @@ func TestReadsNoMore(t *testing.T) {
 		for j := range rows {
 			rows[j] = tick{int64(i*each + j), fmt.Sprint(rand.Int64()), int64(j), 0}
 		}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, each), Append, o); err != nil {
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, each), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,7 +117,7 @@ func TestRowGroups(t *testing.T) {
 	for i := range rows {
 		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
 	}
-	if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), Append, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+	if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
 		t.Fatal(err)
 	}
 	tbl, err := s.Bucket("b").Table(t.Context(), "t")
@@ -158,7 +158,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate} {
 		settings := Settings{Time: "ts", OnDuplicate: rule}
 		name := string(rule)
-		_, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), Append, &PutOptions{Settings: &settings})
+		_, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &settings})
 		if rule == RefuseDuplicate {
 			var duplicates *DuplicateError
 			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
@@ -207,7 +207,7 @@ func TestRefusesNulls(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = b.Put(t.Context(), "t", oneBatch(batch), Append, o)
+			_, err = b.Put(t.Context(), "t", oneBatch(batch), PutAppend, o)
 			return err
 		}
 		bad := map[string]string{
@@ -250,7 +250,7 @@ func TestTimeTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Bucket("b").Put(t.Context(), name, oneBatch(batch), Append, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
+			if _, err := s.Bucket("b").Put(t.Context(), name, oneBatch(batch), PutAppend, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
 				t.Fatal(typ, err)
 			}
 		}
@@ -289,7 +289,7 @@ func TestTwoWriters(t *testing.T) {
 		dir := t.TempDir()
 		stores := []*Store{mustOpen(t, dir, &Options{NoTail: true}), mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: time.Millisecond})}
 		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-		if _, err := stores[0].Bucket("b").Put(t.Context(), "t", ticksOf(nil, 1), Append, o); err != nil {
+		if _, err := stores[0].Bucket("b").Put(t.Context(), "t", ticksOf(nil, 1), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		var all sync.WaitGroup
@@ -298,7 +298,7 @@ func TestTwoWriters(t *testing.T) {
 			all.Go(func() {
 				for i := range int64(30) {
 					rows := []tick{{i % 10, "k", int64(n)*1000 + i, 0}, {1000 + int64(n)*100 + i, "k", i, 0}}
-					_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 10), Append, o)
+					_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o)
 					switch {
 					case err == nil:
 						taken.Add(1)
@@ -335,7 +335,7 @@ func TestReaderGoesAway(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
 	for i := range int64(5) {
 		rows := []tick{{i, "a", i, 0}, {i + 100, "a", i, 0}}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1), Append, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -378,7 +378,7 @@ func BenchmarkAppendInOrder(b *testing.B) {
 			}
 			b.ResetTimer()
 			for _, r := range readers {
-				if _, err := s.Bucket("").Put(b.Context(), "t", r, Append, o); err != nil {
+				if _, err := s.Bucket("").Put(b.Context(), "t", r, PutAppend, o); err != nil {
 					b.Fatal(err)
 				}
 			}

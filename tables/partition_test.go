@@ -67,7 +67,7 @@ func TestPartition(t *testing.T) {
 	b := direct(t)
 	s := ticks(arrow.Microsecond, "UTC")
 	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(5, 60)...), Append, o); err != nil {
+	if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(5, 60)...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := spans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
@@ -91,7 +91,7 @@ func TestPartition(t *testing.T) {
 	wantHours(t, b, "t", want)
 	// Two years more, in which auto has quarters.
 	late := 2 * 365 * 24
-	if _, err := b.Put(ctx, "t", ticksAt(s, 2, late), Append, nil); err != nil {
+	if _, err := b.Put(ctx, "t", ticksAt(s, 2, late), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	want[late] = 2
@@ -110,7 +110,7 @@ func TestPartition(t *testing.T) {
 	if _, err := b.Partition(ctx, "t", "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
 		t.Error(err)
 	}
-	mustPut(t, b, "plain", Append, 1)
+	mustPut(t, b, "plain", PutAppend, 1)
 	if _, err := b.Partition(ctx, "plain", PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
 		t.Error(err)
 	}
@@ -131,7 +131,7 @@ func TestPartitionAuto(t *testing.T) {
 		each = append(each, 24*day)
 	}
 	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionAuto}}
-	if _, err := b.Put(t.Context(), "t", ticksAt(s, 1, each...), Append, o); err != nil {
+	if _, err := b.Put(t.Context(), "t", ticksAt(s, 1, each...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
@@ -155,7 +155,7 @@ func TestCompactInTime(t *testing.T) {
 			o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionMonth}}
 			put := func(n int64, hours ...int) {
 				t.Helper()
-				if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), Append, o); err != nil {
+				if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -206,14 +206,14 @@ func TestCompactInTime(t *testing.T) {
 // which stays.
 func TestCompactLeavesGood(t *testing.T) {
 	ctx := t.Context()
-	b := small(t, 64<<10)
+	b := small(t, 16<<10)
 	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionMonth}}
-	if _, err := b.Put(ctx, "t", evenly(50_000, time.Second), Append, o); err != nil {
+	if _, err := b.Put(ctx, "t", evenly(50_000, time.Second), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	before := filesOf(t, b, "t")
 	for _, h := range []int{100, 200, 300} {
-		if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), Append, nil); err != nil {
+		if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -233,7 +233,7 @@ func TestPartitionBesideDelete(t *testing.T) {
 	ctx := t.Context()
 	b := direct(t)
 	o := &PutOptions{Settings: &Settings{Time: "at"}}
-	if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), Append, o); err != nil {
+	if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	once := true
@@ -306,7 +306,7 @@ func TestHourOfDays(t *testing.T) {
 	ctx := context.Background()
 	b := direct(t)
 	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Put(ctx, "t", evenly(1_000_000, time.Second), Append, o); err != nil {
+	if _, err := b.Put(ctx, "t", evenly(1_000_000, time.Second), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12 {

@@ -31,7 +31,7 @@ func TestParts(t *testing.T) {
 		if name == "ordered" {
 			o.Settings = &Settings{Time: "t"}
 		}
-		if _, err := b.Put(t.Context(), name, jsonRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), Append, o); err != nil {
+		if _, err := b.Put(t.Context(), name, jsonRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}

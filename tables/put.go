@@ -27,14 +27,21 @@ type DuplicateError = series.DuplicateError
 // Rows that went to the tail are in a later one, once they are folded. Put reads
 // r to its end and does not release it.
 //
+// A reader that a put has read to its end has no rows left. If it is one of arrow-go or
+// of this module, putting it again is an error. A reader of the caller's own type may have
+// rows again, as one of a queue: if it has none, none are put.
+//
 // An append needs columns that the table has, by their names, in types that fit;
 // columns that are missing are null. A table that the put makes gets the schema
 // of r, and so does one that it replaces.
 func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
-	defer failed(&err, "put", b.name, name)
-	if b.s.opts.ReadOnly {
-		return 0, ErrReadOnly
-	}
+	ctx, end := b.store().begin(ctx, "put", b.Name(), name)
+	r, rows := b.store().count(r)
+	defer func() {
+		rows.sum.Err = err
+		end(rows.sum)
+	}()
+	defer failed(&err, "put", b.Name(), name)
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
@@ -44,13 +51,13 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		return 0, err
 	}
 	defer done()
-	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
 	if err != nil {
 		return 0, err
 	}
 	defer src.Release()
 	for range commit.MostAttempts {
-		if m == Append && src.Whole() && b.s.tail != nil {
+		if m == PutAppend && src.Whole() && b.store().tail != nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
 				continue // others made the table
@@ -60,7 +67,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 			}
 		}
 		var c *txnChange
-		err := b.s.update(ctx, func(t *Txn) (err error) {
+		err := b.store().update(ctx, func(t *Txn) (err error) {
 			c, err = t.put(e.TableName, src, src.Schema, m, opts)
 			return err
 		})
@@ -110,10 +117,10 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 		opts = *o
 	}
 	switch {
-	case m > Replace:
-		return opts, fmt.Errorf("there is no put mode %d: there are Error, Append and Replace", m)
-	case opts.Over != nil && m != Replace:
-		return opts, errors.New("option Over goes with Replace alone")
+	case m > PutReplace:
+		return opts, &ArgumentError{Err: fmt.Errorf("there is no put mode %d: there are PutError, PutAppend and PutReplace", m)}
+	case opts.Over != nil && m != PutReplace:
+		return opts, &ArgumentError{Err: errors.New("option Over goes with PutReplace alone")}
 	case len(opts.ID) > MaxName:
 		return opts, fmt.Errorf("the id has %d bytes, the limit is %d", len(opts.ID), MaxName)
 	}
@@ -174,9 +181,9 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 			since, base = commit.Appends, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
-	case m == Error:
+	case m == PutError:
 		return nil, ErrExists
-	case m == Replace:
+	case m == PutReplace:
 		step.after, err = step.reshape(t, withDictionaries(columns, src))
 	default:
 		step.after = t.Metadata()
@@ -190,7 +197,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	}
 	var c *schema.Caster
 	var old *table.Table // with whose rows the new ones will be
-	if m == Append && t != nil {
+	if m == PutAppend && t != nil {
 		old = t
 		var changes []definition.Change
 		if c, changes, err = d.Caster(columns); err == nil && len(changes) > 0 {
@@ -254,7 +261,7 @@ func (p *putStep) emptied(meta table.Metadata) (_ table.Metadata, err error) {
 }
 
 // replaces reports whether the put takes the place of all rows.
-func (p *putStep) replaces() bool { return p.mode == Replace && p.o.Over == nil }
+func (p *putStep) replaces() bool { return p.mode == PutReplace && p.o.Over == nil }
 
 func (p *putStep) how() commit.How {
 	switch {
@@ -284,8 +291,8 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 		return commit.AddFiles(ctx, a.Table(p.made), p.files, nil)
 	case p.o.Over != nil:
 		return p.over(ctx, a, cur)
-	case p.mode != Replace:
-		if err := p.Holds(cur); err != nil {
+	case p.mode != PutReplace:
+		if err := a.Holds(&p.Basis, cur); err != nil {
 			return nil, err
 		}
 		return a.AddOrdered(ctx, cur, p.files, nil, false)
@@ -325,10 +332,7 @@ func (p *putStep) over(ctx context.Context, a *commit.Attempt, cur *table.Table)
 		if err != nil {
 			return nil, err
 		}
-		replaced := map[string]bool{}
-		for _, f := range p.replaced {
-			replaced[f.FilePath()] = true
-		}
+		replaced := paths(p.replaced)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.Refuse(ctx, later, p.files)
 		if errors.As(err, new(*DuplicateError)) && p.Order.Rule != RefuseDuplicate {

@@ -59,14 +59,26 @@ type QueryDescription struct {
 // Query runs one SELECT over the store's tables with Options.Engine, and streams
 // its result; see [Engine]. Without one, the error wraps errors.ErrUnsupported.
 func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
+	s = s.made()
 	if s.opts.Engine == nil {
 		return nil, s.noEngine("query")
 	}
-	return s.opts.Engine.Query(ctx, s, sql, o)
+	bucket := ""
+	if o != nil {
+		bucket = o.Bucket
+	}
+	ctx, end := s.begin(ctx, "query", bucket, "")
+	r, err := s.opts.Engine.Query(ctx, s, sql, o)
+	if err != nil {
+		end(Outcome{Err: err})
+		return nil, err
+	}
+	return s.observed(r, end), nil
 }
 
 // Describe returns what Query would take and yield; see [Engine].
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
+	s = s.made()
 	if s.opts.Engine == nil {
 		return nil, s.noEngine("describe")
 	}

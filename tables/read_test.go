@@ -30,7 +30,7 @@ func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordRe
 // putJSON puts rows, in a file of their own.
 func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) {
 	t.Helper()
-	if _, err := b.Put(t.Context(), name, rowsOfJSON(t, text, fields...), Append, nil); err != nil {
+	if _, err := b.Put(t.Context(), name, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.s.Fold(t.Context(), nil); err != nil {
@@ -194,7 +194,7 @@ func TestHeadIsTheBeginning(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
 	for i := range int64(4) {
-		mustPut(t, b, "t", Append, from(10*i+1, 5)...)
+		mustPut(t, b, "t", PutAppend, from(10*i+1, 5)...)
 		if i < 3 {
 			if _, err := b.s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)

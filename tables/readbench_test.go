@@ -36,7 +36,7 @@ func BenchmarkRead(b *testing.B) {
 				rb.Field(3).(*array.Int64Builder).Append(random.Int64N(1000))
 				rb.Field(4).(*array.StringBuilder).Append(fmt.Sprintf("note %x", random.Uint32()))
 			}
-			if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(rb.NewRecordBatch()), Append, nil); err != nil {
+			if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
 				b.Fatal(err)
 			}
 			if _, err := s.Fold(b.Context(), nil); err != nil {

@@ -8,12 +8,7 @@ import (
 	"testing"
 )
 
-// block returns what is between two marks in the README.
-func block(t *testing.T, from, to string) string {
-	t.Helper()
-	return blockOf(t, "README.md", from, to)
-}
-
+// blockOf returns what is between two marks on a page.
 func blockOf(t *testing.T, file, from, to string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -45,19 +40,19 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 
 // The README's first command prints what it says there.
 func TestReadmeCommand(t *testing.T) {
-	script := strings.TrimSpace(block(t, "read it by a\nfilter:\n\n", "\n\n"))
-	if !strings.HasPrefix(script, "GOWORK=off go run ") {
-		t.Fatal(script)
+	script, tests, _ := strings.Cut(blockOf(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
+	if !strings.HasPrefix(script, "GOWORK=off go run ") || tests != "GOWORK=off go test ./...\n" {
+		t.Fatal(script, tests)
 	}
-	if got, want := shell(t, ".", script), block(t, "The first one prints\n\n```\n", "```"); got != want {
+	if got, want := shell(t, ".", script), blockOf(t, "README.md", "and prints\n\n```\n", "```"); got != want {
 		t.Errorf("%s, want\n%s", got, want)
 	}
 }
 
-// The README's tour runs as it is, with the command in the path, and so does what
-// docs/transform.md and docs/series.md say.
+// The README's first minute and the tour run as they are, with the command in the path, and so
+// does what docs/transform.md, docs/series.md and others say.
 func TestReadmeTour(t *testing.T) {
-	bin, dir := t.TempDir(), t.TempDir()
+	bin, dir, minute := t.TempDir(), t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -68,12 +63,26 @@ func TestReadmeTour(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
+		for _, dir := range []string{dir, minute} {
+			if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	script := block(t, "[../testdata](../testdata):\n\n```sh\n", "```")
-	out := shell(t, dir, script, "PATH="+bin+":"+os.Getenv("PATH"))
+	path := "PATH=" + bin + ":" + os.Getenv("PATH")
+	var commands, want strings.Builder
+	for line := range strings.Lines(blockOf(t, "README.md", "```console\n", "```")) {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			commands.WriteString(command)
+		} else {
+			want.WriteString(line)
+		}
+	}
+	if got := shell(t, minute, commands.String(), path); got != want.String() || strings.Count(got, "BRK.B") != 1 {
+		t.Errorf("README.md: %s, want\n%s", got, want.String())
+	}
+
+	out := shell(t, dir, blockOf(t, "docs/tour.md", "[../testdata](../../testdata):\n\n```sh\n", "```"), path)
 	for _, want := range []string{"1995-09-19,3811576\n", "sym,price\nBRK.B,700.5\n", "sym,total\nBRK.B,700.5\n", "overwrite", "column Flight Date", "parquet/NYSE/trades.parquet"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%s\nlacks %s", out, want)
@@ -83,7 +92,6 @@ func TestReadmeTour(t *testing.T) {
 		t.Errorf("the row of the repeated put is there %d times in three listings", n)
 	}
 
-	path := "PATH=" + bin + ":" + os.Getenv("PATH")
 	if out := shell(t, dir, blockOf(t, "docs/snapshots.md", "```sh\n", "```"), path); !strings.Contains(out, "count_star()\n") || !strings.Contains(out, "before-import") {
 		t.Error(out)
 	}
@@ -122,5 +130,34 @@ partd-tables backup --to /mnt/backup --name sunday
 		if want := blockOf(t, c.page, c.before+"```\n", "```"); got != want {
 			t.Errorf("%s: %s, want\n%s", c.page, got, want)
 		}
+	}
+}
+
+// A module of one's own beside a clone has the modules by the tour's workspace, and by
+// its lines for go.mod: a program builds without a network.
+func TestReadmeModule(t *testing.T) {
+	clone, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tour := func(from string) string {
+		return strings.ReplaceAll(blockOf(t, "docs/tour.md", from, "```"), "../partd", clone)
+	}
+	for name, setup := range map[string]string{
+		"workspace": tour("does not need:\n\n```sh\n"),
+		"go.mod":    "cat >>go.mod <<'END'\n" + tour("before `go mod tidy`:\n\n```\n") + "END\ncp " + clone + "/tables/go.sum .\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			env := []string{"GOPROXY=off", "GOFLAGS=", "GOWORK="}
+			build := "go build -o program .\n"
+			if name == "go.mod" { // go.sum is what go mod tidy would fetch
+				build = "GOFLAGS=-mod=mod " + build
+			}
+			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, env...)
+			if out := shell(t, filepath.Join(clone, "tables"), filepath.Join(dir, "program")); !strings.HasPrefix(out, "AQT Nuiqsut AK\n") {
+				t.Error(out)
+			}
+		})
 	}
 }

@@ -38,7 +38,7 @@ func TestReadOnly(t *testing.T) {
 	b := s.Bucket("")
 	put := func(n ...int64) {
 		t.Helper()
-		if _, err := b.Put(ctx, "t", rowsOf(n...), Append, nil); err != nil {
+		if _, err := b.Put(ctx, "t", rowsOf(n...), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,10 +71,19 @@ func TestReadOnly(t *testing.T) {
 	if got := read(); !slices.Equal(got, from(0, 101)) {
 		t.Error(got)
 	}
-	if _, err := r.Bucket("").Put(ctx, "t", rowsOf(1), Append, nil); !errors.Is(err, ErrReadOnly) {
+	if _, err := r.Bucket("").Put(ctx, "t", rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
 		t.Error(err)
 	}
 	if err := r.Bucket("").Delete(ctx, "t"); !errors.Is(err, ErrReadOnly) {
+		t.Error(err)
+	}
+	if _, err := r.Bucket("").Snapshot(ctx, "s"); !errors.Is(err, ErrReadOnly) {
+		t.Error(err)
+	}
+	if err := r.Bucket("").DeleteSnapshots(ctx); !errors.Is(err, ErrReadOnly) {
+		t.Error(err)
+	}
+	if err := r.DeleteBucket(ctx, "", true); !errors.Is(err, ErrReadOnly) {
 		t.Error(err)
 	}
 	if _, err := r.Fold(ctx, nil); err != nil {

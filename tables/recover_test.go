@@ -26,10 +26,10 @@ func TestRestoreDamaged(t *testing.T) {
 			t.Run(kind+"/"+how, func(t *testing.T) {
 				ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
 				for _, name := range []string{"a", "b"} {
-					mustPut(t, s.Bucket(""), name, Append, 1, 2, 3)
+					mustPut(t, s.Bucket(""), name, PutAppend, 1, 2, 3)
 				}
 				b := mustOpen(t, t.TempDir(), nil)
-				if _, err := s.Backup(ctx, b, "monday", nil); err != nil {
+				if _, err := s.Backup(ctx, b, "monday"); err != nil {
 					t.Fatal(err)
 				}
 				if left, err := s.Bucket("").Snapshots(ctx); err != nil || len(left) > 0 {
@@ -43,7 +43,7 @@ func TestRestoreDamaged(t *testing.T) {
 					t.Fatal(err)
 				}
 				s = mustOpen(t, s.Dir(), &Options{NoTail: true})
-				done, err := s.RestoreFrom(ctx, b, "monday", nil)
+				done, err := s.RestoreFrom(ctx, b, "monday")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -66,10 +66,10 @@ func TestBackupOverOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s, other := mustOpen(t, t.TempDir(), nil), mustOpen(t, t.TempDir(), nil)
-	mustPut(t, s.Bucket(""), "a", Append, 1)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
 	for _, name := range []string{"b", "a"} {
-		mustPut(t, other.Bucket(""), name, Append, 2)
-		if _, err := s.Backup(ctx, other, "monday", nil); !errors.Is(err, ErrExists) {
+		mustPut(t, other.Bucket(""), name, PutAppend, 2)
+		if _, err := s.Backup(ctx, other, "monday"); !errors.Is(err, ErrExists) {
 			t.Error(err)
 		}
 		wantRows(t, other.Bucket(""), name, 2)
@@ -77,7 +77,7 @@ func TestBackupOverOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Backup(ctx, other, "monday", nil); err != nil {
+	if _, err := s.Backup(ctx, other, "monday"); err != nil {
 		t.Fatal(err)
 	}
 }

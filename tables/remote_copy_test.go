@@ -17,7 +17,7 @@ func TestCopyToABucket(t *testing.T) {
 	from, b := fullStore(t), new(objstore.Memory)
 	want := stateOf(t, from)
 	bucket := mustOpen(t, "s3://bucket/house", memoryWarehouse(t, b))
-	if _, err := from.CopyTo(t.Context(), bucket, nil); err != nil {
+	if _, err := from.CopyTo(t.Context(), bucket); err != nil {
 		t.Fatal(err)
 	}
 	wantState(t, bucket, want)
@@ -45,11 +45,11 @@ func TestCopyToABucket(t *testing.T) {
 	if found, r := verified(t, bucket, VerifyOptions{}); len(found) > 0 || r.Tables != 4 {
 		t.Fatal(found, r)
 	}
-	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday", nil); err != nil {
+	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday"); err != nil {
 		t.Fatal(err)
 	}
 	back := mustOpen(t, t.TempDir(), nil)
-	if _, err := bucket.CopyTo(t.Context(), back, nil); err != nil {
+	if _, err := bucket.CopyTo(t.Context(), back); err != nil {
 		t.Fatal(err)
 	}
 	wantState(t, back, want)

@@ -71,7 +71,7 @@ func TestUncertainUploads(t *testing.T) {
 	}
 	s := mustOpen(t, memoryURL, memoryWarehouse(t, b))
 	for n := range int64(10) {
-		mustPut(t, s.Bucket(""), "a", Append, n)
+		mustPut(t, s.Bucket(""), "a", PutAppend, n)
 	}
 	wantRows(t, s.Bucket(""), "a", from(0, 10)...)
 	if failed < 10 {
@@ -85,8 +85,8 @@ func TestLyingBucket(t *testing.T) {
 	b := &lying{}
 	o := memoryWarehouse(t, b)
 	s := mustOpen(t, memoryURL, o)
-	mustPut(t, s.Bucket(""), "a", Append, from(0, 100)...)
-	mustPut(t, s.Bucket(""), "a", Append, from(100, 100)...)
+	mustPut(t, s.Bucket(""), "a", PutAppend, from(0, 100)...)
+	mustPut(t, s.Bucket(""), "a", PutAppend, from(100, 100)...)
 	var names []string
 	for obj, err := range b.List(t.Context(), "", "") {
 		if err != nil {
@@ -142,7 +142,7 @@ func TestLyingBucket(t *testing.T) {
 		}
 		return make()
 	}
-	if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), Append, nil); err == nil {
+	if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, nil); err == nil {
 		t.Error("an object of somebody else was taken for ours")
 	}
 }
@@ -164,10 +164,10 @@ func TestRequests(t *testing.T) {
 		was = now
 	}
 	check("open", objstore.Requests{})
-	mustPut(t, b, "a", Append, 1)
+	mustPut(t, b, "a", PutAppend, 1)
 	check("a table made by an append to the tail", objstore.Requests{Put: 1})
 	for n := range int64(50) {
-		mustPut(t, b, "a", Append, 2+n)
+		mustPut(t, b, "a", PutAppend, 2+n)
 	}
 	check("50 appends to the tail", objstore.Requests{})
 	if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -184,10 +184,10 @@ func TestRequests(t *testing.T) {
 	wantRows(t, d, "a", from(1, 51)...)
 	check("the next one", objstore.Requests{})
 	for n := range int64(3) {
-		mustPut(t, d, "a", Append, 52+n)
+		mustPut(t, d, "a", PutAppend, 52+n)
 		check("an append without a tail", objstore.Requests{Put: 4})
 	}
-	mustPut(t, b, "a", Append, 55)
+	mustPut(t, b, "a", PutAppend, 55)
 	was = counted.Requests() // it has read the metadata
 	wantRows(t, b, "a", from(1, 55)...)
 	check("a read of what another machine committed by three commits", objstore.Requests{Get: 1 + 3 + 3})
@@ -268,12 +268,12 @@ func TestLostCommits(t *testing.T) {
 	})
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{Catalog: server.URL(proxy), NoTail: true})
-	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	mu.Lock()
 	armed = true
 	mu.Unlock()
 	for n := int64(1); n < 15; n++ {
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, nil); err != nil {
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		wantRows(t, s.Bucket(""), "a", from(0, n+1)...)
@@ -315,11 +315,11 @@ func TestTerminatedSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // it is a test
-	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	for n := int64(1); n < 4; n++ {
 		kill = true
 		for try := 0; ; try++ {
-			if _, err = s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
+			if _, err = s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
 				break
 			}
 			if errors.Is(err, partd.ErrUnknownOutcome) || try == 5 {

@@ -63,7 +63,7 @@ func writerChild(text string) error {
 			for n := w.Next[i]; ; n++ {
 				row := int64(w.First+i)*rowsOfWriter + n
 				put := func() error {
-					_, err := s.Bucket("").Put(ctx, fmt.Sprint("t", i), rowsOf(row), Append, &PutOptions{ID: fmt.Sprint(row)})
+					_, err := s.Bucket("").Put(ctx, fmt.Sprint("t", i), rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)})
 					return err
 				}
 				err := put()

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/postgres"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
+	_ "github.com/go-partd/partd/tables/postgres" // for catalogs at postgres://…
 )
 
 // warehouse is tables in a bucket with a catalog in PostgreSQL.

@@ -65,12 +65,12 @@ func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
 			dropped[task.File.FilePath()] = true
 			continue
 		}
-		if some {
+		if some && !w.anew {
 			if some, err = w.hasAny(ctx, task, g); err != nil {
 				return err
 			}
 		}
-		if some {
+		if some || w.anew {
 			touched = append(touched, task)
 		}
 	}
@@ -169,7 +169,7 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *de
 	var files []iceberg.DataFile
 	var err error
 	if w.def.Order == nil {
-		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, staying(datafile.ReadRows(ctx, w.t, group)))
+		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, staying(datafile.ReadRows(ctx, w.t, group)), 0)
 	} else {
 		from := w.series(w.t)
 		var all []*series.File

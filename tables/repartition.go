@@ -22,7 +22,7 @@ type Partitioned struct {
 // they are small or overlap. "" leaves the setting as it is. The periods of
 // [PartitionAuto] follow the data: each put, fold and compaction chooses them anew.
 func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (done Partitioned, err error) {
-	defer failed(&err, "partition", b.name, name)
+	defer failed(&err, "partition", b.Name(), name)
 	e, end, err := b.use(name)
 	if err != nil {
 		return done, err

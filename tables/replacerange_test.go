@@ -97,7 +97,7 @@ func TestReplaceRange(t *testing.T) {
 			s := ticks(unit, "UTC")
 			want := map[int]int64{}
 			for _, part := range [][2]int{{0, 10}, {10, 20}, {20, 30}} {
-				if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(part[0], part[1])...), Append, nil); err != nil {
+				if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(part[0], part[1])...), PutAppend, nil); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := b.s.Fold(ctx, nil); err != nil {

@@ -22,25 +22,25 @@ import (
 // keeps its older ones; one that was deleted is made anew. Appends to the tail wait
 // meanwhile.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
-	defer failed(&err, "restore", b.name, "")
+	defer failed(&err, "restore", b.Name(), "")
 	if snapshot == "" {
 		return errors.New("the name of the snapshot is empty")
 	}
-	unpin, err := b.s.commits.Pin()
+	unpin, err := b.store().commits.Pin()
 	if err != nil {
 		return err
 	}
 	defer unpin()
-	b.s.commits.Appending.Lock()
-	defer b.s.commits.Appending.Unlock()
+	b.store().commits.Appending.Lock()
+	defer b.store().commits.Appending.Unlock()
 	for range commit.MostAttempts {
 		planned, err := b.planRestore(ctx, snapshot, names)
 		if err != nil {
 			return noSnapshot(err)
 		}
 		whole := len(names) == 0
-		ns := namespaceOf(b.name)
-		err = b.s.update(ctx, func(t *Txn) error {
+		ns := namespaceOf(b.Name())
+		err = b.store().update(ctx, func(t *Txn) error {
 			t.hooks = append(t.hooks, icecat.AsPlanned(ns, snapshot, planned, whole))
 			if whole {
 				if err := b.restoreMetadata(t, snapshot); err != nil {
@@ -49,7 +49,7 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 			}
 			for _, name := range slices.Sorted(maps.Keys(planned)) {
 				if err := t.restore(tableName{Namespace: ns, Name: name}, planned[name]); err != nil {
-					return &OpError{Op: "restore", Bucket: b.name, Table: name, Err: err}
+					return &OpError{Op: "restore", Bucket: b.Name(), Table: name, Err: err}
 				}
 			}
 			return nil
@@ -67,10 +67,10 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 // planRestore returns the tables that are to be restored, as the snapshot has them;
 // one that is to be deleted has no location.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
-	ns := namespaceOf(b.name)
+	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}
 	for _, name := range names {
-		l, err := b.s.cat.GetAt(ctx, ns, snapshot, name)
+		l, err := b.store().cat.GetAt(ctx, ns, snapshot, name)
 		if err != nil {
 			return nil, fmt.Errorf("table %q: %w", name, noSnapshot(err))
 		}
@@ -79,17 +79,17 @@ func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []strin
 	if len(names) > 0 {
 		return planned, nil
 	}
-	changed, err := b.s.cat.Changed(ctx, ns, snapshot)
+	changed, err := b.store().cat.Changed(ctx, ns, snapshot)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range changed {
 		planned[name] = icecat.Listed{}
 	}
-	for _, n := range b.s.commits.WithTail(ns) {
+	for _, n := range b.store().commits.WithTail(ns) {
 		planned[n.Name] = icecat.Listed{}
 	}
-	return planned, b.s.cat.ListAt(ctx, ns, snapshot, func(l icecat.Listed) bool {
+	return planned, b.store().cat.ListAt(ctx, ns, snapshot, func(l icecat.Listed) bool {
 		if _, ok := planned[l.Name]; ok {
 			planned[l.Name] = l
 		}
@@ -106,7 +106,7 @@ func (b *Bucket) restoreMetadata(t *Txn, snapshot string) error {
 	if at < 0 {
 		return errNoSnapshot
 	}
-	return t.ChangeMetadata(b.name, "", MetadataChange{Set: all[at].Metadata, Replace: true})
+	return t.ChangeMetadata(b.Name(), "", MetadataChange{Set: all[at].Metadata, Replace: true})
 }
 
 // restore makes a table what a snapshot lists, nothing if that has no location.

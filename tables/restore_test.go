@@ -17,18 +17,18 @@ func TestRestoreOne(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("")
-	mustPut(t, b, "a", Error, 1)
-	mustPut(t, b, "b", Error, 1)
-	mustPut(t, b, "empty", Error)
+	mustPut(t, b, "a", PutError, 1)
+	mustPut(t, b, "b", PutError, 1)
+	mustPut(t, b, "empty", PutError)
 	mustSnapshot(t, b, "x")
 	other := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
 	r := array.NewRecordBuilder(memory.DefaultAllocator, other)
 	r.Field(0).(*array.TimestampBuilder).Append(1)
-	if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), Replace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
+	if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), PutReplace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "b", Append, 2)
-	mustPut(t, b, "empty", Append, 2)
+	mustPut(t, b, "b", PutAppend, 2)
+	mustPut(t, b, "empty", PutAppend, 2)
 	mustSnapshot(t, b, "y")
 	mustDo(t, b.Restore(t.Context(), "x", "a", "empty"))
 	wantRows(t, b, "a", 1)
@@ -80,13 +80,13 @@ func TestRestoreRaced(t *testing.T) {
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
 	other := mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, b, "a", Error, 1)
-	mustPut(t, b, "b", Error, 1)
+	mustPut(t, b, "a", PutError, 1)
+	mustPut(t, b, "b", PutError, 1)
 	mustSnapshot(t, b, "x")
-	mustPut(t, b, "a", Append, 2)
+	mustPut(t, b, "a", PutAppend, 2)
 	race = func() {
-		mustPut(t, other.Bucket(""), "b", Append, 2)
-		mustPut(t, other.Bucket(""), "c", Append, 2)
+		mustPut(t, other.Bucket(""), "b", PutAppend, 2)
+		mustPut(t, other.Bucket(""), "c", PutAppend, 2)
 	}
 	mustDo(t, b.Restore(t.Context(), "x"))
 	for _, name := range []string{"a", "b"} {
@@ -95,7 +95,7 @@ func TestRestoreRaced(t *testing.T) {
 	if _, ok, err := read(t.Context(), b, "c"); ok || err != nil {
 		t.Error(ok, err)
 	}
-	mustPut(t, b, "a", Append, 2)
+	mustPut(t, b, "a", PutAppend, 2)
 	race = func() {
 		mustDo(t, other.Bucket("").DeleteSnapshots(t.Context()))
 		sweepAll(t, other)

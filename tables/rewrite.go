@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -18,6 +19,8 @@ type Rewritten struct {
 	Deleted int64   `json:"deleted,omitempty"` // rows that were there before
 	Written int64   `json:"written,omitempty"` // rows that were put
 	Files   int     `json:"files,omitempty"`   // data files that had any of the rows, and were written anew or dropped
+
+	TimeColumn string `json:"time_column,omitempty"` // that the range of ReplaceRange was of
 }
 
 // mostRewrites is how often a rewrite begins again since another process changed
@@ -34,19 +37,23 @@ type rewrite struct {
 	t          *table.Table
 	def        *definition.Definition
 	old, files []iceberg.DataFile // of which the second take the place of the first
+	evolving   *evolveStep        // nil: the columns stay
+	anew       bool               // all files are written anew, for a column of theirs
 	done       Rewritten
 }
 
 // rewrite commits what plan makes of the newest state of a table. Nobody in this
 // process commits to the table meanwhile; small appends go to the tail.
-func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (_ Rewritten, err error) {
+func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (did Rewritten, err error) {
+	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
+	defer func() { end(Outcome{Rows: did.Deleted + did.Written, Err: err}) }()
 	e, done, err := b.use(name)
 	if err != nil {
 		return Rewritten{}, err
 	}
 	defer done()
 	w := &rewrite{e: e}
-	io := b.s.cat.NewIO()
+	io := b.store().cat.NewIO()
 	defer func() { io.RemoveFailed(err) }()
 	err = commit.RetryStale(mostRewrites, func() error {
 		io.RemoveAfter(w.puts)
@@ -67,26 +74,55 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	if w.Basis, err = commit.BasisOf(w.t, commit.Appends, io); err != nil {
 		return err
 	}
-	w.old, w.files, w.done = nil, nil, Rewritten{Version: versionOf(w.t.Metadata())}
+	w.old, w.files, w.evolving, w.anew, w.done = nil, nil, nil, false, Rewritten{Version: versionOf(w.t.Metadata())}
 	if err := plan(ctx, w); err != nil {
 		return err
 	}
 	w.files = append(w.files, w.put...)
-	if len(w.old)+len(w.files) == 0 {
-		return nil
-	}
-	t, err := w.e.Commit(ctx, commit.Prepared{IO: io, Do: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	step := commit.Prepared{IO: io, Do: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.Holds(cur); err != nil {
 			return nil, err
 		}
 		a.Info.Updated = a.Now
 		return commit.ReplaceFiles(ctx, cur, w.old, w.files, nil)
-	}})
+	}}
+	if p := w.evolving; p != nil {
+		p.Basis, p.old, p.files = w.Basis, w.old, w.files
+		step.How, step.Do = commit.Folds, p.apply
+	} else if len(w.old)+len(w.files) == 0 {
+		return nil
+	}
+	t, err := w.e.Commit(ctx, step)
 	if err != nil {
 		return err
 	}
 	w.done.Version, w.done.Files = versionOf(t.Metadata()), len(w.old)
 	return nil
+}
+
+// evolve gives the table the columns that rows of a schema need. From then on its files are
+// read and written with these, which the commit makes first. The rewrite has to be Since Nothing.
+func (w *rewrite) evolve(columns *arrow.Schema) error {
+	_, changes, err := w.def.Caster(columns)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	was := w.t.Metadata()
+	ev, err := evolve(was, changesOf(changes))
+	if err != nil {
+		return err
+	}
+	w.evolving, w.anew = &evolveStep{e: w.e, by: w.def.Settings.Evolution, shape: ev.shape}, ev.rewrites
+	if w.evolving.fit, err = ev.caster(was); err != nil {
+		return err
+	}
+	meta, err := w.evolving.evolved(was)
+	if err != nil {
+		return err
+	}
+	w.t = w.e.Staged(meta, w.IO)
+	w.def, err = definition.Of(meta)
+	return err
 }
 
 // series is a table as a Series; nil if its rows have no order.

@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // TestRewriteBesideCommits has another process commit between the reading of files
@@ -33,25 +32,25 @@ func TestRewriteBesideCommits(t *testing.T) {
 		ours, theirs func(*Bucket) error
 		want         []int64
 	}{
-		{"an append stays", del, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 30), Append, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
+		{"an append stays", del, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
 		{"rows that others deleted do not come back", del, func(b *Bucket) error {
 			cond, _ := filter.Parse("n = 1 or n = 2 or n = 13")
 			_, err := b.DeleteRows(ctx, "t", cond)
 			return err
 		}, []int64{3, 11}},
-		{"a replaced table", del, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 7), Replace, nil); return err }, []int64{7}},
+		{"a replaced table", del, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 7), PutReplace, nil); return err }, []int64{7}},
 		{"a compacted table", del, func(b *Bucket) error { _, err := b.s.Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
 		{"two upserts of the same key", upsert, func(b *Bucket) error {
 			_, err := b.Upsert(ctx, "t", rowsOf(12, 40), &UpsertOptions{Keys: []string{"n"}})
 			return err
 		}, []int64{1, 2, 3, 11, 12, 13, 40}},
-		{"an append of an upsert's key", upsert, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(12), Append, nil); return err }, []int64{1, 2, 3, 11, 12, 13}},
+		{"an append of an upsert's key", upsert, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(12), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 12, 13}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			other := mustOpen(t, dir, &Options{NoTail: true})
-			mustPut(t, other.Bucket(""), "t", Append, 1, 2, 3)
-			mustPut(t, other.Bucket(""), "t", Append, 11, 12, 13)
+			mustPut(t, other.Bucket(""), "t", PutAppend, 1, 2, 3)
+			mustPut(t, other.Bucket(""), "t", PutAppend, 11, 12, 13)
 			h := hooks{fs: other.hooks.fs}
 			once := true
 			h.prepared = func() {
@@ -83,11 +82,11 @@ func TestRewriteBesideCommits(t *testing.T) {
 	t.Run("again and again", func(t *testing.T) {
 		dir := t.TempDir()
 		other := mustOpen(t, dir, &Options{NoTail: true})
-		mustPut(t, other.Bucket(""), "t", Append, 1, 2, 3)
+		mustPut(t, other.Bucket(""), "t", PutAppend, 1, 2, 3)
 		attempts := 0
 		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: other.hooks.fs, prepared: func() {
 			attempts++
-			mustPut(t, other.Bucket(""), "t", Replace, 1, 2, 3)
+			mustPut(t, other.Bucket(""), "t", PutReplace, 1, 2, 3)
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -123,7 +122,7 @@ func TestRewriteModel(t *testing.T) {
 		}
 		return done
 	}
-	if _, err := b.Put(ctx, "t", ticksAt(s, 0), Append, nil); err != nil {
+	if _, err := b.Put(ctx, "t", ticksAt(s, 0), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	fresh := func(from, to, most int) (hours []int) {
@@ -166,11 +165,11 @@ func TestRewriteModel(t *testing.T) {
 			set(hours)
 		case 2:
 			before, from := max(0, n-int64(random.IntN(20))), random.IntN(500)
-			done = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, series.TimeText(hour(from))))
+			done = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(from))))
 			lose(func(h int, was int64) bool { return was < before && h >= from })
 		case 3:
 			hours := slices.DeleteFunc(fresh(0, 500, 60), func(h int) bool { _, there := model[h]; return there })
-			if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), Append, nil); err != nil {
+			if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			set(hours)

@@ -31,18 +31,15 @@ type (
 	RuleEdit = rules.Edit
 )
 
-// RuleKinds are the kinds of rules.
-var RuleKinds = rules.Kinds
-
 // rulesProperty is the property of tables and of namespaces with their rules.
 const rulesProperty = icecat.RulesProperty
 
 // Rules returns the rules of a table, or those of the bucket itself for "", which hold
 // for all its tables, those to come too.
 func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error) {
-	defer failed(&err, "read the rules of", b.name, name)
+	defer failed(&err, "read the rules of", b.Name(), name)
 	if name == "" {
-		text, err := b.s.cat.Property(ctx, namespaceOf(b.name), rulesProperty)
+		text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), rulesProperty)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +49,7 @@ func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error)
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.s.cat.Load(ctx, n.Namespace, n.Name)
+	t, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -64,16 +61,16 @@ func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error)
 func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err error) {
 	defer func() {
 		if err != nil && !errors.As(err, new(*OpError)) {
-			err = &OpError{Op: "change the rules of", Bucket: b.name, Table: name, Err: err}
+			err = &OpError{Op: "change the rules of", Bucket: b.Name(), Table: name, Err: err}
 		}
 	}()
 	if name != "" {
-		return b.s.Update(ctx, func(t *Txn) error { return t.EditRules(b.name, name, e) })
+		return b.store().Update(ctx, func(t *Txn) error { return t.EditRules(b.Name(), name, e) })
 	}
-	if err := checkName("bucket", b.name); err != nil {
+	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
-	return b.s.cat.EditProperty(ctx, namespaceOf(b.name), rulesProperty, func(was string) (string, error) { return editRules(was, &e, Settings{}, nil) })
+	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(was string) (string, error) { return editRules(was, &e, Settings{}, nil) })
 }
 
 // editRules returns rules as they are kept after an edit.
@@ -136,21 +133,22 @@ func (e entry) check(ctx context.Context, d *definition.Definition, put *arrow.S
 	o := rules.Options{Memory: e.s.opts.Memory / 8}
 	if old != nil {
 		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-			return e.rowsBut(ctx, old, gone, columns, where, each)
+			return e.rowsBut(ctx, old, gone, nil, columns, where, each)
 		}
 	}
 	return rules.NewCheck(ctx, all, put, d.Stored, d.Logical, o)
 }
 
 // rowsBut reads rows of a table's files, in the types that are stored, but for those that
-// are deleted.
-func (e entry) rowsBut(ctx context.Context, t *table.Table, gone *deletePredicate, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+// are deleted, and for files by their paths.
+func (e entry) rowsBut(ctx context.Context, t *table.Table, gone *deletePredicate, but map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
 	}
-	r.def = r.def.AsStored()
-	if where != nil {
+	r.def, r.but = r.def.AsStored(), but
+	// Bounds of files that wait for a change of the columns may be those of another type.
+	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}
 	if gone != nil {

@@ -61,7 +61,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, good), Append, nil); err != nil {
+	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, good), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if name != "" {
@@ -83,13 +83,13 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 		r := jsonRows(t, columns, rows)
 		switch how {
 		case "error":
-			_, err = b.Put(ctx, "new", r, Error, nil)
+			_, err = b.Put(ctx, "new", r, PutError, nil)
 		case "replace":
-			_, err = b.Put(ctx, "t", r, Replace, nil)
+			_, err = b.Put(ctx, "t", r, PutReplace, nil)
 		case "update":
-			err = s.Update(ctx, func(t *Txn) error { return t.Put("b", "t", r, Append, nil) })
+			err = s.Update(ctx, func(t *Txn) error { return t.Put("b", "t", r, PutAppend, nil) })
 		default:
-			_, err = b.Put(ctx, "t", r, Append, nil)
+			_, err = b.Put(ctx, "t", r, PutAppend, nil)
 		}
 		return err
 	}
@@ -101,7 +101,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	if _, err := b.Table(ctx, "new"); !errors.Is(err, ErrNotFound) {
 		t.Error("a table was made:", err)
 	}
-	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), Append, nil); err != nil {
+	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
 		t.Error("a good row:", err)
 	}
 	if err := b.EditRules(ctx, name, RuleEdit{Disable: []string{"the rule"}}); err != nil {
@@ -123,7 +123,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 func TestRulesOfAStream(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 10})
 	b := s.Bucket("")
-	mustPut(t, b, "t", Append, -1)
+	mustPut(t, b, "t", PutAppend, -1)
 	err := b.EditRules(t.Context(), "t", RuleEdit{Add: []Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "999"}, {Name: "once", Kind: "unique", Columns: []string{"s"}}, {Name: "sorted", Kind: "sorted", Column: "n"},
 	}})
@@ -143,7 +143,7 @@ func TestRulesOfAStream(t *testing.T) {
 		}
 		return r
 	}
-	_, err = b.Put(t.Context(), "t", stream(from(0, 500), from(499, 600), from(1100, 50)), Append, nil)
+	_, err = b.Put(t.Context(), "t", stream(from(0, 500), from(499, 600), from(1100, 50)), PutAppend, nil)
 	var violated *RuleError
 	if !errors.As(err, &violated) || len(violated.Violations) != 2 {
 		t.Fatal(err)
@@ -153,10 +153,10 @@ func TestRulesOfAStream(t *testing.T) {
 		t.Errorf("%+v", violated)
 	}
 	wantRows(t, b, "t", -1)
-	if _, err := b.Put(t.Context(), "t", stream(from(0, 500), from(500, 500)), Append, nil); err != nil {
+	if _, err := b.Put(t.Context(), "t", stream(from(0, 500), from(500, 500)), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), Append, nil) // whose descent is between batches
+	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), PutAppend, nil) // whose descent is between batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
 		t.Error(err)
 	}
@@ -171,7 +171,7 @@ func TestRuleSets(t *testing.T) {
 	columns := "time timestamp[us]; Open float64; High float64; Low float64; Close float64; Volume int64"
 	row := `{"time":"2026-01-0%d 00:00:00","Open":%d,"High":%d,"Low":%d,"Close":%d,"Volume":%d}`
 	put := func(day, o, h, l, c, v int) error {
-		_, err := b.Put(t.Context(), "t", jsonRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), Append, nil)
+		_, err := b.Put(t.Context(), "t", jsonRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), PutAppend, nil)
 		return err
 	}
 	if err := put(1, 2, 3, 1, 2, 10); err != nil {
@@ -188,7 +188,7 @@ func TestRuleSets(t *testing.T) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	_, err := b.Put(t.Context(), "other", jsonRows(t, "n int16", `{"n":1}`), Append, nil)
+	_, err := b.Put(t.Context(), "other", jsonRows(t, "n int16", `{"n":1}`), PutAppend, nil)
 	if err == nil || !strings.Contains(err.Error(), `"time exists"`) {
 		t.Error("a table to come:", err)
 	}
@@ -221,7 +221,7 @@ func TestRuleSets(t *testing.T) {
 func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	one, two := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, one.Bucket(""), "t", Append, 0)
+	mustPut(t, one.Bucket(""), "t", PutAppend, 0)
 	if err := two.Bucket("").EditRules(t.Context(), "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestUniqueOfTwoStores(t *testing.T) {
 		errs := make(chan error)
 		for _, s := range []*Store{one, two} {
 			go func() {
-				_, err := s.Bucket("").Put(t.Context(), "t", rowsOf(n), Append, nil)
+				_, err := s.Bucket("").Put(t.Context(), "t", rowsOf(n), PutAppend, nil)
 				errs <- err
 			}()
 		}
@@ -238,7 +238,7 @@ func TestUniqueOfTwoStores(t *testing.T) {
 			t.Fatal(a, b)
 		}
 	}
-	if _, err := one.Bucket("").Put(t.Context(), "t", rowsOf(0), Append, nil); !errors.As(err, new(*RuleError)) {
+	if _, err := one.Bucket("").Put(t.Context(), "t", rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
 		t.Error("a row that was in the tail:", err)
 	}
 	wantRows(t, one.Bucket(""), "t", from(0, 10)...)
@@ -248,7 +248,7 @@ func BenchmarkAppendRuled(b *testing.B) {
 	for name, rules := range map[string][]Rule{"none": nil, "range": {{Name: "r", Kind: "range", Column: "n", Min: "0"}}} {
 		b.Run(name, func(b *testing.B) {
 			s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
-			mustPut(b, s.Bucket(""), "t", Append, 1)
+			mustPut(b, s.Bucket(""), "t", PutAppend, 1)
 			if err := s.Bucket("").EditRules(b.Context(), "t", RuleEdit{Add: rules}); err != nil {
 				b.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func BenchmarkAppendRuled(b *testing.B) {
 			r.Next()
 			batch := r.RecordBatch()
 			for b.Loop() {
-				if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(batch), Append, nil); err != nil {
+				if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(batch), PutAppend, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

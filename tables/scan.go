@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
@@ -25,29 +26,47 @@ import (
 // Scan reads rows: those in files first, then those in the tail. It is one state
 // of the table, that of now. The caller releases the reader, which ends the scan.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
-	r, put, err := t.scan(ctx, o)
-	if err == nil && o != nil && o.Dictionaries {
-		r, err = AsDictionaries(r, put)
+	o = cmp.Or(o, new(ScanOptions))
+	t = t.made()
+	ctx, end := t.bucket().store().begin(ctx, "scan", t.bucket().name, t.name.Name)
+	s, err := t.scan(ctx, o)
+	if err == nil && o.Dictionaries {
+		s.RecordReader, err = AsDictionaries(s.RecordReader, s.put)
 	}
 	if err != nil {
-		return nil, t.error("scan", err)
+		err = t.error("scan", err)
+		end(Outcome{Err: err})
+		return nil, err
 	}
-	return r, nil
+	s.RecordReader = t.bucket().store().observed(s.RecordReader, end)
+	return s, nil
 }
 
-// scan returns the columns in the types in which they were put, too.
-func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, put *arrow.Schema, err error) {
-	if o == nil {
-		o = &ScanOptions{}
+// TimeColumn returns the column that From and To of a Scan were about, whose result r is; ""
+// where it had neither.
+func TimeColumn(r array.RecordReader) string {
+	if s, ok := r.(*scanned); ok {
+		return s.timeColumn
 	}
-	unpin, err := t.b.s.commits.Pin()
+	return ""
+}
+
+// scanned is the result of a scan.
+type scanned struct {
+	array.RecordReader
+	put        *arrow.Schema // the columns in the types in which they were put
+	timeColumn string
+}
+
+func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *scanned, err error) {
+	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	v, err := t.settled(ctx)
 	if err != nil {
 		unpin()
-		return nil, nil, err
+		return nil, err
 	}
 	end := func() {
 		take.Release(v.rows)
@@ -65,34 +84,37 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if o.Filter != nil {
 		r.filters = append(r.filters, o.Filter)
 	}
-	between, err := series.TimeRange(v.def.Logical, o.TimeColumn, o.From, o.To)
+	between, err := series.TimeRange(v.def.Logical, cmp.Or(o.TimeColumn, v.def.Settings.Time), o.From, o.To)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	out := &scanned{put: v.def.Put}
 	if between != nil {
+		out.timeColumn = between.Columns()[0]
 		r.filters = append(r.filters, between)
 	}
 	switch {
 	case o.ChunkRows < 0:
-		return nil, nil, fmt.Errorf("option ChunkRows is %d, and must not be negative", o.ChunkRows)
+		return nil, fmt.Errorf("option ChunkRows is %d, and must not be negative", o.ChunkRows)
 	case o.Limit < 0 || o.Last < 0:
-		return nil, nil, fmt.Errorf("options Limit %d and Last %d must not be negative", o.Limit, o.Last)
+		return nil, fmt.Errorf("options Limit %d and Last %d must not be negative", o.Limit, o.Last)
 	case o.Limit > 0 && o.Last > 0:
-		return nil, nil, errors.New("options Limit and Last exclude each other")
+		return nil, errors.New("options Limit and Last exclude each other")
 	case o.Last > 0:
 		if err := r.last(o.Last); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if o.Part != 0 {
 		if err := r.part(o); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if err := r.plan(o.Columns); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return arrowsafe.Reader(r.schema, sorted.Chunks(r.batches, o.ChunkRows), end), v.def.Put, nil
+	out.RecordReader = arrowsafe.Reader(r.schema, sorted.Chunks(r.batches, o.ChunkRows), end)
+	return out, nil
 }
 
 // reader is a scan in progress.
@@ -180,8 +202,9 @@ func (r *reader) plan(columns []string) (err error) {
 			return err
 		}
 	}
+	few := r.left >= 0 && where == nil // may be enough
 	if r.series != nil {
-		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces)
+		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces, few)
 		return err
 	}
 	if r.t.CurrentSnapshot() == nil {
@@ -198,14 +221,8 @@ func (r *reader) plan(columns []string) (err error) {
 	if err != nil {
 		return err
 	}
-	// Groups that are read side by side are held decoded while they wait.
-	scan.Workers = runtime.GOMAXPROCS(0)
-	for _, task := range tasks {
-		if task.File.FileSizeBytes()*8 > r.of.b.s.opts.Memory/4 {
-			scan.Workers = 1
-		}
-	}
-	if r.left >= 0 && where == nil { // few may be enough
+	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.of.b.s.opts.Memory/8
+	if few {
 		scan.Workers, scan.Rows = 1, min(scan.Rows, r.left)
 	}
 	r.files = scan.Read(r.ctx, datafile.ToRead(r.t, tasks))
@@ -251,7 +268,7 @@ func (r *reader) batch(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, e
 func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.raw(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
-		if err = cmp.Or(err, r.ctx.Err()); err == nil {
+		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
 			out, err = r.batch(b, r.inFiles && r.series == nil)
 		}
 		if b != nil {

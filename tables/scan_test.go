@@ -39,7 +39,7 @@ func TestScanOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Put(t.Context(), "a", r, Append, nil); err != nil {
+		if _, err := b.Put(t.Context(), "a", r, PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		if d%4 == 3 {
@@ -107,7 +107,7 @@ func TestListAndTime(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
-		if _, err := b.Put(t.Context(), name, rowsOf(1), Error, &PutOptions{Metadata: Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
+		if _, err := b.Put(t.Context(), name, rowsOf(1), PutError, &PutOptions{Metadata: Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestListAndTime(t *testing.T) {
 	}
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
-	mustPut(t, b, "a1", Replace, 2)
+	mustPut(t, b, "a1", PutReplace, 2)
 	old, err := b.Table(t.Context(), "a1", AtTime(before))
 	if err != nil {
 		t.Fatal(err)
@@ -158,9 +158,9 @@ func TestOrder(t *testing.T) {
 	b := s.Bucket("")
 	for i := range int64(30) {
 		if i%7 == 3 {
-			mustPut(t, b, "a", Append, from(i*100, 100)...) // straight to files
+			mustPut(t, b, "a", PutAppend, from(i*100, 100)...) // straight to files
 		} else {
-			mustPut(t, b, "a", Append, i*100)
+			mustPut(t, b, "a", PutAppend, i*100)
 		}
 		var err error
 		switch i {
@@ -197,7 +197,7 @@ func TestMemory(t *testing.T) {
 		g.Go(func() {
 			for i := w; i < tables; i += 10 {
 				for n := range each {
-					if _, err := b.Put(t.Context(), fmt.Sprint(i), rowsOf(n), Append, nil); err != nil {
+					if _, err := b.Put(t.Context(), fmt.Sprint(i), rowsOf(n), PutAppend, nil); err != nil {
 						t.Error(err)
 						return
 					}
@@ -228,8 +228,8 @@ func TestAgeAfterReopen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
-	mustPut(t, s.Bucket(""), "a", Append, 1)
-	mustPut(t, s.Bucket(""), "a", Append, 2)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
+	mustPut(t, s.Bucket(""), "a", PutAppend, 2)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestScanHalfNulls(t *testing.T) {
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
 	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
 	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
-	if _, err := b.Put(t.Context(), "t", oneBatch(rows.NewRecordBatch()), Append, nil); err != nil {
+	if _, err := b.Put(t.Context(), "t", oneBatch(rows.NewRecordBatch()), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	table, err := b.Table(t.Context(), "t")

@@ -61,7 +61,7 @@ type PlannedFile struct {
 // ScanPlan returns the table's state, for those who read its files themselves.
 // The caller closes it.
 func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
-	unpin, err := t.b.s.commits.Pin()
+	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
 		return nil, t.error("plan", err)
 	}
@@ -91,7 +91,11 @@ type Manifest = ScanPlan
 func (t *Table) Manifest(ctx context.Context) (*ScanPlan, error) { return t.ScanPlan(ctx) }
 
 // Close lets go of the files and of the tail's rows.
-func (p *ScanPlan) Close() { p.close() }
+func (p *ScanPlan) Close() {
+	if p != nil {
+		p.close()
+	}
+}
 
 func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	v, meta := p.view, p.view.t.Metadata()
@@ -103,7 +107,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 		return err
 	}
 	if len(p.Tail) > 0 {
-		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tailMark)
+		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Mark)
 		if v.series != nil && v.series.Rule == KeepFirst { // what is left of the tail depends on the files
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}

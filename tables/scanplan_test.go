@@ -17,11 +17,11 @@ func TestScanPlan(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("x")
-	mustPut(t, b, "a", Append, 1, 2, 3)
+	mustPut(t, b, "a", PutAppend, 1, 2, 3)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "a", Append, 4)
+	mustPut(t, b, "a", PutAppend, 4)
 	plan := func(files int, tail int64, scanned bool) *Manifest {
 		t.Helper()
 		tab, err := b.Table(t.Context(), "a")
@@ -46,7 +46,7 @@ func TestScanPlan(t *testing.T) {
 	if first.TailMark != again.TailMark || first.TailMark == "" || first.Files[0].Rows != 3 {
 		t.Errorf("%q and %q, %+v", first.TailMark, again.TailMark, first.Files)
 	}
-	mustPut(t, b, "a", Append, 5)
+	mustPut(t, b, "a", PutAppend, 5)
 	if m := plan(1, 2, false); m.TailMark == first.TailMark {
 		t.Errorf("another tail has the mark %q, too", m.TailMark)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/series"
 )
 
 func init() {
@@ -40,7 +39,7 @@ func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
 		return nil
 	}
 	from, above := m.rnd.Int64N(300), m.rnd.Int64N(m.next+1)
-	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", series.TimeText(time.Unix(from, 0)), above, m.tables[name].key()))
+	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", filter.TimeText(time.Unix(from, 0)), above, m.tables[name].key()))
 	if err != nil {
 		return err
 	}
@@ -59,6 +58,7 @@ func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
 	return m.rewritten(name, done, err, func(r tick) bool { return r.ts >= from && r.ts < to }, rows)
 }
 
+// upsert puts rows by time and keys, which may add a column, or widen it.
 func (m *seriesModel) upsert(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
@@ -66,8 +66,15 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 	s := m.tables[name]
 	rows := m.distinct(m.ticks(300), 0)
 	rows = slices.CompactFunc(slices.SortedStableFunc(slices.Values(rows), s.compare), func(a, b tick) bool { return s.compare(a, b) == 0 })
+	was := s.wide
+	if s.settings.Evolution == Flexible && m.rnd.IntN(2) == 0 {
+		s.wide = map[string]string{"": "int32", "int32": "float64", "int64": "float64", "float64": "float64"}[was]
+	}
 	r, rows := s.reader(rows, 20)
 	done, err := m.s.Bucket("b").Upsert(ctx, name, r, nil)
+	if s.wide != was {
+		s.evolved = done.Version // read by its number it may have the columns from before
+	}
 	return m.rewritten(name, done, err, func(r tick) bool {
 		return slices.ContainsFunc(rows, func(o tick) bool { return s.compare(r, o) == 0 })
 	}, rows)

@@ -46,7 +46,7 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		}
 	case s.wide == "":
 		s.wide = "int32"
-		change = ColumnChange{Op: "add", Column: "w", Type: s.wide}
+		change = ColumnChange{Op: "add", Column: "w", Type: ColumnType(s.wide)}
 	case s.wide == "float64":
 		s.wide = ""
 		change = ColumnChange{Op: "drop", Column: "w"}
@@ -56,7 +56,7 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		}
 	default: // to float64 the files are written anew
 		s.wide = map[string]string{"int32": "int64", "int64": "float64"}[s.wide]
-		change = ColumnChange{Op: "widen", Column: "w", Type: s.wide}
+		change = ColumnChange{Op: "widen", Column: "w", Type: ColumnType(s.wide)}
 	}
 	if err := m.s.Bucket("b").Evolve(ctx, name, change); err != nil {
 		return err
@@ -218,7 +218,7 @@ func TestEvolveSeries(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(columns, rows string, o *PutOptions) {
 		t.Helper()
-		if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), Append, o); err != nil {
+		if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -253,7 +253,7 @@ func TestEvolveSeries(t *testing.T) {
 		t.Error(got, err)
 	}
 	// Another schema than the settings name.
-	if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), Replace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+	if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), PutReplace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Error(err)
 	}
 	// A migration to one time: of equal rows the last is kept.
@@ -282,15 +282,15 @@ func TestSeveralOfAnUpdate(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
 	ordered := &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast}}
-	if _, err := b.Put(ctx, "t", jsonRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), Append, nil); err != nil {
+	if _, err := b.Put(ctx, "t", jsonRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	err := b.s.Update(ctx, func(x *Txn) error {
 		return errors.Join(
-			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), Replace, ordered),
-			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), Append, nil),
+			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), PutReplace, ordered),
+			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), PutAppend, nil),
 			x.SetSettings("b", "t", Settings{Time: "at", Keys: []string{"k"}}),
-			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), Append, nil))
+			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), PutAppend, nil))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestSeveralOfAnUpdate(t *testing.T) {
 	}
 	one := func() array.RecordReader { return jsonRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
 	err = b.s.Update(ctx, func(x *Txn) error {
-		return errors.Join(x.Put("b", "t", one(), Append, nil), x.Put("b", "t", one(), Append, nil))
+		return errors.Join(x.Put("b", "t", one(), PutAppend, nil), x.Put("b", "t", one(), PutAppend, nil))
 	})
 	if err == nil || !strings.Contains(err.Error(), "takes one put") {
 		t.Error(err)
@@ -315,7 +315,7 @@ func TestCorrectRuled(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
 	if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
-		Append, &PutOptions{Settings: &Settings{Time: "at", Evolution: Compatible}}); err != nil {
+		PutAppend, &PutOptions{Settings: &Settings{Time: "at", Evolution: Compatible}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
@@ -334,7 +334,7 @@ func TestCorrectRuled(t *testing.T) {
 		return err
 	}
 	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
-		for _, c := range []struct{ columns, rows, want string }{
+		for _, c := range []struct{ columns, rows, want string }{ // an upsert changes columns itself
 			{columns, `{"at":"2026-01-01 00:00:00","k":10}`, `rule "few": 1 rows violate it: row 1 (k=10)`},
 			{columns, `{"at":"2026-01-01 00:00:00","k":-1}`, `rule "some"`},
 			{columns, `{"at":"2026-01-01 00:00:00","k":3}`, `rule "once": 1 rows violate it: row 1 (k=3)`},
@@ -342,6 +342,9 @@ func TestCorrectRuled(t *testing.T) {
 			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": the table would have to widen it`},
 			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": the table would have to add it`},
 		} {
+			if name == "upsert" && strings.Contains(c.want, "would have to") {
+				continue
+			}
 			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v, want %s", name, err, c.want)
 			}
@@ -362,7 +365,7 @@ func TestCorrectRuled(t *testing.T) {
 	s.hooks.prepared = func() {
 		if first {
 			first = false
-			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), Append, nil); err != nil {
+			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 		}
@@ -378,7 +381,7 @@ func TestRestoreSettings(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
-		Append, &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast, Evolution: AddOnly}}); err != nil {
+		PutAppend, &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast, Evolution: AddOnly}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
@@ -397,7 +400,7 @@ func TestRestoreSettings(t *testing.T) {
 	}
 	for _, change := range []func() error{
 		func() error {
-			_, err := b.Put(ctx, "t", rowsOf(1), Replace, &PutOptions{Settings: &Settings{}})
+			_, err := b.Put(ctx, "t", rowsOf(1), PutReplace, &PutOptions{Settings: &Settings{}})
 			return errors.Join(err, b.EditRules(ctx, "t", RuleEdit{Remove: []string{"few"}}))
 		},
 		func() error { return b.Delete(ctx, "t") },
@@ -416,7 +419,7 @@ func TestRestoreSettings(t *testing.T) {
 		}
 		wantInOrder(t, b, "t", 1)
 		wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
-		if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), Append, nil); !errors.As(err, new(*RuleError)) {
+		if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), PutAppend, nil); !errors.As(err, new(*RuleError)) {
 			t.Error(err)
 		}
 	}

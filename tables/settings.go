@@ -63,9 +63,9 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 // another way, or have another rule for duplicates, its files are written anew by
 // them, in the same commit.
 func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error {
-	err := b.s.Update(ctx, func(t *Txn) error { return t.SetSettings(b.name, name, s) })
+	err := b.store().Update(ctx, func(t *Txn) error { return t.SetSettings(b.Name(), name, s) })
 	if op, ok := errors.AsType[*OpError](err); ok {
-		err = &OpError{Op: "set the settings of", Bucket: b.name, Table: name, Err: op.Err}
+		err = &OpError{Op: "set the settings of", Bucket: b.Name(), Table: name, Err: op.Err}
 	}
 	return err
 }

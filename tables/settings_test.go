@@ -29,16 +29,16 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	first := Settings{Keys: []string{"n"}}
-	if err := put(Append, &PutOptions{Settings: &first}, 1, 2); err != nil {
+	if err := put(PutAppend, &PutOptions{Settings: &first}, 1, 2); err != nil {
 		t.Fatal(err)
 	}
 	want(first)
-	if err := put(Replace, nil, 3); err != nil {
+	if err := put(PutReplace, nil, 3); err != nil {
 		t.Fatal(err)
 	}
 	want(first)
 	second := Settings{Keys: []string{"s", "n"}, OnDuplicate: KeepAll}
-	if err := put(Replace, &PutOptions{Settings: &second}, 4); err != nil {
+	if err := put(PutReplace, &PutOptions{Settings: &second}, 4); err != nil {
 		t.Fatal(err)
 	}
 	want(second)
@@ -52,7 +52,7 @@ func TestSettings(t *testing.T) {
 		if err := b.SetSettings(ctx, "t", bad); err == nil {
 			t.Errorf("settings %+v are taken", bad)
 		}
-		if err := put(Replace, &PutOptions{Settings: &bad}, 5); err == nil {
+		if err := put(PutReplace, &PutOptions{Settings: &bad}, 5); err == nil {
 			t.Errorf("a put with settings %+v is taken", bad)
 		}
 	}

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,28 +37,32 @@ type missing struct{ text string }
 func (m *missing) Error() string { return m.text }
 func (m *missing) Unwrap() error { return ErrNotFound }
 
-// Snapshot gives the bucket's state a name, all its tables with their versions and
-// metadata, and returns the name: the time, if it is "". Nothing is copied; what the
-// snapshot has can be read until it is deleted, whatever is changed, compacted,
-// expired or deleted meanwhile. Rows in the tail are folded first. The snapshot has
-// each put whole or not at all: those that were acknowledged by this Store, and
-// those that others committed. With an error that wraps [ErrDamaged] there is a snapshot
-// all the same, without the rows that damaged tables have in the tail.
+// Snapshot names the bucket's current state, all its tables with their versions and
+// metadata, and returns the name; if name is "", that is the time. It copies nothing.
+// The snapshot can be read until it is deleted, whatever is changed, compacted,
+// expired or deleted in the meantime. Rows in the tail are folded first. The snapshot
+// contains each put whole or not at all, and every put that this Store has acknowledged
+// or others have committed. An error that wraps [ErrDamaged] still leaves a snapshot, but
+// without the tail rows of damaged tables.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
-	defer failed(&err, "make a snapshot", b.name, "")
-	if err := errors.Join(checkName("bucket", b.name), checkName("snapshot", name)); err != nil {
+	defer failed(&err, "make a snapshot", b.Name(), "")
+	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
-	return b.s.snapshot(ctx, []*Bucket{b}, name)
+	return b.store().snapshot(ctx, []*Bucket{b}, name)
 }
 
 // snapshot makes one snapshot of some buckets.
 func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (string, error) {
 	var namespaces []string
 	for _, b := range buckets {
-		ns := namespaceOf(b.name)
-		if there, err := s.cat.HasNamespace(ctx, ns); err != nil || !there {
-			return "", notFound(errors.Join(err, icecat.ErrNotFound))
+		ns := namespaceOf(b.Name())
+		there, err := s.cat.HasNamespace(ctx, ns)
+		if err != nil {
+			return "", err
+		}
+		if !there {
+			return "", ErrNotFound
 		}
 		namespaces = append(namespaces, ns)
 		// Most is folded before appends have to wait, so that they wait for little: for
@@ -77,10 +82,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 		damaged = errors.Join(damaged, err)
 	}
 	for {
-		now, as := time.Now(), name
-		if as == "" {
-			as = now.UTC().Format("2006-01-02T15:04:05.000000Z")
-		}
+		now := time.Now()
+		as := cmp.Or(name, now.UTC().Format("2006-01-02T15:04:05.000000Z"))
 		made, err := s.cat.TakeSnapshot(ctx, namespaces, as, now)
 		switch {
 		case err != nil:
@@ -100,26 +103,26 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 // are damaged it tells at the end.
 func (b *Bucket) foldTails(ctx context.Context) error {
 	// The tail may have rows of tables that others renamed.
-	renamed, err := b.s.cat.Unlisted(ctx, namespaceOf(b.name))
+	renamed, err := b.store().cat.Unlisted(ctx, namespaceOf(b.Name()))
 	if err != nil {
 		return err
 	}
 	for _, name := range renamed {
-		err := b.s.commits.Refresh(ctx, tableName{Namespace: namespaceOf(b.name), Name: name})
+		err := b.store().commits.Refresh(ctx, tableName{Namespace: namespaceOf(b.Name()), Name: name})
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
-	_, err = b.s.each(ctx, "fold", b.s.commits.WithTail(namespaceOf(b.name)), fold)
+	_, err = b.store().each(ctx, "fold", b.store().commits.WithTail(namespaceOf(b.Name())), fold)
 	return err
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.
 func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, err error) {
-	defer failed(&err, "list snapshots", b.name, "")
-	found, err := b.s.cat.Snapshots(ctx, namespaceOf(b.name))
+	defer failed(&err, "list snapshots", b.Name(), "")
+	found, err := b.store().cat.Snapshots(ctx, namespaceOf(b.Name()))
 	for _, s := range found {
-		all = append(all, SnapshotInfo{b.name, s.Name, s.Made, s.Tables, s.Metadata})
+		all = append(all, SnapshotInfo{b.Name(), s.Name, s.Made, s.Tables, s.Metadata})
 	}
 	return all, err
 }
@@ -134,21 +137,18 @@ func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 func (b *Bucket) DeleteSnapshots(ctx context.Context) error { return b.deleteSnapshots(ctx, nil) }
 
 func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) {
-	defer failed(&err, "delete snapshots", b.name, "")
-	return b.s.cat.DropSnapshots(ctx, namespaceOf(b.name), name)
+	defer failed(&err, "delete snapshots", b.Name(), "")
+	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
 }
 
 // pinned returns a table as the table's snapshot has it.
 func (t *Table) pinned(ctx context.Context) (*table.Table, error) {
-	l, err := t.b.s.cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
+	l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
 	if err != nil {
 		return nil, noSnapshot(err)
 	}
-	if t.location == "" {
-		t.location = l.Location
-	}
-	if l.Location != t.location {
+	if t.location = cmp.Or(t.location, l.Location); l.Location != t.location {
 		return nil, &missing{"the snapshot was deleted and made anew"}
 	}
-	return t.b.s.cat.LoadAt(ctx, t.name.Namespace, t.name.Name, l.Location)
+	return t.bucket().store().cat.LoadAt(ctx, t.name.Namespace, t.name.Name, l.Location)
 }

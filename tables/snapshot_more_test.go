@@ -13,7 +13,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	b := s.Bucket("b")
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	for _, at := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
-		if _, err := b.Put(t.Context(), "t", ticksOf(at, 10), Append, o); err != nil {
+		if _, err := b.Put(t.Context(), "t", ticksOf(at, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,8 +38,8 @@ func TestSnapshotRenamed(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
-		mustPut(t, b, "a", Append, 0)
-		mustPut(t, b, "a", Append, 1)
+		mustPut(t, b, "a", PutAppend, 0)
+		mustPut(t, b, "a", PutAppend, 1)
 		foreign(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if seen {
 			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
@@ -56,7 +56,7 @@ func TestSnapshotNames(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("it's \"a\" bücket/..")
-	mustPut(t, b, "t%_'", Error, 1)
+	mustPut(t, b, "t%_'", PutError, 1)
 	for _, name := range []string{"it's", "a/../b", "%", "_", "\u202e\n", strings.Repeat("x", MaxName), " "} {
 		mustSnapshot(t, b, name)
 		wantAt(t, b, name, "t%_'", 1)

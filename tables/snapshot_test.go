@@ -67,19 +67,19 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "anew", "same"} {
-		mustPut(t, b, name, Error, 1)
-		mustPut(t, b, name, Append, 2) // in the tail
+		mustPut(t, b, name, PutError, 1)
+		mustPut(t, b, name, PutAppend, 2) // in the tail
 	}
-	mustPut(t, b, "none", Error) // a table without rows, and without synced metadata
+	mustPut(t, b, "none", PutError) // a table without rows, and without synced metadata
 	mustDo(t, b.SetMetadata(t.Context(), "deleted", Metadata{"k": "v", "n": 5}))
 	mustDo(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
 	mustSnapshot(t, b, "one")
 
-	mustPut(t, b, "replaced", Replace, 3)
-	mustPut(t, b, "replaced", Append, 4)
+	mustPut(t, b, "replaced", PutReplace, 3)
+	mustPut(t, b, "replaced", PutAppend, 4)
 	mustDo(t, b.Delete(t.Context(), "deleted", "anew", "none"))
-	mustPut(t, b, "anew", Error, 5)
-	mustPut(t, b, "later", Error, 6)
+	mustPut(t, b, "anew", PutError, 5)
+	mustPut(t, b, "later", PutError, 6)
 	mustDo(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"more": true}}))
 	sweepAll(t, s)
 	check := func(s *Store) {
@@ -111,7 +111,7 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	b = s.Bucket("b")
 	wantRows(t, b, "replaced", 3, 4)
 
-	mustPut(t, b, "same", Append, 7) // in the tail
+	mustPut(t, b, "same", PutAppend, 7) // in the tail
 	tab, err := b.Table(t.Context(), "replaced")
 	mustDo(t, err)
 	before, err := tab.Info(t.Context())
@@ -159,7 +159,7 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	sweepAll(t, s)
 	restored(s)
 	for _, name := range []string{"replaced", "deleted", "anew", "same", "none"} {
-		mustPut(t, b, name, Append, 9)
+		mustPut(t, b, name, PutAppend, 9)
 	}
 	_, err = s.Fold(t.Context(), nil)
 	mustDo(t, err)
@@ -180,7 +180,7 @@ func TestSnapshotsGo(t *testing.T) {
 	if _, err := b.Snapshot(t.Context(), ""); !errors.Is(err, ErrNotFound) {
 		t.Error("a bucket that is not there:", err)
 	}
-	mustPut(t, b, "a", Error, 1)
+	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
 	if _, err := b.Snapshot(t.Context(), "x"); !errors.Is(err, ErrExists) {
 		t.Error(err)
@@ -214,7 +214,7 @@ func TestSnapshotsGo(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Error(left, err)
 	}
-	mustPut(t, b, "a", Error, 1)
+	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
 	mustDo(t, s.DeleteBucket(t.Context(), "b", true))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) > 0 {
@@ -228,8 +228,8 @@ func TestSnapshotWhole(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 14})
 	b := s.Bucket("b")
-	mustPut(t, b, "x", Error)
-	mustPut(t, b, "y", Error)
+	mustPut(t, b, "x", PutError)
+	mustPut(t, b, "y", PutError)
 	stop := make(chan struct{})
 	var puts sync.WaitGroup
 	puts.Go(func() {
@@ -239,10 +239,10 @@ func TestSnapshotWhole(t *testing.T) {
 				return
 			default:
 			}
-			mustPut(t, b, "x", Append, n)
-			mustPut(t, b, "y", Append, n+1)
+			mustPut(t, b, "x", PutAppend, n)
+			mustPut(t, b, "y", PutAppend, n+1)
 			if err := s.Update(t.Context(), func(u *Txn) error {
-				return errors.Join(u.Put("b", "y", rowsOf(n+2), Append, nil), u.Put("b", "x", rowsOf(n+3), Append, nil))
+				return errors.Join(u.Put("b", "y", rowsOf(n+2), PutAppend, nil), u.Put("b", "x", rowsOf(n+3), PutAppend, nil))
 			}); err != nil {
 				t.Error(err)
 				return

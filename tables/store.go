@@ -45,13 +45,16 @@ func (s *Store) use(n tableName) (e entry, done func(), err error) {
 	return e, done, err
 }
 
-// use is that of the store for a table of the bucket.
+// use is that of the store for a table of the bucket that is to be changed.
 func (b *Bucket) use(name string) (e entry, done func(), err error) {
+	if b.store().opts.ReadOnly {
+		return e, nil, ErrReadOnly
+	}
 	n, err := b.check(name)
 	if err != nil {
 		return e, nil, err
 	}
-	return b.s.use(n)
+	return b.store().use(n)
 }
 
 // hooks are what tests change inside a store.
@@ -89,8 +92,8 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if err != nil {
 		return nil, err
 	}
-	if cat.Database == "" && (s.opts.ReadOnly || !writable(at)) {
-		if err := s.borrow(&cat); err != nil {
+	if s.opts.ReadOnly || cat.Database == "" && !writable(at) {
+		if err := s.borrow(ctx, &cat); err != nil {
 			return nil, err
 		}
 	}
@@ -100,13 +103,13 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	s.closes = append(s.closes, s.cat.Close)
 	s.commits = commit.New(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
+		Folding: s.folding, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
 			if s.hooks.prepared != nil {
 				s.hooks.prepared()
 			}
 		},
 	})
-	if !s.opts.NoTail || s.opts.ReadOnly && s.opts.TailDir != "" {
+	if !s.opts.NoTail {
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
@@ -117,24 +120,19 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	return s, nil
 }
 
+// folding tells of a fold, which may be one in the background.
+func (s *Store) folding(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
+	ctx, end := s.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
+	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
+}
+
 func (s *Store) setOptions(o *Options) error {
-	if o != nil {
-		s.opts = *o
-	}
-	if s.opts.FoldBytes == 0 {
-		s.opts.FoldBytes = DefaultFoldBytes
-	}
-	if s.opts.FoldAge == 0 {
-		s.opts.FoldAge = DefaultFoldAge
-	}
-	if s.opts.Memory == 0 {
-		s.opts.Memory = DefaultMemory
-	}
-	if s.opts.Logger == nil {
-		s.opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	s.opts = *cmp.Or(o, new(Options))
+	s.opts.FoldAge = cmp.Or(s.opts.FoldAge, DefaultFoldAge)
+	s.opts.Memory = cmp.Or(s.opts.Memory, DefaultMemory)
+	s.opts.Logger = cmp.Or(s.opts.Logger, slog.New(slog.DiscardHandler))
 	// A fold takes a few times as much as it folds, and a few are made side by side.
-	s.opts.FoldBytes = min(s.opts.FoldBytes, s.opts.Memory/32, 1<<30)
+	s.opts.FoldBytes = min(cmp.Or(s.opts.FoldBytes, DefaultFoldBytes), s.opts.Memory/32, 1<<30)
 	switch {
 	case s.opts.NoTail && s.opts.Tail != nil:
 		return errors.New("options Tail and NoTail exclude each other")
@@ -149,6 +147,7 @@ func (s *Store) setOptions(o *Options) error {
 // Close ends what runs in the background and closes the tail, unless it was
 // given. It does not fold: the next Open finds what is in the tail.
 func (s *Store) Close() error {
+	s = s.made()
 	if !s.commits.Close() {
 		return nil
 	}
@@ -166,14 +165,15 @@ func (s *Store) closeAll() (err error) {
 }
 
 // Dir returns the directory, as an absolute path, or the URL without its options.
-func (s *Store) Dir() string { return s.dir }
+func (s *Store) Dir() string { return s.made().dir }
 
 // Bucket returns the bucket of a name. It exists from its first table on until
 // it is deleted; the default bucket is "".
-func (s *Store) Bucket(name string) *Bucket { return &Bucket{s, name} }
+func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.made(), name} }
 
 // Buckets yields the names of the buckets, sorted by their namespaces.
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
+	s = s.made()
 	return func(yield func(string, error) bool) {
 		all, err := s.cat.Namespaces(ctx)
 		if err != nil {

@@ -28,12 +28,12 @@ func TestSweepStartsAnew(t *testing.T) {
 	}
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
-	mustPut(t, b, "a", Append, 1)
+	mustPut(t, b, "a", PutAppend, 1)
 	if noted == 0 {
 		t.Fatal("nothing was noted")
 	}
 	for _, drop := range []func() error{
-		func() error { _, err := b.Put(t.Context(), "a", rowsOf(2), Replace, nil); return err },
+		func() error { _, err := b.Put(t.Context(), "a", rowsOf(2), PutReplace, nil); return err },
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
 		tab, err := b.Table(t.Context(), "a")

@@ -29,9 +29,11 @@ type Table struct {
 	snapshot, location string // of the table in a snapshot of the bucket
 }
 
-// Table returns a table as it is, or as it was. A nil At is as it is.
+// Table returns a table as it is, or as it was. A nil At is as it is. A time that rows in the
+// tail belong to waits for a change of the table that is under way: the reader whose rows
+// make that change must not ask for one.
 func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table, err error) {
-	defer failed(&err, "open table", b.name, name)
+	defer failed(&err, "open table", b.Name(), name)
 	n, err := b.check(name)
 	if err != nil {
 		return nil, err
@@ -45,7 +47,7 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 		_, err := t.pinned(ctx)
 		return t, err
 	}
-	cur, err := b.s.cat.Load(ctx, n.Namespace, n.Name)
+	cur, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -59,9 +61,25 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 		if a.version != nil {
 			return nil, errors.New("a version and a time exclude each other")
 		}
-		snap := cur.SnapshotAsOf(a.time.UnixMilli(), true)
+		e, err := b.store().commits.Acquire(n)
+		if err != nil {
+			return nil, err
+		}
+		defer e.Release()
+		cur, stay, err := e.FoldUntil(ctx, a.time)
+		if err != nil {
+			return nil, notFound(err)
+		}
+		if stay && b.s.opts.Catalog != "" {
+			return nil, fmt.Errorf("%w: rows that had come by then wait in a tail, until the Store that writes it folds them", ErrReadOnly)
+		}
+		if stay { // nothing comes to this store any more
+			return &Table{b: b, name: n}, nil
+		}
+		meta = cur.Metadata()
+		snap := commit.AsOf(meta, a.time)
 		if snap == nil {
-			return nil, fmt.Errorf("there is no version as old as %s: %w", a.time.UTC().Format(time.RFC3339), ErrNotFound)
+			return nil, fmt.Errorf("there is no version as old as %s, without rows that came later: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
 		}
 		t.old = new(Version(snap.SequenceNumber))
 	}
@@ -102,8 +120,8 @@ type view struct {
 	t        *table.Table
 	snapshot *table.Snapshot // of an old version, else nil
 	def      *definition.Definition
+	tail     *commit.Tail
 	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
-	tailMark string              // the same for the same rows of the same table
 
 	series   *series.Series // nil: the rows have no order
 	replaces bool           // rows of the tail may take the place of some in files
@@ -111,6 +129,7 @@ type view struct {
 
 // view returns the table's state, with rows if wanted.
 func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
+	t = t.made()
 	v = &view{of: t}
 	if t.snapshot != "" {
 		if v.t, err = t.pinned(ctx); err != nil {
@@ -118,14 +137,15 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 		}
 		return v, v.describe(v.t.Schema())
 	}
-	e, err := t.b.s.commits.Acquire(t.name)
+	e, err := t.bucket().store().commits.Acquire(t.name)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Release()
-	if v.t, v.rows, v.tailMark, err = e.View(ctx, withRows && t.old == nil); err != nil {
+	if v.t, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
 		return nil, notFound(err)
 	}
+	v.rows = v.tail.Rows
 	defer func() {
 		if err != nil {
 			take.Release(v.rows)
@@ -193,6 +213,10 @@ func (v *view) settleTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
 		return nil
 	}
+	if v.tail.Settled {
+		v.replaces = v.tail.Replaces
+		return nil
+	}
 	one, err := commit.OneBatch(v.rows, v.def.Stored)
 	if err == nil {
 		one, v.replaces, err = v.series.SettleTail(ctx, one)
@@ -201,12 +225,13 @@ func (v *view) settleTail(ctx context.Context) error {
 	v.rows = nil
 	if err == nil {
 		v.rows = []arrow.RecordBatch{one}
+		v.tail.Keep(one, v.replaces)
 	}
 	return err
 }
 
 func (t *Table) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: t.b.name, Table: t.name.Name, Err: err}
+	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.made().name.Name, Err: err}
 }
 
 // Schema returns the columns in the types that readers get: those that were put,
@@ -224,18 +249,18 @@ func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
 // Info describes the table. Of an old version it has the figures of that
 // version, and the metadata as it is now; in a snapshot, all is of then.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
-	if t.snapshot != "" {
-		l, err := t.b.s.cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
+	if t = t.made(); t.snapshot != "" {
+		l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
 		if err != nil {
 			return TableInfo{}, t.error("describe", noSnapshot(err))
 		}
 		return infoOf(l), nil
 	}
-	l, err := t.b.s.cat.Get(ctx, t.name.Namespace, t.name.Name)
+	l, err := t.bucket().store().cat.Get(ctx, t.name.Namespace, t.name.Name)
 	if err != nil {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}
-	i, err := t.b.s.info(ctx, l)
+	i, err := t.bucket().store().info(ctx, l)
 	err = cmp.Or(err, l.Damaged)
 	if err == nil && t.old != nil {
 		var v *view

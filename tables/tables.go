@@ -33,7 +33,8 @@
 // the directory, a second process that opens the directory gets an error that
 // wraps [ErrInUse] and names it. Several processes may share a directory if each
 // brings a tail of its own, or has none ([Options.NoTail]); rows in the tail of
-// one are seen by the others once they are folded.
+// one are seen by the others once they are folded. [Options.ReadOnly] opens the
+// directory of another process for reading, and sees the rows in its tail as well.
 //
 // Where several machines write, the files are in a bucket of an object store, and the
 // catalog in PostgreSQL ([Options.OpenBucket], [Options.Catalog]). A commit whose
@@ -69,9 +70,10 @@ type Options struct {
 	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
 
 	// Catalog is where the catalog is: the URL of a PostgreSQL database
-	// (postgres://…), where several processes or machines write, or a directory of
-	// this machine, for catalog.db. "" is the directory of the tables; tables in a
-	// bucket have none, and want a Catalog.
+	// (postgres://…), where several processes or machines write, for programs that
+	// import _ "github.com/go-partd/partd/tables/postgres"; or a directory of this
+	// machine, for catalog.db. "" is the directory of the tables; tables in a bucket
+	// have none, and want a Catalog.
 	Catalog string
 
 	// CacheDir is a directory for copies of a bucket's files, which several
@@ -93,13 +95,16 @@ type Options struct {
 	Tail partd.Partd
 
 	// NoTail makes every put a commit of its own, so that all processes see it
-	// at once.
+	// at once. With ReadOnly, rows that are in a tail alone are not seen.
 	NoTail bool
 
-	// ReadOnly opens the tables as they are now, and changes nothing of them: the
-	// catalog and the tail, if they are in directories, are copied to a temporary one.
-	// Another Store may have them meanwhile, whose changes this one does not see. A
-	// directory that this process may not write is opened so in any case.
+	// ReadOnly opens the tables as they are now, and changes nothing of them. Another
+	// Store may have them meanwhile, in this process or in another one, and is not
+	// hindered: a tail, and a catalog in a directory, are copied to a temporary
+	// directory, without a lock. Rows that were acknowledged before Open are seen, those
+	// of the tail, too, if [Store.SeesTail] says so. What the other Store does later is
+	// not seen; but what it commits to a catalog in PostgreSQL is. A directory that this
+	// process may not write is opened so in any case.
 	ReadOnly bool
 
 	// Sync makes appends to the tail survive a loss of power before they are
@@ -123,6 +128,10 @@ type Options struct {
 
 	// Engine runs the SQL of Query. Package duck has one. Nil means none.
 	Engine Engine
+
+	// Observer is told of operations, for metrics and traces. Nil means none, and costs
+	// nothing.
+	Observer Observer
 
 	// Logger receives what was recovered, and what failed in the background.
 	// Nil means none.
@@ -148,9 +157,15 @@ type PutMode uint8
 
 // The modes of a put.
 const (
-	Error   PutMode = iota // it fails with ErrExists
-	Append                 // the rows are added; a missing table is made
-	Replace                // the rows take the place of the table's, and their schema of its schema
+	PutError   PutMode = iota // it fails with ErrExists
+	PutAppend                 // the rows are added; a missing table is made
+	PutReplace                // the rows take the place of the table's, and their schema of its schema
+)
+
+// The modes' names of before. That of PutAppend is now the function [Append].
+const (
+	Error   = PutError   // Deprecated: use PutError.
+	Replace = PutReplace // Deprecated: use PutReplace.
 )
 
 // PutOptions of Put.
@@ -162,7 +177,7 @@ type PutOptions struct {
 	// known once it is folded; from then on the rows count once.
 	ID string
 
-	// Over makes a Replace one of the rows of a version alone: those that were
+	// Over makes a PutReplace one of the rows of a version alone: those that were
 	// put later stay, before the new ones, and so do columns and metadata. Where
 	// rows of the version were replaced or compacted meanwhile, the error wraps
 	// ErrConflict.
@@ -208,7 +223,7 @@ type ScanOptions struct {
 	// time is no bound.
 	From, To time.Time
 	// TimeColumn is the column that From and To are about: a timestamp or a
-	// date. "" means the first such column.
+	// date. "" means that of the table's settings, or the first such column.
 	TimeColumn string
 }
 
@@ -264,7 +279,10 @@ func (a At) chosen() (c at) {
 	return c
 }
 
-// AtTime chooses the version that was current at a time.
+// AtTime chooses the version that was current at a time, to the millisecond: the last one
+// without a row that came later. If all rows in the tail were acknowledged by then, they get
+// a version first. If some came later, they all go into one version with the later time, so
+// a time during writes may select an older version. A zero time reads all rows.
 func AtTime(t time.Time) At { return func(a *at) { a.time = t } }
 
 // Time returns the time that AtTime chose, the zero one for others.

@@ -10,18 +10,18 @@ func TestPutAndScan(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
 	b := s.Bucket("")
-	if v := mustPut(t, b, "a", Error, 1, 2); v != 1 {
+	if v := mustPut(t, b, "a", PutError, 1, 2); v != 1 {
 		t.Fatalf("version %d", v)
 	}
-	mustPut(t, b, "a", Append, 3)
-	mustPut(t, b, "a", Append, 4)
+	mustPut(t, b, "a", PutAppend, 3)
+	mustPut(t, b, "a", PutAppend, 4)
 	wantRows(t, b, "a", 1, 2, 3, 4)
-	if _, err := b.Put(t.Context(), "a", rowsOf(9), Error, nil); !errors.Is(err, ErrExists) {
+	if _, err := b.Put(t.Context(), "a", rowsOf(9), PutError, nil); !errors.Is(err, ErrExists) {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "a", Replace, 7, 8)
+	mustPut(t, b, "a", PutReplace, 7, 8)
 	wantRows(t, b, "a", 7, 8)
-	mustPut(t, b, "a", Append, 9)
+	mustPut(t, b, "a", PutAppend, 9)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

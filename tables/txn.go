@@ -16,13 +16,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Txn is a commit of several tables in the making. It is for one goroutine.
+// Txn is a commit of several tables in the making. It is for one goroutine, and ends with
+// the function that Update gave it to.
 type Txn struct {
 	s       *Store
 	ctx     context.Context // of Update, which the Txn ends with
 	changes map[tableName]*txnChange
 	order   []*txnChange
 	hooks   []icecat.TxHook // of the catalog
+	ended   bool            // Update has what it commits
 }
 
 // txnChange is what a Txn does to one table.
@@ -30,11 +32,16 @@ type txnChange struct {
 	commit.Change
 	cur  *table.Table // after the steps so far; nil: there is none
 	puts bool
+
+	creates string // where another engine makes the table
 }
 
 // Update runs f, and commits what f did to the Txn as one: all of it, or nothing
 // if f fails or the commit does. Other readers see nothing of it before.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
+	s = s.made()
+	ctx, end := s.begin(ctx, "update", "", "")
+	defer func() { end(Outcome{Err: err}) }()
 	defer func() {
 		if err != nil && !errors.As(err, new(*OpError)) {
 			err = &OpError{Op: "update", Dir: s.dir, Err: err}
@@ -55,12 +62,15 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
 	defer func() {
+		t.ended = true // also where f panics
 		for _, c := range t.order {
 			c.RemoveFiles(err)
 			c.Release()
 		}
 	}()
-	if err := f(t); err != nil {
+	err = f(t)
+	t.ended = true
+	if err != nil {
 		return err
 	}
 	var changes []*commit.Change
@@ -85,6 +95,9 @@ func (c *txnChange) version() Version {
 
 // of returns what the Txn does to a table.
 func (t *Txn) of(n tableName) (*txnChange, error) {
+	if t.ended || t.s == nil {
+		return nil, ErrTxnDone
+	}
 	if c := t.changes[n]; c != nil {
 		return c, nil
 	}
@@ -106,12 +119,19 @@ func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer failed(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)
-	if err == nil {
-		var opts PutOptions
-		if opts, err = o.check(m); err == nil {
-			_, err = t.put(n, r, r.Schema(), m, opts)
-		}
+	if err != nil {
+		return err
 	}
+	opts, err := o.check(m)
+	if err != nil {
+		return err
+	}
+	src, err := datafile.Gather(r, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Release()
+	_, err = t.put(n, src, src.Schema, m, opts)
 	return err
 }
 
@@ -121,7 +141,7 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 		return nil, err
 	}
 	was := *c
-	if m == Append && c.cur != nil {
+	if m == PutAppend && c.cur != nil {
 		if err := t.ready(c, schema); err != nil {
 			return nil, err
 		}
@@ -139,31 +159,36 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	return c, nil
 }
 
-// ready changes the columns of a table as rows of a schema need it, and sees to it
-// that rules for the whole table find all its rows in files.
+// ready sees to it that rules for the whole table find all its rows in files, and changes
+// the columns of the table as rows of a schema need it.
 func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.Of(c.cur.Metadata())
 	if err != nil {
 		return err
 	}
+	rules, err := c.Rules(t.ctx, d)
+	if err != nil {
+		return err
+	}
+	if c.Len() == 0 && slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
+		if _, err = c.Fold(t.ctx); err == nil {
+			c.cur, err = c.Current(t.ctx)
+		}
+		if err == nil && c.cur == nil {
+			err = commit.ErrStale
+		}
+		if err == nil {
+			d, err = definition.Of(c.cur.Metadata())
+		}
+		if err != nil {
+			return err
+		}
+	}
 	_, changes, err := d.Caster(schema)
 	if err != nil {
 		return err
 	}
-	if err := t.evolve(c, changesOf(changes)); err != nil || c.Len() > 0 {
-		return err
-	}
-	rules, err := c.Rules(t.ctx, d)
-	if err != nil || !slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
-		return err
-	}
-	if _, err = c.Fold(t.ctx); err == nil {
-		c.cur, err = c.Current(t.ctx)
-	}
-	if err == nil && c.cur == nil {
-		err = commit.ErrStale
-	}
-	return err
+	return t.evolve(c, changesOf(changes))
 }
 
 // Delete deletes a table with all its versions, also one that is damaged.

@@ -71,20 +71,20 @@ func TestUnfitNames(t *testing.T) {
 				}
 				return n
 			}
-			for _, m := range []PutMode{Append, Replace, Error} {
+			for _, m := range []PutMode{PutAppend, PutReplace, PutError} {
 				_, err := bucket.Put(ctx, "t", rows(), m, nil)
 				refused("put", err)
 			}
-			refused("txn", s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rows(), Append, nil) }))
+			refused("txn", s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rows(), PutAppend, nil) }))
 			if n := files(); n > 0 {
 				t.Errorf("%d files were written", n)
 			}
 			if buckets, err := s.Bucket("b").Exists(ctx); buckets || err != nil {
 				t.Error(buckets, err)
 			}
-			mustPut(t, bucket, "there", Replace, 1)
+			mustPut(t, bucket, "there", PutReplace, 1)
 			before := files()
-			_, err := bucket.Put(ctx, "there", rows(), Replace, nil)
+			_, err := bucket.Put(ctx, "there", rows(), PutReplace, nil)
 			refused("replace", err)
 			_, err = bucket.Migrate(ctx, "there", 1, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return b.NewRecordBatch(), nil })
 			refused("migrate", err)
@@ -106,7 +106,7 @@ func TestEvolveToUnfitNames(t *testing.T) {
 		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true},
 	}, nil)
 	none := array.NewRecordBuilder(memory.DefaultAllocator, schema).NewRecordBatch()
-	if _, err := b.Put(ctx, "t", oneBatch(none), Replace, nil); err != nil {
+	if _, err := b.Put(ctx, "t", oneBatch(none), PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "a\x00", "\xff", "s.x", "s", "_row_id"} {

@@ -39,12 +39,12 @@ func TestUnknownOutcome(t *testing.T) {
 	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
 	s := mustOpen(t, dir, o)
 	b := s.Bucket("")
-	mustPut(t, b, "a", Error, 0)
+	mustPut(t, b, "a", PutError, 0)
 	tries := 0
 	for n := range 10 { // tables that are not there yet
 		name := fmt.Sprint("new ", n)
 		for {
-			_, err := b.Put(t.Context(), name, rowsOf(1, 2), Append, nil)
+			_, err := b.Put(t.Context(), name, rowsOf(1, 2), PutAppend, nil)
 			if err == nil {
 				break
 			}
@@ -57,7 +57,7 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 	for n := int64(1); n < 30; n++ {
 		for tail.n += int(n) % 3; ; tries++ {
-			_, err := b.Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: fmt.Sprint(n)})
+			_, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)})
 			if err == nil {
 				break
 			}
@@ -104,19 +104,19 @@ func TestSync(t *testing.T) {
 	t.Parallel()
 	tail := &syncedTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
 	b := mustOpen(t, t.TempDir(), &Options{Tail: tail, Sync: true, FoldAge: -1}).Bucket("")
-	mustPut(t, b, "a", Append, 0)
+	mustPut(t, b, "a", PutAppend, 0)
 	before := tail.syncs
-	mustPut(t, b, "a", Append, 1)
+	mustPut(t, b, "a", PutAppend, 1)
 	if tail.syncs != before+1 {
 		t.Fatalf("%d syncs for an append", tail.syncs-before)
 	}
 	for range 2 { // a put that is found by its id must be durable as well
 		tail.fail = tail.syncs + 1
-		if _, err := b.Put(t.Context(), "a", rowsOf(2), Append, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
+		if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Put(t.Context(), "a", rowsOf(2), Append, &PutOptions{ID: "x"}); err != nil {
+	if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, b, "a", 0, 1, 2)

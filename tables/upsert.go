@@ -30,14 +30,14 @@ type UpsertOptions struct {
 	Lacks *[]string // if not nil, the columns of the table that the rows lacked
 }
 
-// Upsert puts rows: each in the place of those that are equal to it in the key
-// columns, and beside the others where there are none, in one commit; see
-// DeleteRows. The keys of r are held in memory, and must not take more than a
-// quarter of Options.Memory. A null in a key column is an error, and so is a key that
-// r has twice. Upsert reads r to its end and does not release it.
+// Upsert puts rows in one commit: each replaces the rows with the same values in the
+// key columns, or is added if there are none; see DeleteRows. The keys of r are held in
+// memory and must fit in a quarter of Options.Memory. A null in a key column, or a key
+// that occurs twice in r, is an error. Where the table's evolution allows it, the same
+// commit first adds and widens columns. Upsert reads r to its end and does not release it.
 func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (_ Rewritten, err error) {
-	defer failed(&err, "upsert into", b.name, name)
-	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
+	defer failed(&err, "upsert into", b.Name(), name)
+	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err
 	}
@@ -48,6 +48,12 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		keys := w.def.Settings.Order()
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
+		}
+		if err := checkKeys(w.def.Stored, keys); err != nil { // of columns that the table has before
+			return err
+		}
+		if err := w.evolve(src.Schema); err != nil {
+			return err
 		}
 		if err := checkKeys(w.def.Stored, keys); err != nil {
 			return err
@@ -66,10 +72,10 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		}
 		w.Since = commit.Nothing // another upsert may have put the same keys
 		if !n.stands(w) {
-			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.s.opts.Memory / 4}
+			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.store().opts.Memory / 4}
 		}
 		err := n.write(ctx, w, src, &deletePredicate{columns: keys, deletes: set.mask}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, n.rows) })
-		if err != nil || n.rows == 0 {
+		if err != nil || n.rows == 0 && !w.anew {
 			return err
 		}
 		return w.remove(ctx, &deletePredicate{may: set.may(w.t.Schema(), w.def.Stored, w.put), columns: keys, deletes: set.mask})

@@ -15,12 +15,12 @@ func TestUpsert(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	for i := range int64(3) {
-		mustPut(t, b, "t", Append, from(10*i, 10)...)
+		mustPut(t, b, "t", PutAppend, from(10*i, 10)...)
 		if _, err := b.s.Fold(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, b, "t", Append, 5, 100) // 5 twice, of which the tail has one
+	mustPut(t, b, "t", PutAppend, 5, 100) // 5 twice, of which the tail has one
 	before := filesOf(t, b, "t")
 	done, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
 	if err != nil || done.Deleted != 3 || done.Written != 3 {
@@ -49,14 +49,14 @@ func TestUpsert(t *testing.T) {
 	}
 	wantRows(t, b, "t", want...)
 	ruled := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
-	if _, err := b.Put(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), Append, ruled); err != nil {
+	if _, err := b.Put(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), PutAppend, ruled); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Upsert(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &fit) {
 		t.Errorf("keys that would leave duplicates: %v", err)
 	}
 	small := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20}).Bucket("")
-	mustPut(t, small, "t", Append, 1)
+	mustPut(t, small, "t", PutAppend, 1)
 	if _, err := small.Upsert(ctx, "t", rowsOf(from(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
 		t.Errorf("keys that take too much: %v", err)
 	}
@@ -104,7 +104,7 @@ func TestUpsertKeys(t *testing.T) {
 			}
 			b := direct(t)
 			for _, k := range keys {
-				if _, err := b.Put(t.Context(), "t", rows(1, k), Append, nil); err != nil {
+				if _, err := b.Put(t.Context(), "t", rows(1, k), PutAppend, nil); err != nil {
 					t.Skip(err)
 				}
 			}

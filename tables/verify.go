@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,8 +18,8 @@ import (
 
 // VerifyOptions of Verify. The zero value, and nil, are all tables.
 type VerifyOptions struct {
-	Bucket *string  // only this bucket's tables
-	Tables []string // only these of Bucket
+	Buckets Buckets
+	Tables  []string // only these of the one of Buckets; nil: all
 
 	// Repair has good copies of files. What it has of a damaged or missing file takes
 	// its place, in one step, if its size and checksum are those in the catalog.
@@ -52,9 +53,8 @@ type VerifyResult = content.Result
 //
 // Damage is reported to Found, not returned as an error.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
-	if o == nil {
-		o = &VerifyOptions{}
-	}
+	s = s.made()
+	o = cmp.Or(o, new(VerifyOptions))
 	v := content.NewVerifier(s.cat)
 	v.Found = o.Found
 	if o.Repair != nil {
@@ -75,10 +75,10 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		return err
 	}
 	defer unpin()
-	if o.Tables != nil && o.Bucket == nil {
-		return errors.New("tables without a bucket: name it")
+	if o.Tables != nil && len(o.Buckets) != 1 {
+		return errNoBucket
 	}
-	namespaces, err := s.chosen(ctx, o.Bucket)
+	namespaces, err := s.chosen(ctx, o.Buckets)
 	if err != nil {
 		return err
 	}
@@ -106,17 +106,23 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	return nil
 }
 
-// chosen returns the namespaces of one bucket, which must exist, or of all.
-func (s *Store) chosen(ctx context.Context, bucket *string) ([]string, error) {
-	if bucket == nil {
+// chosen returns the namespaces of buckets, each of which must exist.
+func (s *Store) chosen(ctx context.Context, buckets Buckets) (all []string, _ error) {
+	if len(buckets) == 0 {
 		return s.cat.Namespaces(ctx)
 	}
-	ns := namespaceOf(*bucket)
-	there, err := s.cat.HasNamespace(ctx, ns)
-	if err == nil && !there {
-		err = &OpError{Op: "look for", Bucket: *bucket, Err: &missing{"there is no such bucket"}}
+	for _, name := range buckets {
+		ns := namespaceOf(name)
+		there, err := s.cat.HasNamespace(ctx, ns)
+		if err == nil && !there {
+			err = &OpError{Op: "look for", Bucket: name, Err: &missing{"there is no such bucket"}}
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ns)
 	}
-	return []string{ns}, err
+	return all, nil
 }
 
 // whole reports whether Verify finds nothing of a table damaged.
@@ -158,6 +164,7 @@ type Source func(ctx context.Context, f File) (io.ReadCloser, error)
 
 // Source returns files of the store by their content, wherever they are in it.
 func (s *Store) Source() Source {
+	s = s.made()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {
 		hash := xxh3.Uint128{Hi: binary.BigEndian.Uint64(f.XXH3[:8]), Lo: binary.BigEndian.Uint64(f.XXH3[8:])}
 		want := icecat.WrittenFile{Path: f.Location, Size: f.Size, Hash: hash}

@@ -98,7 +98,7 @@ func TestVerify(t *testing.T) {
 	if _, err := s.Bucket("one").Snapshot(t.Context(), "before"); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s.Bucket("one"), "twice", Replace, 1)
+	mustPut(t, s.Bucket("one"), "twice", PutReplace, 1)
 	if err := s.Bucket("one").Delete(t.Context(), "plain"); err != nil { // the snapshot still has it
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestVerifyManifest(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-			mustPut(t, s.Bucket(""), "t", Append, 1, 2, 3)
+			mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
 			ctx := t.Context()
 			cur, err := s.cat.Load(ctx, defaultNamespace, "t")
 			if err != nil {
@@ -246,7 +246,7 @@ func TestVerifyManifest(t *testing.T) {
 func TestVerifyForeign(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-	mustPut(t, s.Bucket(""), "t", Append, 1, 2, 3)
+	mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
 	parts := partsOf(t, s, "", "t")
 	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
 	if err != nil {

@@ -30,8 +30,8 @@ func TestVerifyAlwaysGood(t *testing.T) {
 			for range *verifySteps {
 				b, name, all := s.Bucket("b"), string(rune('a'+r.IntN(2))), &MaintainOptions{Grace: -1, Keep: r.IntN(3)}
 				steps := map[string]func() error{
-					"put":     func() error { _, err := b.Put(ctx, name, rowsOf(from(r.Int64N(9), 3)...), Replace, nil); return err },
-					"append":  func() error { _, err := b.Put(ctx, name, rowsOf(from(r.Int64N(9), 2)...), Append, nil); return err },
+					"put":     func() error { _, err := b.Put(ctx, name, rowsOf(from(r.Int64N(9), 3)...), PutReplace, nil); return err },
+					"append":  func() error { _, err := b.Put(ctx, name, rowsOf(from(r.Int64N(9), 2)...), PutAppend, nil); return err },
 					"fold":    func() error { _, err := s.Fold(ctx, nil); return err },
 					"compact": func() error { _, err := s.Compact(ctx, nil); return err },
 					"expire":  func() error { _, err := s.Expire(ctx, all); return err },
@@ -80,12 +80,12 @@ func TestVerifyAfterExpire(t *testing.T) {
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("")
 	for i := range int64(3) {
-		mustPut(t, b, "t", Replace, i)
+		mustPut(t, b, "t", PutReplace, i)
 	}
 	if _, err := b.Snapshot(ctx, "snap"); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, b, "t", Replace, 9)
+	mustPut(t, b, "t", PutReplace, 9)
 	if r, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil || r.FilesRemoved == 0 {
 		t.Fatal(r, err)
 	}
@@ -108,8 +108,8 @@ func TestVerifyEachFile(t *testing.T) {
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
 	for i := range int64(3) {
-		mustPut(t, b, "committed", Replace, i)
-		mustPut(t, b, "folded", Append, i)
+		mustPut(t, b, "committed", PutReplace, i)
+		mustPut(t, b, "folded", PutAppend, i)
 		if _, err := s.Fold(ctx, nil); err != nil {
 			t.Fatal(err)
 		}

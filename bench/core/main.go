@@ -13,18 +13,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 //go:embed peer.py
 var peerPython string
-
-// python is Debian's, which has python3-partd.
-const python = "/usr/bin/python3"
 
 // row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
 type row struct {
@@ -55,10 +51,7 @@ func main() {
 	} else {
 		err = compare(*rounds, *only)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "core:", err)
-		os.Exit(1)
-	}
+	program.End(err)
 }
 
 func compare(rounds int, only string) error {
@@ -79,14 +72,14 @@ func compare(rounds int, only string) error {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
 			p, _, err := measure(r.peer)
-			if errors.Is(err, errNoPython) {
+			if errors.Is(err, program.ErrNoPython) {
 				p = 0
 			} else if err != nil {
 				return fmt.Errorf("%s: %w", r.peer, err)
 			}
 			ours, peers, rss = append(ours, o), append(peers, p), max(rss, m)
 		}
-		o, p := median(ours), median(peers)
+		o, p := program.Median(ours), program.Median(peers)
 		peer, ratio := fmt.Sprintf("%.3f", p), fmt.Sprintf("%.1f", o/p)
 		if p == 0 {
 			peer, ratio = "absent", "-"
@@ -95,8 +88,6 @@ func compare(rounds int, only string) error {
 	}
 	return w.Flush()
 }
-
-var errNoPython = errors.New("no python3-partd is installed")
 
 // measure makes one run in a process of its own and returns millions of entries
 // a second and the peak memory in MB.
@@ -107,37 +98,20 @@ func measure(what string) (rate, rss float64, err error) {
 		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
-	self, err := os.Executable()
-	if err != nil {
-		return 0, 0, err
-	}
-	cmd := exec.Command(self, "-run", name)
+	cmd := program.Self("-run", name)
 	if kind == "python" {
-		if exec.Command(python, "-c", "import partd").Run() != nil {
-			return 0, 0, errNoPython
+		if cmd, err = program.Python("partd", "-c", peerPython, name); err != nil {
+			return 0, 0, err
 		}
-		cmd = exec.Command(python, "-c", peerPython, name)
 	}
 	cmd.Dir = dir
-	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, 0, err
 	}
-	fields := strings.Fields(string(out))
-	if len(fields) != 3 {
-		return 0, 0, fmt.Errorf("it printed %q, want entries, seconds and the peak memory in kB", out)
+	var entries, seconds float64
+	if _, err := fmt.Sscan(string(out), &entries, &seconds, &rss); err != nil {
+		return 0, 0, fmt.Errorf("it printed %q, want entries, seconds and the peak memory in kB: %w", out, err)
 	}
-	var figures [3]float64
-	for i, f := range fields {
-		if figures[i], err = strconv.ParseFloat(f, 64); err != nil {
-			return 0, 0, err
-		}
-	}
-	return figures[0] / figures[1] / 1e6, figures[2] / 1000, nil
-}
-
-func median(v []float64) float64 {
-	slices.Sort(v)
-	return v[len(v)/2]
+	return entries / seconds / 1e6, rss / 1000, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 const (
@@ -43,7 +44,7 @@ func runOne(name string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(entries, seconds, peakKB())
+	fmt.Println(entries, seconds, program.Peak(os.Getpid())>>10)
 	return nil
 }
 
@@ -129,19 +130,4 @@ func runMap(batches [][]partd.Entry, entries int) float64 {
 		}
 	}
 	return time.Since(start).Seconds()
-}
-
-// peakKB returns VmHWM, or 0 where the system does not tell.
-func peakKB() int {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
-		return 0
-	}
-	n, _ := strconv.Atoi(fields[0])
-	return n
 }

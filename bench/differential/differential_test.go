@@ -148,12 +148,15 @@ func (r *run) partd(args ...string) (string, error) {
 
 // try makes an input, runs a command, and compares.
 func (r *run) try() (command string, err error) {
+	flags := []string{"--memory", pick(r, "16MiB", "64MiB"), "--threads", fmt.Sprint(1 + r.IntN(8))}
+	command = pick(r, "sort", "group", "group", "distinct", "top", "per", "frequent", "split", "shuffle", "join", "join")
+	if command == "join" {
+		return command, r.join(flags)
+	}
 	in, err := r.input()
 	if err != nil {
 		return "", err
 	}
-	command = pick(r, "sort", "group", "group", "distinct", "top", "frequent", "split", "shuffle")
-	flags := []string{"--memory", pick(r, "16MiB", "64MiB"), "--threads", fmt.Sprint(1 + r.IntN(8))}
 	if in.bad {
 		flags = append(flags, "--skip-bad")
 	}

@@ -14,7 +14,9 @@ type cell struct {
 	text    string
 	bare    bool // a number, true or false in JSON
 	missing bool
-	number  bool // computed: compared as a number
+	number  bool    // computed: compared as a number
+	rounded bool    // to a float, beyond those that hold each integer
+	scale   float64 // of what it was computed from
 	list    []cell
 }
 
@@ -25,6 +27,8 @@ type input struct {
 	bad      bool // some records are no records
 	names    []string
 	numeric  []bool
+	wide     []bool // of these, columns of integers that no float holds
+	truths   []bool // columns of true and false
 	rows     [][]cell
 	raw      []string // of each record, without its newline
 	files    []string
@@ -41,9 +45,16 @@ func (in *input) by(col int) string {
 	return in.names[col]
 }
 
+// input makes a table in some files.
 func (r *run) input() (*input, error) {
-	in := &input{format: pick(r, "csv", "csv", "tsv", "jsonl", "jsonl", "text"), bad: r.maybe(0.2)}
-	in.noHeader = in.format == "text" || in.format != "jsonl" && r.maybe(0.2)
+	format := pick(r, "csv", "csv", "tsv", "jsonl", "jsonl", "text")
+	noHeader := format == "text" || format != "jsonl" && r.maybe(0.2)
+	in := r.table(format, noHeader, pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000)) // the last in several blocks
+	return in, r.write(in, "in", 1+r.IntN(3))
+}
+
+func (r *run) table(format string, noHeader bool, rows int) *input {
+	in := &input{format: format, noHeader: noHeader, bad: r.maybe(0.2)}
 	all := []string{"a", "b c", "d,e", `f"g`, "ü", "h:i", "j.k"}
 	if in.format == "tsv" {
 		all = []string{"a", "b c", "d,e", "ü"}
@@ -55,29 +66,36 @@ func (r *run) input() (*input, error) {
 	}
 	for i := range in.names {
 		in.numeric = append(in.numeric, r.maybe(0.5))
+		in.wide = append(in.wide, in.numeric[i] && r.maybe(0.3))
+		in.truths = append(in.truths, !in.numeric[i] && r.maybe(0.3))
 		if in.noHeader {
 			in.names[i] = fmt.Sprint(i + 1)
 		}
 	}
-	different := pick(r, 3, 20, 1000) // values
+	different := pick(r, 3, 20, 1000, 1_000_000) // values; the last fill tables
 	lacks := pick(r, 0, 0.1)
-	for range pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000) { // the last in several blocks
+	for range rows {
 		row := make([]cell, len(in.names))
 		for i := range row {
-			row[i] = r.cell(in, in.numeric[i], different, lacks)
+			row[i] = r.cell(in, i, different, lacks)
 		}
 		in.rows = append(in.rows, row)
 	}
-	return in, r.write(in)
+	return in
 }
 
 // cell makes a value that the format can hold.
-func (r *run) cell(in *input, numeric bool, different int, lacks float64) cell {
+func (r *run) cell(in *input, col, different int, lacks float64) cell {
 	n := r.IntN(different)
 	switch {
 	case in.format != "text" && r.maybe(lacks):
 		return cell{missing: in.format == "jsonl"}
-	case numeric:
+	case in.truths[col]:
+		text := pick(r, "true", "true", "false", "T", "No", "on", "0")
+		return cell{text: text, bare: in.format == "jsonl" && strings.Contains("true false 0", text)}
+	case in.wide[col] && r.maybe(0.5):
+		return cell{text: fmt.Sprint(pick(r, 1, -1) * (1<<53 + n - different/2)), bare: in.format == "jsonl" && r.maybe(0.8)}
+	case in.numeric[col]:
 		text := pick(r, fmt.Sprint(n-different/2), fmt.Sprint(n), fmt.Sprintf("%d.%02d", n, r.IntN(100)), fmt.Sprintf("%de2", n))
 		return cell{text: text, bare: in.format == "jsonl" && r.maybe(0.8)}
 	case in.format == "jsonl" && r.maybe(0.2):
@@ -131,9 +149,8 @@ func (r *run) encode(in *input, row []cell) string {
 	return "{" + strings.Join(members, pick(r, ",", ", ")) + "}"
 }
 
-// write writes the table to some files.
-func (r *run) write(in *input) error {
-	parts := 1 + r.IntN(3)
+// write writes the table to so many files.
+func (r *run) write(in *input, name string, parts int) error {
 	for part := range parts {
 		var b strings.Builder
 		ending := pick(r, "\n", "\n", "\r\n")
@@ -163,7 +180,7 @@ func (r *run) write(in *input) error {
 		if ending == "\n" && r.maybe(0.2) && text != ending && !strings.HasSuffix(text, "\n\n") {
 			text = strings.TrimSuffix(text, ending)
 		}
-		name := fmt.Sprintf("in%d.%s%s", part, strings.Replace(in.format, "text", "txt", 1), pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4"))
+		name := fmt.Sprintf("%s%d.%s%s", name, part, strings.Replace(in.format, "text", "txt", 1), pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4"))
 		data, cut := "", r.IntN(len(text)+1)
 		if r.maybe(0.7) {
 			cut = 0

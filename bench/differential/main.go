@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 func main() {
@@ -25,8 +27,5 @@ func main() {
 		"github.com/go-partd/partd/bench/differential", "-args", "-duration="+duration.String(), fmt.Sprint("-seed=", *seed))
 	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // nothing is left out
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "differential:", err)
-		os.Exit(1)
-	}
+	program.End(cmd.Run())
 }

@@ -14,11 +14,16 @@ type job struct {
 	args  []string
 	names []string // of the columns written
 	rows  func(typed bool) [][]cell
+	made  func(typed bool) [][]cell // before some were left out, nil: these
 }
 
 // fits tells whether a format without quotes can hold the rows.
 func (j *job) fits(format string, noHeader bool) bool {
-	for _, row := range j.rows(false) {
+	made := j.made
+	if made == nil {
+		made = j.rows
+	}
+	for _, row := range made(false) {
 		if len(row) == 1 && row[0].text == "" && noHeader {
 			return false
 		}
@@ -44,6 +49,14 @@ func (r *run) plan(command string, in *input) *job {
 			rows = rows[:min(n, len(rows))]
 		}
 		j.rows = func(bool) [][]cell { return rows }
+	case "per":
+		groups, names := cols, slices.Clone(by)
+		rows := r.sorted(in, cols, by, true) // which adds to by
+		if r.maybe(0.7) {                    // else it is that which is sorted by
+			groups, names = r.columns(in)
+		}
+		j.args = []string{"top", "--by", strings.Join(by, ","), "--per", strings.Join(names, ","), "-n", fmt.Sprint(n)}
+		j.rows = func(typed bool) [][]cell { return firstOf(rows, groups, n, typed) }
 	case "distinct":
 		whole := r.maybe(0.3)
 		if whole {
@@ -67,30 +80,21 @@ func (r *run) plan(command string, in *input) *job {
 		j.args = []string{"top", "--frequent", j.args[2], "-n", fmt.Sprint(n)}
 		j.names = append(pickAll(in.names, cols), "count")
 		j.rows = func(typed bool) [][]cell {
-			rows := grouped(in, cols, []string{"count"}, []int{0}, typed)
+			rows := grouped(in, cols, []asked{{f: "records"}}, typed)
 			slices.SortStableFunc(rows, func(a, b []cell) int { return value(b[len(cols)]).Cmp(value(a[len(cols)])) })
 			return rows[:min(n, len(rows))]
 		}
 	case "group":
-		funcs, of := []string{"count"}, []int{0}
-		j.names = append(pickAll(in.names, cols), "count")
-		list := []string{"count"}
-		for _, f := range []string{"count", "sum", "mean", "min", "max", "stddev", "first", "last", "distinct", "list", "min:b", "max:b"} {
-			col := r.IntN(len(in.names))
-			if r.maybe(0.4) || slices.Contains([]string{"sum", "mean", "min", "max", "stddev"}, f) && !in.numeric[col] {
-				continue
-			}
-			name, order, _ := strings.Cut(f, ":")
-			text := in.names[col]
-			if order != "" {
-				text += ":" + order
-			}
-			funcs, of = append(funcs, f), append(of, col)
-			list = append(list, name+"("+text+")")
+		asked := r.aggregates(in)
+		j.names = pickAll(in.names, cols)
+		for _, a := range asked {
+			j.names = append(j.names, a.text)
 		}
-		j.names = append(j.names, list[1:]...)
-		j.args = append(j.args, "--agg", strings.Join(list, ","))
-		j.rows = func(typed bool) [][]cell { return grouped(in, cols, funcs, of, typed) }
+		j.args = append(j.args, "--agg", strings.Join(j.names[len(cols):], ","))
+		j.rows = func(typed bool) [][]cell { return grouped(in, cols, asked, typed) }
+		if r.maybe(0.3) {
+			j.top(r, len(cols), asked, n)
+		}
 	}
 	return j
 }
@@ -163,91 +167,6 @@ func value(c cell) *big.Rat {
 	return v
 }
 
-// grouped aggregates the rows, and orders the groups.
-func grouped(in *input, cols []int, funcs []string, of []int, typed bool) (rows [][]cell) {
-	groups := map[string][][]cell{}
-	var keys []string
-	for _, row := range in.rows {
-		key := keyOf(row, cols, typed)
-		if groups[key] == nil {
-			keys = append(keys, key)
-		}
-		groups[key] = append(groups[key], row)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		group := groups[key]
-		var row []cell
-		for _, c := range cols {
-			row = append(row, group[0][c])
-		}
-		for i, f := range funcs {
-			var column []cell
-			for _, member := range group {
-				column = append(column, member[of[i]])
-			}
-			if f == "count" && i == 0 {
-				row = append(row, cell{text: fmt.Sprint(len(group)), number: true, bare: true})
-				continue
-			}
-			row = append(row, aggregate(f, column))
-		}
-		rows = append(rows, row)
-	}
-	return rows
-}
-
-func aggregate(f string, all []cell) cell {
-	number := func(text string) cell { return cell{text: text, number: true, bare: true} }
-	there := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
-	switch f {
-	case "count":
-		return number(fmt.Sprint(len(there)))
-	case "distinct":
-		different := map[string]bool{}
-		for _, c := range there {
-			different[c.text] = true
-		}
-		return number(fmt.Sprint(len(different)))
-	case "first":
-		return all[0]
-	case "last":
-		return all[len(all)-1]
-	case "list":
-		return cell{list: all}
-	}
-	if len(there) == 0 || f == "stddev" && len(there) == 1 {
-		return cell{missing: true}
-	}
-	text := func(a, b cell) int { return strings.Compare(a.text, b.text) }
-	numeric := func(a, b cell) int { return value(a).Cmp(value(b)) }
-	switch f {
-	case "min:b":
-		return slices.MinFunc(there, text)
-	case "max:b":
-		return slices.MaxFunc(there, text)
-	case "min":
-		return number(slices.MinFunc(there, numeric).text)
-	case "max":
-		return number(slices.MaxFunc(there, numeric).text)
-	}
-	sum, squares, n := new(big.Rat), new(big.Rat), new(big.Rat).SetInt64(int64(len(there)))
-	for _, c := range there {
-		sum.Add(sum, value(c))
-		squares.Add(squares, new(big.Rat).Mul(value(c), value(c)))
-	}
-	mean := new(big.Rat).Quo(sum, n)
-	switch f {
-	case "sum":
-		return number(sum.RatString())
-	case "mean":
-		return number(mean.RatString())
-	}
-	spread := squares.Sub(squares, new(big.Rat).Mul(sum, mean))
-	variance, _ := spread.Quo(spread, n.Sub(n, big.NewRat(1, 1))).Float64()
-	return number(strconv.FormatFloat(math.Sqrt(variance), 'g', -1, 64))
-}
-
 // same compares rows.
 func same(got, want [][]cell, json bool) error {
 	for i := range max(len(got), len(want)) {
@@ -263,8 +182,8 @@ func same(got, want [][]cell, json bool) error {
 	return nil
 }
 
-// equal compares a cell with what it should be: numbers to 1e-9 of them, and
-// integers exactly.
+// equal compares a cell with what it should be: numbers to 1e-9 of them, or of what
+// they were computed from, and integers exactly.
 func equal(got, want cell, json bool) bool {
 	switch {
 	case json && want.list != nil:
@@ -279,7 +198,7 @@ func equal(got, want cell, json bool) bool {
 		}
 		a, _ := x.Float64()
 		b, _ := y.Float64()
-		return x.Cmp(y) == 0 || !(y.IsInt() && x.IsInt()) && math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b), 1e-3)
+		return x.Cmp(y) == 0 || (want.rounded || !(y.IsInt() && x.IsInt())) && math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b), want.scale, 1e-3)
 	}
 	return got.text == want.text && (!json || got.missing == want.missing && got.bare == want.bare)
 }

@@ -166,13 +166,15 @@ func (r *run) shuffle(in *input, flags []string) error {
 	if err := json.Unmarshal([]byte(list), &stat); err != nil || stat.Keys != len(want) {
 		return fmt.Errorf("%d keys, want %d after %q: %w", stat.Keys, len(want), shuffled, err)
 	}
-	all, values := []string{"get", "--base64", "--store", store, "--"}, ""
-	for _, key := range slices.Sorted(maps.Keys(want)) {
-		all = append(all, base64.StdEncoding.EncodeToString([]byte(key)))
-		values += want[key]
-	}
-	if got, err := r.partd(all...); err != nil || got != values {
-		return fmt.Errorf("the values differ, after %q: %w", shuffled, err)
+	for keys := range slices.Chunk(slices.Sorted(maps.Keys(want)), 1000) { // a command line has a limit
+		all, values := []string{"get", "--base64", "--store", store, "--"}, ""
+		for _, key := range keys {
+			all = append(all, base64.StdEncoding.EncodeToString([]byte(key)))
+			values += want[key]
+		}
+		if got, err := r.partd(all...); err != nil || got != values {
+			return fmt.Errorf("the values differ, after %q: %w", shuffled, err)
+		}
 	}
 	return nil
 }

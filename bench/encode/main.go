@@ -11,26 +11,21 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/encode"
 )
 
 //go:embed peer.py
 var peerPython string
-
-// python is Debian's, which has python3-partd.
-const python = "/usr/bin/python3"
 
 // The load: each batch has a list of so many elements for every key.
 const (
@@ -51,10 +46,7 @@ func main() {
 	} else {
 		err = compare(*turns, *only)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "encode:", err)
-		os.Exit(1)
-	}
+	program.End(err)
 }
 
 func runOne(codec, shape string) error {
@@ -86,13 +78,13 @@ func runOne(codec, shape string) error {
 	}
 	ctx := context.Background()
 	store := encode.New(partd.NewDict(), c)
-	start := cpuTime()
+	start := program.CPU()
 	for r := range rounds {
 		if err := store.Append(ctx, batches[r%len(batches)]...); err != nil {
 			return err
 		}
 	}
-	appended := cpuTime()
+	appended := program.CPU()
 	got := 0
 	for k := range keys {
 		lists, err := store.Get(ctx, fmt.Sprint("key", k))
@@ -101,7 +93,7 @@ func runOne(codec, shape string) error {
 		}
 		got += len(lists[0])
 	}
-	done := cpuTime()
+	done := program.CPU()
 	if got != keys*length*rounds {
 		return fmt.Errorf("%d elements came back of %d", got, keys*length*rounds)
 	}
@@ -109,25 +101,9 @@ func runOne(codec, shape string) error {
 	return nil
 }
 
-// cpuTime returns the CPU time that the process has taken.
-func cpuTime() time.Duration {
-	var use syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
-		return 0
-	}
-	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
-}
-
 func compare(turns int, only string) error {
 	if turns < 1 {
 		return fmt.Errorf("-rounds %d: it must be 1 or more", turns)
-	}
-	if exec.Command(python, "-c", "import partd, msgpack").Run() != nil {
-		return errors.New("no python3-partd and python3-msgpack are installed, to compare with")
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "codec, elements\tappend, M/s\tPython\tratio\tget, M/s\tPython\tratio\tspread of runs")
@@ -138,7 +114,11 @@ func compare(turns int, only string) error {
 			}
 			var times [4][]float64 // append, get; ours, Python's
 			for range turns {
-				for peer, cmd := range []*exec.Cmd{exec.Command(self, "-run", codec+" "+shape), exec.Command(python, "-c", peerPython, codec, shape)} {
+				python, err := program.Python("partd, msgpack", "-c", peerPython, codec, shape)
+				if err != nil {
+					return err
+				}
+				for peer, cmd := range []*exec.Cmd{program.Self("-run", codec+" "+shape), python} {
 					a, g, err := measure(cmd)
 					if err != nil {
 						return err
@@ -163,7 +143,6 @@ func compare(turns int, only string) error {
 
 // measure makes one run and returns its seconds.
 func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
-	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", cmd.Path, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -9,16 +8,23 @@ import (
 	"strings"
 )
 
-// duckdbRun runs a statement, of whose time node's start is no part. The
-// insertion order is not preserved, as DuckDB's manual advises for data that
-// are larger than memory.
-func (f *flags) duckdbRun(out, sql string) *exec.Cmd {
-	// A map of strings always becomes JSON.
-	b, _ := json.Marshal(map[string]any{"sql": sql, "settings": map[string]string{
-		"memory_limit": f.duckdbMemory, "threads": strconv.Itoa(f.threads),
-		"temp_directory": filepath.Join(out, "tmp"), "preserve_insertion_order": "false",
-	}})
-	return exec.Command("node", filepath.Join(f.duckdb, "run.mjs"), string(b))
+const duckdbProgram = `
+import duckdb, sys, time
+c = duckdb.connect()
+for statement in sys.argv[1:]:
+    start = time.monotonic()
+    c.execute(statement)
+print(time.monotonic() - start)
+`
+
+// duckdbRun runs statements, and prints the seconds of the last. The insertion order is not
+// preserved, as DuckDB's manual advises for data that are larger than memory.
+func (f *flags) duckdbRun(out string, statements ...string) *exec.Cmd {
+	set := []string{
+		"-c", duckdbProgram, fmt.Sprintf("SET memory_limit = '%dKB'", f.duckdbMemory/1000), "SET threads = " + strconv.Itoa(f.threads),
+		"SET temp_directory = " + quoted(filepath.Join(out, "tmp")), "SET preserve_insertion_order = false",
+	}
+	return exec.Command(f.duckdb, append(set, statements...)...)
 }
 
 func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +138,11 @@ func TestMemoryOfATree(t *testing.T) {
 	if u.memory < 20<<20 || u.memory > 250<<20 {
 		t.Errorf("VmHWM %d of a sort of 50 MB", u.memory)
 	}
+	most := slices.MaxFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[1], b[1]) })
+	sorted := slices.IsSortedFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
+	if len(u.trace) < 2 || !sorted || most[1] < 1<<20 || most[1] > 250<<20 {
+		t.Errorf("a trace of %d samples, at most %v, sorted: %v", len(u.trace), most, sorted)
+	}
 	if mine[1] != 1 || u.cpu <= 0 {
 		t.Errorf("%v seconds of CPU", u.cpu)
 	}
@@ -144,5 +151,26 @@ func TestMemoryOfATree(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	if _, err := start(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errSlow) {
 		t.Fatal(err)
+	}
+}
+
+// A file of figures has the medians, the trace of the run with the median time, and why there is no value.
+func TestFigures(t *testing.T) {
+	f := &flags{figures: filepath.Join(t.TempDir(), "f.jsonl"), trace: true}
+	in := &input{keys: 7, bytes: 6e6}
+	ran := &runs{c: contender{peer: "partd", how: "partd sort"}}
+	for i, seconds := range []float64{3, 1, 2} {
+		ran.all = append(ran.all, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
+	}
+	failed := &runs{c: contender{how: "other"}, all: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
+	if err := f.writeFigures(in, job{name: "sort"}, []*runs{ran, failed}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(f.figures)
+	want := `{"bench":"files","job":"sort","who":"partd sort","x":7,"value":3,"least":2,"most":6,"unit":"MB/s","runs":3,"peak_bytes":30,"trace":[[0,2]]}
+{"bench":"files","job":"sort","who":"other","x":7,"value":0,"unit":"MB/s","runs":0,"problem":"out of memory"}
+`
+	if err != nil || string(got) != want {
+		t.Errorf("%v\n%s", err, got)
 	}
 }

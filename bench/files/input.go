@@ -30,6 +30,9 @@ type input struct {
 	bytes int64
 	// What every output must have, from reading the input here.
 	want expected
+
+	tables []*table // of the db-benchmark
+	answer *answer  // to the question about them, when it is known
 }
 
 func (in *input) extension() string {

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -14,6 +14,8 @@ type job struct {
 	title string
 	runs  []contender
 	goal  goal
+	// question is what the job answers, if its input is the db-benchmark's.
+	question *question
 }
 
 // contender does a job in its way.
@@ -32,7 +34,7 @@ type contender struct {
 	ownTime bool
 }
 
-var jobs = []job{
+var jobs = append([]job{
 	{
 		name: "shuffle", title: "shuffle into a store",
 		goal: goal{speed: 350},
@@ -57,6 +59,7 @@ var jobs = []job{
 			{peer: "partd", how: "partd sort", command: partdSort, read: readSorted},
 			{peer: "sort", how: "GNU sort", command: gnuSort, read: readSorted},
 			{peer: "duckdb", how: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, unordered: true, ownTime: true},
+			{peer: "polars", how: "polars sort", command: polarsSort, read: readSorted, unordered: true, unfit: onlyCSV},
 		},
 	},
 	{
@@ -78,7 +81,7 @@ var jobs = []job{
 			{peer: "duckdb", how: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, unordered: true, ownTime: true},
 		},
 	},
-}
+}, questionJobs()...)
 
 // want returns the digest of a job's output.
 func (j job) want(in *input) digest {
@@ -93,6 +96,9 @@ func (j job) want(in *input) digest {
 
 // check compares an output with what it must hold.
 func (j job) check(c contender, in *input, out string) error {
+	if j.question != nil {
+		return j.question.check(in, out)
+	}
 	got, err := c.read(in, out)
 	if err != nil {
 		return err
@@ -141,6 +147,8 @@ func peerNames() (all []string) {
 }
 
 func chosenJobs(list string) (all []job, err error) {
+	list = strings.Replace(list, "questions", "groupings,joins", 1)
+	list = strings.NewReplacer("groupings", "q1,q2,q3,q4,q5,q6,q7,q8,q9,q10", "joins", "j1,j2,j3,j4,j5").Replace(list)
 	for name := range strings.SplitSeq(list, ",") {
 		i := slices.IndexFunc(jobs, func(j job) bool { return j.name == name })
 		if i < 0 {
@@ -185,20 +193,20 @@ func (f *flags) missing(peer string) string {
 	}
 	switch peer {
 	case "sort":
-		return need("sort", "awk", "gawk")
+		if f.by == "-1" { // gawk puts the last field in front
+			return need("sort", "awk", "gawk")
+		}
+		return need("sort", "awk")
 	case "gawk":
 		return need("gawk")
 	case "miller":
 		return need("mlr")
-	case "python":
-		if exec.Command(f.python, "-c", "import partd").Run() != nil {
-			return f.python + " has no partd"
+	}
+	if python := map[string]string{"python": f.python, "polars": f.polars, "duckdb": f.duckdb, "datafusion": f.datafusion}[peer]; python != "" {
+		module := cmp.Or(map[string]string{"python": "partd"}[peer], peer)
+		if exec.Command(python, "-c", "import "+module).Run() != nil {
+			return python + " has no " + module
 		}
-	case "duckdb":
-		if _, err := os.Stat(f.duckdb + "/node_modules/@duckdb/node-api"); err != nil {
-			return f.duckdb + "/install.sh was not run"
-		}
-		return need("node")
 	}
 	return ""
 }

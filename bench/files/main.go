@@ -1,18 +1,20 @@
 // Command files measures partd's commands on files beside GNU sort, awk, Miller,
-// DuckDB and Python's partd, on the same input, in turns, and compares what they
+// DuckDB, polars, DataFusion and Python's partd, on the same input, in turns, and compares what they
 // wrote. It is run from the root of the repository:
 //
 //	go run ./bench/files                                    # everything, long
 //	go run ./bench/files --jobs sort,sum --keys 1000 --rounds 3
 //	go run ./bench/files --file list.txt --by=-1 --jobs sort
-//	go run ./bench/files --scaling --keys 100000
+//	go run ./bench/files --jobs questions
 //
 // The jobs: shuffle into a store; split into one file per key; sort by key; sum
-// and count per key; all values of each key together. docs/benchmarks.md says
-// what is measured, and how the peers are installed and run.
+// and count per key; all values of each key together; and the ten groupings and five
+// joins of the db-benchmark. docs/benchmarks.md says what is measured, and how the
+// peers are installed and run.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -21,23 +23,25 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 type flags struct {
-	bytes, memory size
-	keys          numbers
-	dist          string
-	seed          uint64
+	bytes, memory, duckdbMemory program.Size
+	keys                        numbers
+	dist                        string
+	seed                        uint64
 
 	file, format, by, values, sum string
 
 	jobs, peers string
 	rounds      int
 	threads     int
-	scaling     bool
 	slow        time.Duration
 	timeout     time.Duration
 	pause       time.Duration
@@ -45,11 +49,31 @@ type flags struct {
 	require     bool
 	json        bool
 
-	dir, partd, python, duckdb, duckdbMemory string
+	rows, groups      int64
+	missingPercent    int
+	sortedInput, keep bool
+	also              string
+
+	figures string
+	trace   bool
+
+	dir, partd, python, polars, duckdb, datafusion string
+}
+
+// defaults is without the flags that have theirs where they are declared.
+func defaults() flags {
+	cache, _ := os.UserCacheDir() // without one, flags say where the Pythons are
+	python := func(peer string) string {
+		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
+	}
+	return flags{
+		bytes: 600_000_000, memory: 256 << 20, duckdbMemory: 512_000_000, keys: numbers{1000, 100_000, 1_000_000}, threads: 2,
+		duckdb: python("engines"), polars: python("engines"), datafusion: python("datafusion"),
+	}
 }
 
 func main() {
-	f := flags{bytes: 600_000_000, memory: 256 << 20, keys: numbers{1000, 100_000, 1_000_000}}
+	f := defaults()
 	flag.Var(&f.bytes, "bytes", "`size` of the generated input, as 600MB or 1GiB")
 	flag.Var(&f.keys, "keys", "how many different keys, a table for each of the `numbers`")
 	flag.StringVar(&f.dist, "dist", "uniform", "how often keys occur: uniform, zipf, or half (one key in half of the rows)")
@@ -59,31 +83,36 @@ func main() {
 	flag.StringVar(&f.by, "by", "", "the `field` of --file that is the key: a name or a number, in text also -1")
 	flag.StringVar(&f.values, "values", "1", "the `field` of --file that job values brings together")
 	flag.StringVar(&f.sum, "sum", "", "the `field` to add up: v1 of generated input, none of --file (counts only)")
-	flag.StringVar(&f.jobs, "jobs", strings.Join(jobNames(), ","), "the `jobs` to measure")
+	flag.Int64Var(&f.rows, "rows", 10_000_000, "`rows` of x, of about 50 bytes, that questions are about")
+	flag.Int64Var(&f.groups, "groups", 100, "`number` of different values of id1 and id2 in groupings; id3 and id6 have --rows divided by it")
+	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of what questions are about that is missing")
+	flag.BoolVar(&f.sortedInput, "sorted", false, "questions are about sorted tables")
+	flag.StringVar(&f.also, "also", "", "other `sizes` of memory with which partd answers questions, as 256MiB,4GiB")
+	flag.BoolVar(&f.keep, "keep", false, "keep the tables of questions, which are removed else when they are answered")
+	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "the `jobs` to measure: these, and the questions q1 to q10 and j1 to j5, also as groupings, joins and questions")
 	flag.StringVar(&f.peers, "peers", "all", "the `peers` to run: "+strings.Join(peerNames(), ", ")+", or none")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
 	flag.Var(&f.memory, "memory", "memory of partd and of GNU sort, as `size`")
-	flag.IntVar(&f.threads, "threads", 2, "`threads` of partd, GNU sort and DuckDB")
-	flag.StringVar(&f.duckdbMemory, "duckdb-memory", "512MB", "memory_limit of DuckDB")
-	flag.BoolVar(&f.scaling, "scaling", false, "partd alone, on inputs of 1/4, 1, 4 and 16 times --memory")
+	flag.IntVar(&f.threads, "threads", f.threads, "`threads` of all that can be told")
+	flag.Var(&f.duckdbMemory, "duckdb-memory", "memory_limit of DuckDB and of DataFusion, as `size`")
 	flag.DurationVar(&f.slow, "slow", 20*time.Second, "run a peer that takes longer once only")
 	flag.DurationVar(&f.timeout, "timeout", 2*time.Minute, "end a run that takes longer")
 	flag.DurationVar(&f.pause, "pause", time.Second, "wait after files were removed, and as long again for each 10,000 of them")
 	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not of the first alone")
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
 	flag.BoolVar(&f.json, "json", false, "print each run and each median as a line of JSON instead of tables")
-	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs, which are kept, and outputs, which are removed")
+	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, as docs/plots/draw reads them")
+	flag.BoolVar(&f.trace, "trace", false, "with --figures: the memory over time of the run with the median time, too")
+	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs, which are kept (tables of questions: with --keep), and outputs, which are removed")
 	flag.StringVar(&f.partd, "partd", "", "the partd to measure (without it, one built from this tree)")
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
-	flag.StringVar(&f.duckdb, "duckdb", filepath.Join("bench", "files", "duckdb"), "`directory` with run.mjs, where install.sh was run")
+	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
+	flag.StringVar(&f.duckdb, "duckdb", f.duckdb, "a Python that has DuckDB")
+	flag.StringVar(&f.datafusion, "datafusion", f.datafusion, "a Python that has DataFusion")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := f.run(ctx); err != nil {
-		stop()
-		fmt.Fprintln(os.Stderr, "files:", err)
-		os.Exit(1)
-	}
+	program.End(f.run(ctx))
 }
 
 func (f *flags) run(ctx context.Context) error {
@@ -104,9 +133,6 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if f.duckdb, err = filepath.Abs(f.duckdb); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(f.dir, 0o777); err != nil {
 		return err
 	}
@@ -118,12 +144,18 @@ func (f *flags) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if f.scaling {
-		return f.scale(ctx, jobs)
+	var questions []job
+	jobs = slices.DeleteFunc(jobs, func(j job) bool {
+		if j.question != nil {
+			questions = append(questions, j)
+		}
+		return j.question != nil
+	})
+	bad := f.ask(ctx, questions, peers)
+	if len(jobs) == 0 {
+		return bad
 	}
-	inputs := f.inputs()
-	var bad error
-	for _, in := range inputs {
+	for _, in := range f.inputs() {
 		if err := f.prepare(in); err != nil {
 			return err
 		}
@@ -137,7 +169,7 @@ func (f *flags) run(ctx context.Context) error {
 			} else {
 				err = f.writeTable(os.Stdout, in, j, rs)
 			}
-			bad = errors.Join(bad, err, wrong(in, j, rs))
+			bad = errors.Join(bad, err, f.writeFigures(in, j, rs), wrong(in, j, rs))
 		}
 	}
 	return bad

@@ -28,6 +28,7 @@ type run struct {
 	Files   int64   `json:"files_written"`
 	Checked bool    `json:"output_checked"`
 	Problem string  `json:"problem,omitempty"`
+	trace   [][2]float64
 }
 
 // runs are all runs of one contender at one input.
@@ -85,7 +86,7 @@ func (f *flags) once(ctx context.Context, in *input, j job, rs *runs, round int)
 	if ctx.Err() != nil {
 		return r, ctx.Err()
 	}
-	r.Seconds, r.CPU, r.VmHWM = u.seconds, u.cpu, u.memory
+	r.Seconds, r.CPU, r.VmHWM, r.trace = u.seconds, u.cpu, u.memory, u.trace
 	if err == nil && c.ownTime {
 		r.Seconds, err = strconv.ParseFloat(strings.TrimSpace(u.out), 64)
 	}

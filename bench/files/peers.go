@@ -2,10 +2,13 @@ package main
 
 import (
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // script is a pipeline of the shell. Its arguments are $1, $2 and so on: no
@@ -110,4 +113,28 @@ var pythonProgram string
 
 func pythonShuffle(f *flags, in *input, out string) *exec.Cmd {
 	return exec.Command(f.python, "-c", pythonProgram, in.path, out+"/store", strconv.Itoa(in.key))
+}
+
+// polarsSort sorts in polars' streaming engine.
+func polarsSort(f *flags, in *input, out string) *exec.Cmd {
+	const program = "import polars, sys; polars.scan_csv(sys.argv[1], infer_schema=False).sort(sys.argv[2]).sink_csv(sys.argv[3])"
+	key := strings.Split(in.header, ",")[in.key-1]
+	cmd := exec.Command(f.polars, "-c", program, in.path, key, filepath.Join(out, "result.csv"))
+	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))
+	return cmd
+}
+
+//go:embed questions_polars.py
+var polarsProgram string
+
+func (q *question) polars(f *flags, in *input, out string) *exec.Cmd {
+	var tables []map[string]any
+	for _, t := range in.tables {
+		tables = append(tables, map[string]any{"path": t.path, "columns": t.columns, "types": t.types})
+	}
+	// It always becomes JSON.
+	b, _ := json.Marshal(map[string]any{"tables": tables, "keys": q.keys, "aggregates": q.aggregates, "on": q.on, "how": q.how, "out": result(out)})
+	cmd := exec.Command(f.polars, "-c", polarsProgram, string(b))
+	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))
+	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,13 +13,17 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // usage is what one run of a command took.
 type usage struct {
 	seconds float64
-	cpu     float64 // seconds of processors, of all its processes
-	memory  int64   // VmHWM, bytes, of all its processes together
+	cpu     float64      // seconds of processors, of all its processes
+	memory  int64        // VmHWM, bytes, of all its processes together
+	trace   [][2]float64 // seconds, and bytes of memory then, of all its processes together
 	out     string
 }
 
@@ -38,13 +43,16 @@ func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	done, peak := make(chan struct{}), make(chan int64)
-	go func() { peak <- watch(cmd.Process.Pid, done) }()
+	done, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		u.memory, u.trace = watch(cmd.Process.Pid, done)
+		close(watched)
+	}()
 	err = cmd.Wait()
 	u.seconds = time.Since(begin).Seconds()
 	stop()
 	close(done)
-	u.memory = <-peak
+	<-watched
 	u.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	u.out = out.String()
 	switch {
@@ -69,27 +77,31 @@ const (
 )
 
 // watch returns the sum of the peaks of a process and its descendants: those of
-// a pipeline are there at the same time. What getrusage tells of a child counts
-// its parent's memory at the fork, so /proc is asked instead.
-func watch(pid int, done <-chan struct{}) (sum int64) {
-	peaks := map[int]int64{pid: 0}
+// a pipeline are there at the same time; and their memory over time. What getrusage
+// tells of a child counts its parent's memory at the fork, so /proc is asked instead.
+func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
+	peaks, begun := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for n := 0; ; n++ {
 		if n%findEvery == 0 {
+			total := int64(0)
 			for p := range peaks {
 				addChildren(p, peaks)
+				now, _, _ := serverproc.Memory(p) // 0 of one that has ended
+				total += now
 			}
+			trace = append(trace, [2]float64{math.Round(1000*time.Since(begun).Seconds()) / 1000, float64(total)})
 		}
 		for p, peak := range peaks {
-			peaks[p] = max(peak, vmHWM(p))
+			peaks[p] = max(peak, program.Peak(p))
 		}
 		select {
 		case <-done:
 			for _, peak := range peaks {
 				sum += peak
 			}
-			return sum
+			return sum, trace
 		case <-t.C:
 		}
 	}
@@ -107,19 +119,4 @@ func addChildren(pid int, peaks map[int]int64) {
 			}
 		}
 	}
-}
-
-// vmHWM returns the peak of a process in bytes, 0 if it is gone.
-func vmHWM(pid int) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, ok := strings.Cut(string(b), "VmHWM:")
-	if !ok {
-		return 0
-	}
-	line, _, _ := strings.Cut(rest, "kB")
-	n, _ := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-	return n << 10
 }

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
 // goal is what partd is to reach at a job.
@@ -48,7 +52,7 @@ func summarize(in *input, j job, all []*runs) (list []summary) {
 				ratios = append(ratios, r.Seconds/p.all[r.Round-1].Seconds)
 			}
 		}
-		s.Runs, s.Speed, s.CPU, s.Ratio = len(speeds), median(speeds), median(cpus), median(ratios)
+		s.Runs, s.Speed, s.CPU, s.Ratio = len(speeds), program.Median(speeds), program.Median(cpus), program.Median(ratios)
 		if len(speeds) > 0 {
 			s.Slowest, s.Fastest = slices.Min(speeds), slices.Max(speeds)
 		}
@@ -64,18 +68,33 @@ func outcome(rs *runs) string {
 	return "right"
 }
 
-// median is 0 of nothing.
-func median(x []float64) float64 {
-	if len(x) == 0 {
-		return 0
-	}
-	x = slices.Sorted(slices.Values(x))
-	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
-}
-
 func writeMedians(w io.Writer, in *input, j job, all []*runs) error {
 	for _, s := range summarize(in, j, all) {
 		if err := json.NewEncoder(w).Encode(map[string]summary{"median": s}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFigures adds the medians to the file of --figures.
+func (f *flags) writeFigures(in *input, j job, all []*runs) error {
+	for i, s := range summarize(in, j, all) {
+		figure := figures.Figure{
+			Bench: "files", Job: j.name, Who: s.How, X: float64(cmp.Or(in.keys, int64(in.want.rows.Keys))), Unit: "MB/s",
+			Value: s.Speed, Least: s.Slowest, Most: s.Fastest, Runs: s.Runs, Peak: s.VmHWM,
+		}
+		if j.question != nil {
+			figure.Job += " " + j.title
+		}
+		if s.Runs == 0 {
+			figure.Problem = s.Output
+		} else if f.trace {
+			ran := slices.DeleteFunc(slices.Clone(all[i].all), func(r run) bool { return r.Problem != "" })
+			slices.SortFunc(ran, func(a, b run) int { return cmp.Compare(a.Seconds, b.Seconds) })
+			figure.Trace = ran[len(ran)/2].trace
+		}
+		if err := figures.Append(f.figures, figure); err != nil {
 			return err
 		}
 	}

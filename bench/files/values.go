@@ -2,46 +2,9 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
-
-// size is a number of bytes as a flag.
-type size int64
-
-var units = []struct {
-	name string
-	size int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}}
-
-func (s *size) String() string {
-	if s == nil {
-		return "0"
-	}
-	for _, u := range units {
-		if *s > 0 && int64(*s)%u.size == 0 {
-			return fmt.Sprintf("%d%s", int64(*s)/u.size, u.name)
-		}
-	}
-	return strconv.FormatInt(int64(*s), 10)
-}
-
-func (s *size) Set(text string) error {
-	number, unit := text, int64(1)
-	for _, u := range units {
-		if rest, ok := strings.CutSuffix(text, u.name); ok {
-			number, unit = rest, u.size
-			break
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 1 || n > math.MaxInt64/unit {
-		return fmt.Errorf("%q is no size, as 600MB and 1GiB are", text)
-	}
-	*s = size(n * unit)
-	return nil
-}
 
 // numbers is a list of numbers as a flag.
 type numbers []int64

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
@@ -28,10 +29,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "gencsv: unexpected argument %q\n", flag.Arg(0))
 		os.Exit(2)
 	}
-	if err := write(*out, o); err != nil {
-		fmt.Fprintln(os.Stderr, "gencsv:", err)
-		os.Exit(1)
-	}
+	program.End(write(*out, o))
 }
 
 func write(name string, o csvgen.Options) (err error) {

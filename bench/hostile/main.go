@@ -18,10 +18,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
@@ -56,16 +56,10 @@ func main() {
 		os.Exit(2)
 	}
 	if *mode != "" {
-		if err := runModes(ctx, *mode, *lasts); err != nil {
-			fmt.Fprintln(os.Stderr, "hostile:", err)
-			os.Exit(1)
-		}
+		program.End(runModes(ctx, *mode, *lasts))
 		return
 	}
-	if err := run(ctx, *n, *atOnce, *seed, *within); err != nil {
-		fmt.Fprintln(os.Stderr, "hostile:", err)
-		os.Exit(1)
-	}
+	program.End(run(ctx, *n, *atOnce, *seed, *within))
 }
 
 func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Duration) (err error) {
@@ -108,10 +102,6 @@ func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Dura
 // startServer starts this program as a server with flags beside its store, which
 // end stops and removes.
 func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, end func() error, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", nil, err
-	}
 	if dir, err = os.MkdirTemp("", "partd-hostile-*"); err != nil {
 		return nil, "", nil, err
 	}
@@ -119,7 +109,7 @@ func startServer(ctx context.Context, flags []string) (p *serverproc.Process, di
 	if flags[0] != "--memory" {
 		store += "?memory=16MiB"
 	}
-	cmd := exec.Command(self, append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
+	cmd := program.Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
 	cmd.Env = append(os.Environ(), asServer+"=1")
 	if p, err = serverproc.Start(context.WithoutCancel(ctx), cmd, 1); err != nil {
 		return nil, "", nil, errors.Join(err, os.RemoveAll(dir))

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/compress/blosc"
 )
@@ -101,10 +102,8 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 			}
 		}
 	}
-	slices.Sort(appends)
-	slices.Sort(gets)
 	fmt.Fprintf(w, "| %s\t| %s\t| %.2f\t| %.2f\t| %.2f\t| %.0f\t| %.0f\t|\n",
-		set.format, set.name, ratios[0], ratios[1], ratios[2], median(appends), median(gets))
+		set.format, set.name, ratios[0], ratios[1], ratios[2], program.Median(appends), program.Median(gets))
 	return nil
 }
 
@@ -132,17 +131,17 @@ func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 		if err := dict.Drop(ctx); err != nil {
 			return f, err
 		}
-		start := cpuSeconds()
+		start := program.CPU()
 		if err := store.Append(ctx, entries...); err != nil {
 			return f, err
 		}
-		appending += cpuSeconds() - start
-		start = cpuSeconds()
+		appending += (program.CPU() - start).Seconds()
+		start = program.CPU()
 		v, err := store.Get(ctx, "k")
 		if err != nil {
 			return f, err
 		}
-		getting += cpuSeconds() - start
+		getting += (program.CPU() - start).Seconds()
 		bytesDone += len(data)
 		if !bytes.Equal(v[0], data) {
 			return f, fmt.Errorf("%d bytes were read, which are not the %d that were appended", len(v[0]), len(data))

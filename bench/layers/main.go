@@ -16,20 +16,17 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/compress"
 )
 
 //go:embed peer.py
 var peerPython string
-
-// python is Debian's, which has python3-partd.
-const python = "/usr/bin/python3"
 
 // alike stands for a file that holds nothing but the letter v.
 const alike = "v"
@@ -89,10 +86,7 @@ func main() {
 	default:
 		err = compare(*data, *only, *rounds)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "layers:", err)
-		os.Exit(1)
-	}
+	program.End(err)
 }
 
 func compare(data, only string, rounds int) error {
@@ -113,7 +107,7 @@ func compare(data, only string, rounds int) error {
 				continue
 			}
 			p, err := measure(r, data, true)
-			if errors.Is(err, errNoPython) {
+			if errors.Is(err, program.ErrNoPython) {
 				continue
 			} else if err != nil {
 				return fmt.Errorf("the peer %s: %w", r.peer, err)
@@ -128,19 +122,17 @@ func compare(data, only string, rounds int) error {
 		if r.alike {
 			kind = ", all alike"
 		}
-		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, kind, median(a), a[0], a[len(a)-1])
+		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, kind, program.Median(a), a[0], a[len(a)-1])
 		if len(peers) == 0 {
-			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", median(c), median(g), r.target)
+			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", program.Median(c), program.Median(g), r.target)
 			continue
 		}
-		pa, pc, pg := median(column(peers, figures.append)), median(column(peers, figures.perCPU)), median(column(peers, figures.get))
+		pa, pc, pg := program.Median(column(peers, figures.append)), program.Median(column(peers, figures.perCPU)), program.Median(column(peers, figures.get))
 		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
-			pa, median(a)/pa, median(c), pc, median(g), pg, median(g)/pg, r.target)
+			pa, program.Median(a)/pa, program.Median(c), pc, program.Median(g), pg, program.Median(g)/pg, r.target)
 	}
 	return w.Flush()
 }
-
-var errNoPython = errors.New("no python3-partd, python3-snappy or python3-blosc is installed")
 
 // figures are of one run.
 type figures struct {
@@ -159,19 +151,14 @@ func measure(r row, data string, peer bool) (figures, error) {
 	if r.alike {
 		data = alike
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return figures{}, err
-	}
-	cmd := exec.Command(self, "-data", data, "-run", strings.Join(args, " "))
+	cmd := program.Self("-data", data, "-run", strings.Join(args, " "))
 	if peer {
-		if exec.Command(python, "-c", "import partd, snappy, blosc").Run() != nil {
-			return figures{}, errNoPython
-		}
 		args[0] = r.peer
-		cmd = exec.Command(python, append([]string{"-c", peerPython, data}, args...)...)
+		var err error
+		if cmd, err = program.Python("partd, snappy, blosc", append([]string{"-c", peerPython, data}, args...)...); err != nil {
+			return figures{}, err
+		}
 	}
-	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return figures{}, err
@@ -192,5 +179,3 @@ func column(all []figures, of func(figures) float64) []float64 {
 	slices.Sort(v)
 	return v
 }
-
-func median(sorted []float64) float64 { return sorted[len(sorted)/2] }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/compress"
 )
 
@@ -30,7 +31,7 @@ func TestEveryFormatIsChecked(t *testing.T) {
 	}
 	r := row{peer: "Snappy", value: 100, batch: 1000, total: 200_000}
 	switch f, err := measure(r, data, true); {
-	case errors.Is(err, errNoPython) && os.Getenv("PARTD_REQUIRE_ALL") == "":
+	case errors.Is(err, program.ErrNoPython) && os.Getenv("PARTD_REQUIRE_ALL") == "":
 		t.Log(err)
 	case err != nil || !sums[f.sum]:
 		t.Errorf("Python reads %s, %v, and we %v", f.sum, err, sums)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/compress"
 )
 
@@ -65,13 +65,13 @@ func run(format compress.Format, text []byte, value, batch, total int) (figures,
 		batches = append(batches, entries)
 	}
 	f := figures{bytes: float64(n * value)}
-	start, cpu := time.Now(), cpuSeconds()
+	start, cpu := time.Now(), program.CPU()
 	for _, b := range batches {
 		if err := store.Append(ctx, b...); err != nil {
 			return f, err
 		}
 	}
-	f.appendSeconds, f.appendCPU = time.Since(start).Seconds(), cpuSeconds()-cpu
+	f.appendSeconds, f.appendCPU = time.Since(start).Seconds(), (program.CPU() - cpu).Seconds()
 	sum, read := uint32(0), 0
 	for _, name := range names {
 		start = time.Now()
@@ -88,14 +88,4 @@ func run(format compress.Format, text []byte, value, batch, total int) (figures,
 	}
 	f.sum = fmt.Sprintf("%08x", sum)
 	return f, store.Close()
-}
-
-// cpuSeconds is the time that processors worked for this process. It tells less
-// than the clock of what others do at the same time.
-func cpuSeconds() float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 // limitMemory moves this process into a memory cgroup of its own, in which the
 // pages that the kernel caches for it count, too. It needs root. The cgroup is
 // removed by removeLimit, from outside, once the process has ended.
-func limitMemory(name string, bytes size) error {
+func limitMemory(name string, bytes program.Size) error {
 	for _, c := range []struct{ root, limit string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1
 		{"/sys/fs/cgroup", "memory.max"},

@@ -12,26 +12,26 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"math"
 	"os"
-	"os/exec"
 	"runtime/pprof"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/logstore"
 )
 
 type flags struct {
 	keys                 uint64
-	bytes, memory, limit size
+	bytes, memory, limit program.Size
 	value, batch, rounds int
 	dist, stores, dir    string
 	compression          string
 	sync, cold, json     bool
 	scan                 bool
 	child, profile       string
+	figures              string
 }
 
 func main() {
@@ -51,6 +51,7 @@ func main() {
 	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, its page cache included (as root)")
 	flag.BoolVar(&f.scan, "scan", false, "compare reading alone, at several numbers of keys, in one process: Scan, by one core and two, its parts, and a bare reader of hash files")
 	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
+	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, as docs/plots/draw reads them")
 	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
 	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
 	flag.Parse()
@@ -58,10 +59,7 @@ func main() {
 	if flag.NArg() == 0 {
 		err = f.run()
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "logstore:", err)
-		os.Exit(1)
-	}
+	program.End(err)
 }
 
 func (f *flags) run() error {
@@ -105,7 +103,25 @@ func (f *flags) run() error {
 		}
 	}
 	f.report(l, names, results)
-	return nil
+	return figures.Append(f.figures, f.medians(l, names, results)...)
+}
+
+// medians are the speeds of appending and of reading.
+func (f *flags) medians(l *load, names []string, results map[string][]result) (all []figures.Figure) {
+	for _, name := range names {
+		var appended, read []float64
+		var peak int64
+		for _, r := range results[name] {
+			megabytes := float64(l.entries) * float64(f.value) / 1e6
+			appended, read = append(appended, megabytes/r.AppendSec), append(read, megabytes/r.ScanSec)
+			peak = max(peak, r.VmHWM)
+		}
+		figure := figures.Figure{Bench: "logstore", Job: "append", Who: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.Of(appended)
+		all = append(all, figure)
+		figure.Job = "read"
+		all = append(all, figure.Of(read))
+	}
+	return all
 }
 
 func (f *flags) runChild(l *load) error {
@@ -145,12 +161,7 @@ func (f *flags) runChild(l *load) error {
 
 // start runs a store in a process of its own.
 func (f *flags) start(name string) (r result, err error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return r, err
-	}
-	cmd := exec.Command(exe, append(os.Args[1:len(os.Args):len(os.Args)], "--child", name)...)
-	cmd.Stderr = os.Stderr
+	cmd := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...)
 	if f.limit > 0 {
 		defer removeLimit(limitName(name))
 	}
@@ -191,40 +202,5 @@ func median(rs []result, f func(r result) float64) float64 {
 	for _, r := range rs {
 		xs = append(xs, f(r))
 	}
-	slices.Sort(xs)
-	if len(xs) == 0 {
-		return math.NaN()
-	}
-	return (xs[(len(xs)-1)/2] + xs[len(xs)/2]) / 2
-}
-
-// size is a number of bytes as a flag.
-type size int64
-
-func (s *size) String() string {
-	switch {
-	case s == nil || *s == 0:
-		return "0"
-	case *s%(1<<30) == 0:
-		return fmt.Sprintf("%dGiB", *s>>30)
-	case *s%(1<<20) == 0:
-		return fmt.Sprintf("%dMiB", *s>>20)
-	}
-	return fmt.Sprint(int64(*s))
-}
-
-func (s *size) Set(text string) error {
-	shift := 0
-	for unit, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
-		if rest, ok := strings.CutSuffix(text, unit); ok {
-			text, shift = rest, n
-			break
-		}
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 1 || n > math.MaxInt64>>shift {
-		return fmt.Errorf("%q is no size, as 3GiB is", text)
-	}
-	*s = size(n << shift)
-	return nil
+	return program.Median(xs)
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -42,7 +43,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	}
 	f := l.newFiller()
 	times := make([]time.Duration, 0, l.entries/uint64(l.batch)+1)
-	cpu, io := cpuTime(), procIO("write_bytes")
+	cpu, io := program.CPU(), written()
 	start := time.Now()
 	var filling time.Duration
 	for i := uint64(0); i < l.entries; i += uint64(l.batch) {
@@ -60,8 +61,8 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	}
 	r.WriteSec = time.Since(start).Seconds()
 	r.AppendSec = r.WriteSec - filling.Seconds()
-	r.CPUSec = (cpuTime() - cpu).Seconds()
-	r.WrittenBytes = procIO("write_bytes") - io
+	r.CPUSec = (program.CPU() - cpu).Seconds()
+	r.WrittenBytes = written() - io
 	slices.Sort(times)
 	r.P99Micros = float64(times[len(times)*99/100].Microseconds())
 	r.MaxMillis = float64(times[len(times)-1].Microseconds()) / 1000
@@ -70,7 +71,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 			return r, err
 		}
 	}
-	cpu, start = cpuTime(), time.Now()
+	cpu, start = program.CPU(), time.Now()
 	err = t.scan(func(_ string, b []byte, first bool) error {
 		r.ScanRead += int64(len(b))
 		if first {
@@ -78,7 +79,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 		}
 		return nil
 	})
-	r.ScanSec, r.ScanCPUSec = time.Since(start).Seconds(), (cpuTime() - cpu).Seconds()
+	r.ScanSec, r.ScanCPUSec = time.Since(start).Seconds(), (program.CPU() - cpu).Seconds()
 	if err != nil {
 		return r, err
 	}
@@ -95,7 +96,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 		return r, fmt.Errorf("%s: %w", name, err)
 	}
 	r.JobSec = time.Since(begin).Seconds()
-	r.VmHWM = vmHWM()
+	r.VmHWM = program.Peak(os.Getpid())
 	return r, nil
 }
 
@@ -106,28 +107,16 @@ func dropCaches() error {
 	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("1\n"), 0)
 }
 
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// procIO returns a line of /proc/self/io, 0 where there is none.
-func procIO(name string) int64 { return procLine("/proc/self/io", name) }
-
-func vmHWM() int64 { return procLine("/proc/self/status", "VmHWM") << 10 }
-
-func procLine(path, name string) int64 {
-	f, err := os.Open(path)
+// written returns how many bytes the process wrote to disks, 0 where /proc does not tell.
+func written() int64 {
+	f, err := os.Open("/proc/self/io")
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), name+":"); ok {
-			n, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+		if rest, ok := strings.CutPrefix(s.Text(), "write_bytes: "); ok {
+			n, _ := strconv.ParseInt(rest, 10, 64)
 			return n
 		}
 	}

@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -109,20 +109,19 @@ func medianRatio(a, b []scanTime, of func(scanTime) float64) float64 {
 		}
 		xs = append(xs, x)
 	}
-	slices.Sort(xs)
-	return (xs[(len(xs)-1)/2] + xs[len(xs)/2]) / 2
+	return program.Median(xs)
 }
 
 // timeScan reads a store, which must have so many bytes, with some processors.
 func timeScan(procs int, want int64, scan func(use func(key string, b []byte, first bool) error) error) (scanTime, error) {
 	runtime.GC()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-	cpu, start, found := cpuTime(), time.Now(), int64(0)
+	cpu, start, found := program.CPU(), time.Now(), int64(0)
 	err := scan(func(_ string, b []byte, _ bool) error {
 		found += int64(len(b))
 		return nil
 	})
-	t := scanTime{(cpuTime() - cpu).Seconds(), time.Since(start).Seconds()}
+	t := scanTime{(program.CPU() - cpu).Seconds(), time.Since(start).Seconds()}
 	if err == nil && found != want {
 		err = fmt.Errorf("%d bytes of %d were read", found, want)
 	}

@@ -6,14 +6,13 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 )
 
@@ -220,12 +219,11 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 var clientPython string
 
 // pythonClient appends by partd's own client.
-func pythonClient(ctx context.Context, url string) (float64, error) {
-	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
-		return 0, errNoPython
+func pythonClient(_ context.Context, url string) (float64, error) {
+	cmd, err := program.Python("partd, zmq", "-c", clientPython, url)
+	if err != nil {
+		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, python, "-c", clientPython, url)
-	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, err

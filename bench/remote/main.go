@@ -29,7 +29,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
 // row is one comparison. Figures are MB/s.
@@ -41,8 +43,8 @@ type row struct {
 	peer   func(ctx context.Context, url string) (float64, error) // of Python's server; nil: none
 }
 
-// figures are a row's, as --json writes them.
-type figures struct {
+// rowFigures are a row's, as --json writes them.
+type rowFigures struct {
 	Row    string    `json:"row"`
 	Target string    `json:"target"`
 	Store  string    `json:"store"`
@@ -88,6 +90,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
 	only := flag.String("only", "", "run the rows whose name contains this")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")
+	file := flag.String("figures", "", "add the medians of the rows to this `file`, as docs/plots/draw reads them")
 	idle := flag.Int("idle", 1000, "idle connections to measure; 0: none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -96,7 +99,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "remote: --rounds is 1 or more, --idle 0 or more, and there are no other arguments")
 		os.Exit(2)
 	}
-	err := compare(ctx, *rounds, *only, *asJSON)
+	err := compare(ctx, *rounds, *only, *file, *asJSON)
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *only) {
 			err = measureReaders(ctx, name, store, 4000, *rounds, *asJSON)
@@ -108,13 +111,10 @@ func main() {
 	if err == nil && *idle > 0 && strings.Contains("idle connections", *only) {
 		err = measureIdle(ctx, *idle, *asJSON)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "remote:", err)
-		os.Exit(1)
-	}
+	program.End(err)
 }
 
-func compare(ctx context.Context, rounds int, only string, asJSON bool) error {
+func compare(ctx context.Context, rounds int, only, file string, asJSON bool) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	if !asJSON {
 		fmt.Fprintln(w, "MB/s, median of", rounds, "(least to most)\tours\tPython's server\tratio\ttarget")
@@ -123,10 +123,10 @@ func compare(ctx context.Context, rounds int, only string, asJSON bool) error {
 		if !strings.Contains(r.name, only) {
 			continue
 		}
-		f := figures{Row: r.name, Target: r.target, Store: r.store}
+		f := rowFigures{Row: r.name, Target: r.target, Store: r.store}
 		for range rounds {
 			o, err := withServer(ctx, r.store, r.ours)
-			if errors.Is(err, errNoPython) {
+			if errors.Is(err, program.ErrNoPython) {
 				break
 			}
 			if err != nil {
@@ -137,7 +137,7 @@ func compare(ctx context.Context, rounds int, only string, asJSON bool) error {
 				continue
 			}
 			p, err := withPythonServer(ctx, r.peer)
-			if errors.Is(err, errNoPython) {
+			if errors.Is(err, program.ErrNoPython) {
 				continue
 			}
 			if err != nil {
@@ -150,11 +150,18 @@ func compare(ctx context.Context, rounds int, only string, asJSON bool) error {
 		}
 		slices.Sort(f.Ours)
 		slices.Sort(f.Peer)
-		f.Median = median(f.Ours)
+		f.Median = program.Median(f.Ours)
+		figure := figures.Figure{Bench: "remote", Job: r.name, Who: "partd-server", Unit: "MB/s"}
+		found := []figures.Figure{figure.Of(f.Ours)}
 		peer, ratio := "-", "-"
 		if len(f.Peer) > 0 {
-			f.Ratio = f.Median / median(f.Peer)
+			f.Ratio = f.Median / program.Median(f.Peer)
 			peer, ratio = spread(f.Peer), fmt.Sprintf("%.1f", f.Ratio)
+			figure.Who = "Python's server"
+			found = append(found, figure.Of(f.Peer))
+		}
+		if err := figures.Append(file, found...); err != nil {
+			return err
 		}
 		if asJSON {
 			if err := json.NewEncoder(os.Stdout).Encode(f); err != nil {
@@ -167,8 +174,6 @@ func compare(ctx context.Context, rounds int, only string, asJSON bool) error {
 	return w.Flush()
 }
 
-func median(sorted []float64) float64 { return sorted[len(sorted)/2] }
-
 func spread(sorted []float64) string {
-	return fmt.Sprintf("%.0f (%.0f to %.0f)", median(sorted), sorted[0], sorted[len(sorted)-1])
+	return fmt.Sprintf("%.0f (%.0f to %.0f)", program.Median(sorted), sorted[0], sorted[len(sorted)-1])
 }

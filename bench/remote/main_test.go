@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/servercli"
 )
 
@@ -30,7 +31,7 @@ func TestLoads(t *testing.T) {
 		}
 	}
 	_, err := withPythonServer(t.Context(), func(ctx context.Context, url string) (float64, error) { return appendRaw(ctx, url, 2, 4) })
-	if errors.Is(err, errNoPython) && os.Getenv("PARTD_REQUIRE_ALL") == "" {
+	if errors.Is(err, program.ErrNoPython) && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 		t.Skip(err)
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
@@ -62,19 +63,15 @@ type readers struct {
 
 // run lets the readers read once.
 func (r *readers) run(ctx context.Context, server *serverproc.Process, total int64) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	before, err := serverproc.CPU(server.Pid())
 	if err != nil {
 		return err
 	}
 	cmds, outs := make([]*exec.Cmd, r.number), make([]bytes.Buffer, r.number)
 	seconds, err := together(r.number, func(i int) error {
-		cmd := exec.CommandContext(ctx, self, server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
+		cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
 		cmd.Env = append(os.Environ(), asReader+"=1")
-		cmd.Stdout, cmd.Stderr = &outs[i], os.Stderr
+		cmd.Stdout = &outs[i]
 		cmds[i] = cmd
 		return cmd.Run()
 	})
@@ -139,7 +136,7 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 	for _, r := range all {
 		slices.Sort(r.Seconds)
 		slices.Sort(r.CPU)
-		r.Ratio = median(r.Seconds) / median(all[0].Seconds)
+		r.Ratio = program.Median(r.Seconds) / program.Median(all[0].Seconds)
 	}
 	if asJSON {
 		return json.NewEncoder(os.Stdout).Encode(readersFigures{name, "a quarter each <= 0.6", total, all})
@@ -147,7 +144,7 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 	fmt.Printf("%s, %d MB, medians of %d\n", name, total/mega, rounds)
 	for _, r := range all {
 		fmt.Printf("  %-24s  %s, %.2f s of CPU with the server's, ratio %.2f\n",
-			r.Name, time.Duration(median(r.Seconds)*float64(time.Second)).Round(time.Millisecond), median(r.CPU), r.Ratio)
+			r.Name, time.Duration(program.Median(r.Seconds)*float64(time.Second)).Round(time.Millisecond), program.Median(r.CPU), r.Ratio)
 	}
 	return nil
 }

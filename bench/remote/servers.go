@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
@@ -17,20 +17,11 @@ import (
 // asServer makes this program the server.
 const asServer = "PARTD_BENCH_SERVER"
 
-// python is Debian's, which has python3-partd.
-const python = "/usr/bin/python3"
-
 //go:embed server.py
 var pythonServer string
 
-var errNoPython = errors.New("no python3-partd is installed")
-
 // startServer starts our server. End with stop.
 func startServer(ctx context.Context, store string) (p *serverproc.Process, stop func() error, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
 	dir, err := os.MkdirTemp("", "partd-bench-*")
 	if err != nil {
 		return nil, nil, err
@@ -38,7 +29,7 @@ func startServer(ctx context.Context, store string) (p *serverproc.Process, stop
 	if store != "mem:" {
 		store += dir + "/data"
 	}
-	cmd := exec.Command(self, "--listen", "tcp://127.0.0.1:0", "--store", store, "--max-connections", "10000")
+	cmd := program.Self("--listen", "tcp://127.0.0.1:0", "--store", store, "--max-connections", "10000")
 	cmd.Env = append(os.Environ(), asServer+"=1")
 	p, err = serverproc.Start(ctx, cmd, 1)
 	if err != nil {
@@ -59,10 +50,11 @@ func withServer(ctx context.Context, store string, f func(context.Context, strin
 // withPythonServer does the same with partd's own server, which keeps everything
 // in memory.
 func withPythonServer(ctx context.Context, f func(context.Context, string) (float64, error)) (float64, error) {
-	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
-		return 0, errNoPython
+	cmd, err := program.Python("partd, zmq", "-c", pythonServer)
+	if err != nil {
+		return 0, err
 	}
-	p, err := serverproc.Start(ctx, exec.Command(python, "-c", pythonServer), 1)
+	p, err := serverproc.Start(ctx, cmd, 1)
 	if err != nil {
 		return 0, err
 	}

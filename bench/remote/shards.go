@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
@@ -48,7 +49,7 @@ func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error 
 			continue
 		}
 		fmt.Printf("%s, %d: append %s MB/s, %.2f CPU s/GB; read %s MB/s, %.2f CPU s/GB\n", f.Row, f.Servers,
-			spread(f.Append), median(f.AppendCPU), spread(f.Read), median(f.ReadCPU))
+			spread(f.Append), program.Median(f.AppendCPU), spread(f.Read), program.Median(f.ReadCPU))
 	}
 	return nil
 }

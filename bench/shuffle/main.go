@@ -14,13 +14,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 // flags are those of one run.
@@ -62,10 +61,7 @@ func main() {
 			err = scales(f, *rounds)
 		}
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "shuffle:", err)
-		os.Exit(1)
-	}
+	program.End(err)
 }
 
 func printOne(f flags) error {
@@ -76,36 +72,14 @@ func printOne(f flags) error {
 	if err != nil {
 		return err
 	}
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return err
-	}
-	r.CPU = float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
-	if r.HWM, err = hwm(); err != nil {
-		return err
-	}
+	r.CPU, r.HWM = program.CPU().Seconds(), program.Peak(os.Getpid())
 	return json.NewEncoder(os.Stdout).Encode(r)
-}
-
-// hwm is the VmHWM of this process. Getrusage's would count its parent's.
-func hwm() (int64, error) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, err
-	}
-	_, rest, ok := strings.Cut(string(status), "VmHWM:")
-	var kib int64
-	if _, err := fmt.Sscan(rest, &kib); !ok || err != nil {
-		return 0, fmt.Errorf("no VmHWM in /proc/self/status: %w", err)
-	}
-	return kib << 10, nil
 }
 
 // child makes one run in a process of its own.
 func child(f flags) (r result, err error) {
-	cmd := exec.Command(os.Args[0], "-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
+	cmd := program.Self("-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
 		"-records", fmt.Sprint(f.records), "-memory", fmt.Sprint(f.memory))
-	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return r, fmt.Errorf("%v: %w", cmd.Args, err)

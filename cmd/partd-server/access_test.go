@@ -122,8 +122,8 @@ func TestUsers(t *testing.T) {
 	if err := p.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, p, "users read again")
-	waitFor(t, p, "certificates read again")
+	waitFor(t, p, "users reloaded")
+	waitFor(t, p, "certificates reloaded")
 	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a user who was removed: %v", err)
 	}

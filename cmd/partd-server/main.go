@@ -1,4 +1,4 @@
-// Command partd-server gives many processes the use of one store. See
+// Command partd-server shares one store between many processes. See
 // "partd-server --help".
 package main
 

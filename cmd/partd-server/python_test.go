@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/remote"
 )
 
 // runPython runs a script, and returns what it printed.
@@ -58,6 +59,27 @@ func TestPythonClient(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Go client that is given the address of partd's own server says so, and leaves it alone: a
+// hello would end its thread, and all its clients would wait for ever.
+func TestPythonServerByMistake(t *testing.T) {
+	py := python(t, "partd, zmq")
+	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := remote.Dial(ctx, p.URL(), nil)
+	if err == nil {
+		t.Error("a client is connected to partd's own server")
+		_ = c.Close()
+	} else if !strings.Contains(err.Error(), "libzmq's") || ctx.Err() != nil {
+		t.Errorf("the error is %v", err)
+	}
+	runPython(t, py, "testdata/client.py", p.URL())
 }
 
 // Peers by libzmq: one that pipelines, sends nonsense, and wants heartbeats

@@ -80,7 +80,7 @@ func named[T ~uint8](what, name string, all ...string) (T, error) {
 var (
 	// ErrCorrupt is wrapped by the error for what is no container, or a damaged
 	// one.
-	ErrCorrupt = errors.New("no Blosc container, or a damaged one")
+	ErrCorrupt = errors.New("not a Blosc container, or a damaged one")
 	// ErrTooLong is wrapped by the error for a container over the limit. No
 	// memory was taken for it.
 	ErrTooLong = errors.New("the Blosc container holds more than the limit")

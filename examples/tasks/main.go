@@ -3,15 +3,19 @@
 //
 //	tasks map --job JOB [--side left|right] FILE     puts a file's lines into the store: a task
 //	tasks reduce --job JOB --tasks N                 waits for N tasks, and prints the result
+//	tasks reduce … --part I/PARTS --share SHARE      prints a part of it, and says in SHARE what it read
+//	tasks verify --tasks N SHARE...                  fails if the parts are not everything
 package main
 
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
@@ -42,9 +46,12 @@ func run(ctx context.Context, args []string) (err error) {
 	job := flags.String("job", "", "`JOB`: count, sort or join")
 	side := flags.String("side", "left", "join: the `SIDE` that the file is, left or right")
 	tasks := flags.Int("tasks", 0, "the `number` of tasks to wait for")
+	p := part{count: 1}
+	flags.Func("part", "reduce: one part of the result, `I/PARTS` with I from 0", p.set)
+	flags.StringVar(&p.share, "share", "", "reduce: `FILE` for the account of what a part has read")
 	timeout := flags.Duration("timeout", time.Hour, "how long to wait for them")
 	if len(args) == 0 {
-		return errors.New("write tasks map or tasks reduce")
+		return errUsage
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -54,15 +61,42 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, partd.Close(ctx, store)) }()
+	wait := &shuffle.WaitOptions{Count: *tasks, Timeout: *timeout}
 	switch {
+	case *tasks < 1 && slices.Contains([]string{"reduce", "verify"}, args[0]):
+		return errors.New("say by --tasks how many tasks there are, to wait for all of them")
+	case args[0] == "verify" && flags.NArg() > 0:
+		return verify(ctx, store, wait, flags.Args())
 	case !slices.Contains([]string{"count", "sort", "join"}, *job):
 		return fmt.Errorf("there are the jobs count, sort and join, not %q", *job)
+	case !slices.Contains([]string{"left", "right"}, *side): // whose lines nobody would read
+		return fmt.Errorf("there are the sides left and right, not %q", *side)
 	case args[0] == "map" && flags.NArg() == 1:
 		return mapFile(ctx, store, *job, *side, flags.Arg(0))
 	case args[0] == "reduce" && flags.NArg() == 0:
-		return reduce(ctx, store, *job, &shuffle.WaitOptions{Count: *tasks, Timeout: *timeout})
+		return reduce(ctx, store, *job, wait, p)
 	}
-	return errors.New("write tasks map FILE or tasks reduce")
+	return errUsage
+}
+
+var errUsage = errors.New("there are tasks map FILE, tasks reduce, and tasks verify with a SHARE of each reader")
+
+// partitions is how many keys the lines are under.
+const partitions = 256
+
+// part is one of so many ranges of the partitions. What it read it cannot verify, and
+// says in the file share.
+type part struct {
+	index, count int
+	share        string
+}
+
+func (p *part) set(text string) error {
+	_, err := fmt.Sscanf(text, "%d/%d", &p.index, &p.count)
+	if err != nil || p.index < 0 || p.index >= p.count || p.count > partitions {
+		return fmt.Errorf("write I/PARTS, with I from 0 to PARTS-1 and at most %d parts", partitions)
+	}
+	return nil
 }
 
 // mapFile is a task: it puts the lines of a file under the keys of the partitions
@@ -118,15 +152,23 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 
 func hash(text string) byte { return byte(crc32.ChecksumIEEE([]byte(text))) }
 
-// reduce reads one partition after the other.
-func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitOptions) error {
+// reduce reads the partitions of a part, one after the other.
+func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitOptions, p part) error {
+	if p.count > 1 && p.share == "" {
+		return errors.New("a part needs --share FILE: tasks verify must see that no part is missing")
+	}
+	if p.share != "" { // that of an earlier run would vouch for what this one has not written
+		if err := os.Remove(p.share); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	c, err := shuffle.WaitCommitted(ctx, store, o)
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
 	var share shuffle.Share
-	for partition := range 256 {
+	for partition := p.index * partitions / p.count; partition < (p.index+1)*partitions/p.count; partition++ {
 		key := fmt.Sprintf("%02x", partition)
 		lines := func(side string, share *shuffle.Share) iter.Seq2[string, error] {
 			return func(yield func(string, error) bool) {
@@ -170,7 +212,33 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			return err
 		}
 	}
-	return errors.Join(c.Verify(share), out.Flush())
+	if p.share == "" {
+		return errors.Join(c.Verify(share), out.Flush())
+	}
+	text, err := json.Marshal(share)
+	if err = errors.Join(err, out.Flush()); err != nil {
+		return err
+	}
+	return os.WriteFile(p.share, text, 0o666)
+}
+
+// verify compares what the parts of a reduce have read with what the tasks committed.
+func verify(ctx context.Context, store partd.Partd, o *shuffle.WaitOptions, files []string) error {
+	c, err := shuffle.WaitCommitted(ctx, store, o)
+	if err != nil {
+		return err
+	}
+	shares := make([]shuffle.Share, len(files))
+	for i, name := range files {
+		text, err := os.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(text, &shares[i])
+		}
+		if err != nil {
+			return fmt.Errorf("the share %s: %w", name, err)
+		}
+	}
+	return c.Verify(shares...)
 }
 
 func count(ctx context.Context, out *bufio.Writer, words iter.Seq2[string, error]) error {

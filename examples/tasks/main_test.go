@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
@@ -47,6 +49,10 @@ exec %[2]s/tasks "$@"
 		{"count", "sort", here + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
 		{"join", "parallel", here + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort", false},
 		{"sort", "make", "make -s -j 4 -f " + here + `/Makefile FILES="$(echo a?.txt)" && cat sorted.txt`, "sort a?.txt", true},
+		{"count in parts", "sort", `for f in a?.txt; do tasks map --server $SERVER --job count $f || tasks map --server $SERVER --job count $f; done
+			for i in 0 1 2; do tasks reduce --server $SERVER --job count --tasks 6 --part $i/3 --share s$i >out$i & done; wait
+			v="tasks verify --server $SERVER --tasks 6"; ! $v s0 s2 2>said && ! $v s0 s1 s1 2>>said && ! $v s0 s1 s2 s2 2>>said &&
+			[ $(grep -c 'the pieces of 6 tasks: ' said) = 3 ] && $v s0 s1 s2 && sort out?`, `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
 	} {
 		for _, servers := range []int{1, 3} { // of several each has a share of the partitions
 			t.Run(fmt.Sprint(c.name, " servers=", servers), func(t *testing.T) {
@@ -104,6 +110,33 @@ exec %[2]s/tasks "$@"
 				}
 			})
 		}
+	}
+}
+
+// What would lose lines, or wait for an hour, is an error at once.
+func TestRefuses(t *testing.T) {
+	dir := t.TempDir()
+	lines, share := filepath.Join(dir, "lines"), filepath.Join(dir, "share")
+	if err := errors.Join(os.WriteFile(lines, []byte("a b\n"), 0o600), os.WriteFile(share, []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	defer func(was func(context.Context, string) (partd.Partd, error)) { open = was }(open)
+	open = func(context.Context, string) (partd.Partd, error) { return partd.NewDict(), nil }
+	for _, c := range []struct{ args, want string }{
+		{"map --job join --side Right " + lines, `the sides left and right, not "Right"`},
+		{"reduce --job count", "by --tasks how many"},
+		{"verify " + share, "by --tasks how many"},
+		{"explain --job count", "there are tasks map FILE, tasks reduce"},
+		{"reduce --job words --tasks 1", `not "words"`},
+		{"reduce --job count --tasks 1 --timeout 1ms --part 0/2 --share " + share, "0 of 1 have committed"},
+	} {
+		if err := run(t.Context(), strings.Fields(c.args)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.args, err)
+		}
+	}
+	// The output of a reader that fails is not what an earlier one has vouched for.
+	if _, err := os.Stat(share); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
 	}
 }
 

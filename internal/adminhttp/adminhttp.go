@@ -1,9 +1,10 @@
-// Package adminhttp serves what those who run a server ask it: whether it lives,
-// whether it is ready, and its figures.
+// Package adminhttp serves a server's operators: whether it is alive, whether it
+// is ready, and its metrics.
 package adminhttp
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"net"
@@ -27,6 +28,22 @@ func Handler(ready func() error, metrics http.Handler) http.Handler {
 	if metrics != nil {
 		mux.Handle("GET /metrics", metrics)
 	}
+	return mux
+}
+
+//go:embed status.html
+var status []byte
+
+// WithStatus is a handler that also shows a page at /, of the figures at /metrics as
+// partd-server names them.
+func WithStatus(h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		_, _ = w.Write(status) // who asked may have gone
+	})
 	return mux
 }
 

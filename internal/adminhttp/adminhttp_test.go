@@ -46,6 +46,17 @@ func TestServe(t *testing.T) {
 	}
 }
 
+func TestStatus(t *testing.T) {
+	h := WithStatus(Handler(func() error { return nil }, nil))
+	for path, want := range map[string]string{"/": "text/html; charset=utf-8", "/healthz": "text/plain; charset=utf-8", "/nothing": "text/plain; charset=utf-8"} {
+		out := httptest.NewRecorder()
+		h.ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
+		if got := out.Header().Get("Content-Type"); got != want || (out.Code == http.StatusOK) == (path == "/nothing") {
+			t.Errorf("%s: %d %s", path, out.Code, got)
+		}
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	for path, code := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine": 200, "/healthz": 200, "/nothing": 404} {
 		out := httptest.NewRecorder()

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"math/big"
@@ -12,24 +13,37 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	specs, err := Parse("count, sum(a), mean(b c),min(x:b),max(f(x)),list(a,b)")
+	specs, err := Parse(`count, sum(a), mean(b c),min(x:b),max(f(x)),list(a,b),median(a,b),quantile(x, 0.25),regr_slope("d,e",x y),every(x),corr(f"g,x)`)
 	want := []Spec{
-		{Count, "", false, "count"},
-		{Sum, "a", false, "sum(a)"},
-		{Mean, "b c", false, "mean(b c)"},
-		{Min, "x", true, "min(x:b)"},
-		{Max, "f(x)", false, "max(f(x))"},
-		{List, "a,b", false, "list(a,b)"},
+		{Func: Count, Text: "count"},
+		{Func: Sum, Field: "a", Text: "sum(a)"},
+		{Func: Mean, Field: "b c", Text: "mean(b c)"},
+		{Func: Min, Field: "x", Bytes: true, Text: "min(x:b)"},
+		{Func: Max, Field: "f(x)", Text: "max(f(x))"},
+		{Func: List, Field: "a,b", Text: "list(a,b)"},
+		{Func: Quantile, Field: "a,b", Fraction: 0.5, Text: "median(a,b)"},
+		{Func: Quantile, Field: "x", Fraction: 0.25, Text: "quantile(x, 0.25)"},
+		{Func: RegrSlope, Field: "d,e", Second: "x y", Text: `regr_slope("d,e",x y)`},
+		{Func: BoolAnd, Field: "x", Text: "every(x)"},
+		{Func: Corr, Field: `f"g`, Second: "x", Text: `corr(f"g,x)`},
 	}
 	if err != nil || !slices.Equal(specs, want) {
 		t.Errorf("%+v, %v", specs, err)
 	}
 	for list, want := range map[string]string{
-		"": "there is no aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "median(x)": "there are count, sum(x)",
+		"": "there is no aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "total(x)": "there are count, sum(x)",
 		"sum(x": "not closed", "sum(x)y": "not closed", "count,": "there is no aggregate",
+		"medain(x)": `did you mean "median"?`, "quantil(x,0.5)": `did you mean "quantile"?`, "regr_slop(y,x)": `did you mean "regr_slope"?`,
+		"corr(x)": "as in corr(y,x)", "corr(,x)": "two fields", "corr(x,y,z)": "quote a name with a comma", "corr": "two fields", "quantile(x)": "as in quantile(x,0.9)",
+		"quantile(x,2)": "from 0 to 1", "quantile(x,nan)": "from 0 to 1", "quantile(x,p)": `not "p"`, "median()": "needs a field",
 	} {
 		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", list, err)
+		}
+	}
+	for name := range strings.SplitSeq(Names, ", ") {
+		if _, err := Parse(name); err != nil {
+			t.Errorf("%s, which Names lists: %v", name, err)
 		}
 	}
 }
@@ -80,6 +94,27 @@ func FuzzNumber(f *testing.F) {
 	})
 }
 
+// Floats are written with the digits that strconv finds to be the fewest.
+func TestFewestDigits(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range 1_000_000 {
+		f := float64(r.Int64N(1<<(1+i%60))) / math.Pow(10, float64(r.IntN(9)))
+		switch i % 4 {
+		case 0:
+			f = math.Float64frombits(math.Float64bits(f) + r.Uint64N(3) - 1)
+		case 1:
+			f = -f
+		}
+		want, err := json.Marshal(f)
+		if err != nil {
+			continue // 1 less than the bits of 0
+		}
+		if got := Float(f).Append(nil); math.Abs(f) >= 1e-6 && string(got) != string(want) {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+}
+
 func num(t *testing.T, text string) Number {
 	t.Helper()
 	n, ok := ParseNumber([]byte(text))
@@ -116,7 +151,7 @@ func results(t *testing.T, values []string, parts int) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewProgram(specs, []int{-1, 0, 0, 0, 0, 0, 0})
+	p := NewProgram(specs, []Columns{{-1, -1}, {0, -1}, {0, -1}, {0, -1}, {0, -1}, {0, -1}, {0, -1}})
 	states := make([][]uint64, parts)
 	for i := range states {
 		states[i] = make([]uint64, p.Words)
@@ -199,5 +234,34 @@ func TestSumIsCompensated(t *testing.T) {
 	want, _ := exact.Float64()
 	if n, _ := sumOf(s); math.Abs(n.Float64()-want) > math.Abs(want)*2e-16 {
 		t.Errorf("%v, want %v", n.Float64(), want)
+	}
+}
+
+// Integers and floats may come in any order, and in parts: no digit of an integer is lost
+// before a last rounding.
+func TestSumOfBothKinds(t *testing.T) {
+	texts := []string{"9007199254740993", "0.5", "-9007199254740993", "123456789012345678901234567", "-123456789012345678901234567", "0.25"}
+	number := func(i int) Number {
+		n, ok := ParseNumber([]byte(texts[i]))
+		if !ok {
+			t.Fatal(texts[i])
+		}
+		return n
+	}
+	for shift := range texts {
+		for cut := range len(texts) + 1 {
+			parts := [2][]uint64{make([]uint64, sumWords), make([]uint64, sumWords)}
+			for i := range texts {
+				part := 0
+				if i >= cut {
+					part = 1
+				}
+				addToSum(parts[part], number((i+shift)%len(texts)))
+			}
+			mergeSum(parts[0], parts[1])
+			if n, ok := sumOf(parts[0]); !ok || n.Float64() != 0.75 {
+				t.Errorf("from %d on, in two parts at %d: %v, want 0.75", shift, cut, n.Float64())
+			}
+		}
 	}
 }

@@ -136,6 +136,18 @@ func (n Number) Float64() float64 {
 	return f
 }
 
+// floats returns an integer as two floats: the nearest, and the one nearest to what it lacks,
+// which is exact up to 106 bits.
+func (n Number) floats() (high, low float64) {
+	if x, exact := n.ExactFloat64(); exact {
+		return x, 0
+	}
+	high = n.Float64()
+	rest, _ := big.NewFloat(high).Int(nil)
+	low, _ = new(big.Float).SetInt(rest.Sub(n.big(), rest)).Float64()
+	return high, low
+}
+
 // big returns an integer.
 func (n Number) big() *big.Int {
 	lo, hi := n.Lo, n.Hi
@@ -181,9 +193,52 @@ func (n Number) Append(dst []byte) []byte {
 // appendFloat writes a float as JSON does: with an exponent where it is very
 // small or large.
 func appendFloat(dst []byte, f float64) []byte {
+	if out, ok := appendMillionths(dst, f); ok {
+		return out
+	}
 	format := byte('f')
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		format = 'e'
 	}
 	return strconv.AppendFloat(dst, f, format, -1, 64)
+}
+
+// appendMillionths writes a float that is the nearest to a decimal of up to 15 digits, six of
+// them at most after the point. No other decimal of 15 digits has the same nearest float, so
+// the shortest that tells it from all others is this one, without zeros at its end.
+func appendMillionths(dst []byte, f float64) ([]byte, bool) {
+	const parts = 1_000_000
+	m := int64(0)
+	if x := math.Abs(f) * parts; x < 1e15 {
+		m = int64(x + 0.5)
+	}
+	if m == 0 || float64(m)/parts != math.Abs(f) {
+		return dst, false
+	}
+	if f < 0 {
+		dst = append(dst, '-')
+	}
+	dst = strconv.AppendInt(dst, m/parts, 10)
+	if m %= parts; m == 0 {
+		return dst, true
+	}
+	dst = append(dst, ".000000"...)
+	for i := len(dst) - 1; m > 0; i-- {
+		dst[i] = '0' + byte(m%10)
+		m /= 10
+	}
+	for dst[len(dst)-1] == '0' {
+		dst = dst[:len(dst)-1]
+	}
+	return dst, true
+}
+
+// ExactFloat64 returns the number as a float64, and false for an integer that none holds.
+func (n Number) ExactFloat64() (float64, bool) {
+	if n.Float {
+		return math.Float64frombits(n.Lo), true
+	}
+	const most = 1 << 53
+	x := int64(n.Lo)
+	return float64(x), n.Hi == uint64(x>>63) && -most <= x && x <= most
 }

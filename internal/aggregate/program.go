@@ -12,20 +12,24 @@ import (
 type Program struct {
 	Words int // of a state
 
-	specs   []Spec
-	places  []place // of the specs
-	numeric []bool  // by column: numbers are needed
-	steps   []step
+	specs  []Spec
+	places []place // of the specs
+	checks []check // by column
+	steps  []step
 }
+
+// check says what the values of a column have to be.
+type check struct{ number, boolean bool }
 
 // place says where in the state the words of a result are; of Mean, two.
 type place struct{ at, count int }
 
 // step changes a part of a state for a value of a column.
 type step struct {
-	do  stepKind
-	col int
-	at  int
+	do     stepKind
+	col    int
+	second int // column, of pairs
+	at     int
 }
 
 type stepKind uint8
@@ -36,65 +40,87 @@ const (
 	stepMin
 	stepMax
 	stepSpread
+	stepPairs
+	stepBools
 )
 
-var stepWords = [...]int{stepCount: 1, stepSum: sumWords, stepMin: extremeWords, stepMax: extremeWords, stepSpread: spreadWords}
+var stepWords = [...]int{
+	stepCount: 1, stepSum: sumWords, stepMin: extremeWords, stepMax: extremeWords, stepSpread: spreadWords,
+	stepPairs: pairsWords, stepBools: 1,
+}
 
-// NewProgram returns a program for specs, of which columns are the columns: the
-// places of their values among those that Add gets, -1 for none. Specs that are
-// neither numbers nor counts are passed over.
-func NewProgram(specs []Spec, columns []int) *Program {
+// Columns are the places of a spec's values among those that Add gets, -1 for none.
+type Columns struct{ First, Second int }
+
+// NewProgram returns a program for specs with their columns. Of specs that are
+// neither numbers nor counts it checks the values.
+func NewProgram(specs []Spec, columns []Columns) *Program {
 	p := &Program{specs: specs, places: make([]place, len(specs))}
 	for i, s := range specs {
-		col := columns[i]
+		at, c := &p.places[i], columns[i]
 		switch {
-		case s.Func == Count && col >= 0:
-			p.places[i].at = p.need(stepCount, col)
+		case s.Func == Count && c.First >= 0:
+			at.at = p.need(stepCount, c)
 		case s.Func == Sum:
-			p.places[i].at = p.need(stepSum, col)
+			at.at = p.need(stepSum, c)
 		case s.Func == Mean:
-			p.places[i] = place{p.need(stepSum, col), p.need(stepCount, col)}
+			*at = place{p.need(stepSum, c), p.need(stepCount, c)}
 		case s.Func == Min && !s.Bytes:
-			p.places[i].at = p.need(stepMin, col)
+			at.at = p.need(stepMin, c)
 		case s.Func == Max && !s.Bytes:
-			p.places[i].at = p.need(stepMax, col)
-		case s.Func == Stddev:
-			p.places[i].at = p.need(stepSpread, col)
+			at.at = p.need(stepMax, c)
+		case s.Func == Stddev, s.Func == StddevPop, s.Func == Var, s.Func == VarPop:
+			at.at = p.need(stepSpread, c)
+		case s.OfPairs():
+			at.at = p.need(stepPairs, c)
+		case s.Boolean():
+			at.at = p.need(stepBools, c)
+		case s.Ranked():
+			at.count = p.need(stepCount, c)
+		}
+		for _, col := range []int{c.First, c.Second} {
+			for len(p.checks) <= col {
+				p.checks = append(p.checks, check{})
+			}
+			if col >= 0 {
+				p.checks[col].number = p.checks[col].number || s.Numeric()
+				p.checks[col].boolean = p.checks[col].boolean || s.Boolean()
+			}
 		}
 	}
 	return p
 }
 
 // need returns where the state of a step is. Several results share it.
-func (p *Program) need(do stepKind, col int) int {
+func (p *Program) need(do stepKind, c Columns) int {
 	for _, s := range p.steps {
-		if s.do == do && s.col == col {
+		if s.do == do && s.col == c.First && s.second == c.Second {
 			return s.at
 		}
 	}
-	s := step{do, col, p.Words}
+	s := step{do, c.First, c.Second, p.Words}
 	p.steps = append(p.steps, s)
 	p.Words += stepWords[do]
-	for len(p.numeric) <= col {
-		p.numeric = append(p.numeric, false)
-	}
-	if do != stepCount {
-		p.numeric[col] = true
-	}
 	return s.at
 }
 
-// Numbers reads the values of a record that have to be numbers. A value that is
-// empty is missing. It returns the column of the first that is neither, -1 for
-// none. Numbers has room for each column.
+// Numbers reads the values of a record that have to be numbers, and checks those
+// that have to be true or false. A value that is empty is missing. It returns the
+// column of the first that is wrong, -1 for none. Numbers has room for each column.
 func (p *Program) Numbers(values [][]byte, numbers []Number) int {
-	for col, needed := range p.numeric {
-		if needed && len(values[col]) > 0 {
-			n, ok := ParseNumber(values[col])
-			if !ok {
-				return col
-			}
-			numbers[col] = n
+	for col, c := range p.checks {
+		if len(values[col]) == 0 {
+			continue
+		}
+		ok := true
+		if c.number {
+			numbers[col], ok = ParseNumber(values[col])
+		}
+		if ok && c.boolean {
+			_, ok = ParseBool(values[col])
+		}
+		if !ok {
+			return col
 		}
 	}
 	return -1
@@ -118,6 +144,13 @@ func (p *Program) Add(state []uint64, values [][]byte, numbers []Number) {
 			setExtreme(w, numbers[s.col], 1)
 		case stepSpread:
 			addToSpread(w, numbers[s.col].Float64())
+		case stepPairs:
+			if len(values[s.second]) > 0 {
+				addToPairs(w, numbers[s.second].Float64(), numbers[s.col].Float64())
+			}
+		case stepBools:
+			b, _ := ParseBool(values[s.col])
+			addToBools(w, b)
 		}
 	}
 }
@@ -141,6 +174,10 @@ func (p *Program) Merge(dst, src []uint64) {
 			}
 		case stepSpread:
 			mergeSpread(d, o)
+		case stepPairs:
+			mergePairs(d, o)
+		case stepBools:
+			d[0] |= o[0]
 		}
 	}
 }
@@ -151,7 +188,7 @@ var ErrRange = errors.New("the numbers are too large: beyond the range of a 64-b
 // Append appends the result of spec i for a group of records. It returns what it
 // got if there is none: of no values there is no sum.
 func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
-	s, at := p.specs[i], p.places[i]
+	s, at := &p.specs[i], p.places[i]
 	var n Number
 	ok := false
 	switch w := state[at.at:]; {
@@ -167,9 +204,15 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 		}
 	case s.Func == Min, s.Func == Max:
 		n, ok = extremeOf(w), w[0] != 0
-	case s.Func == Stddev:
+	case s.Boolean():
+		return appendBools(dst, s.Func, w), nil
+	case s.Func >= Stddev && s.Func <= VarPop:
 		var f float64
-		f, ok = deviationOf(w)
+		f, ok = spreadOf(s.Func, w)
+		n = Float(f)
+	case s.OfPairs():
+		var f float64
+		f, ok = pairsOf(s.Func, w)
 		n = Float(f)
 	default:
 		panic(fmt.Sprintf("%s is not a number", s.Text))
@@ -177,6 +220,10 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 	if !ok {
 		return dst, nil
 	}
+	return s.appendNumber(dst, n)
+}
+
+func (s Spec) appendNumber(dst []byte, n Number) ([]byte, error) {
 	if n.Float && !isFinite(math.Float64frombits(n.Lo)) {
 		return dst, fmt.Errorf("%s: %w", s.Text, ErrRange)
 	}

@@ -1,12 +1,15 @@
 // Package aggregate computes what partd group offers: counts, sums, means,
-// extremes and deviations of numbers written as text. Integers are exact,
-// floating-point sums are compensated, and states of parts can be merged.
+// extremes, deviations, regressions and quantiles of numbers written as text.
+// Integers are exact, floating-point sums are compensated, and states of parts can
+// be merged.
 package aggregate
 
 import (
+	"encoding/csv"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-partd/partd/internal/nearest"
@@ -17,48 +20,80 @@ type Func uint8
 
 // The functions.
 const (
-	Count    Func = iota + 1 // records, or values that are not missing
-	Sum                      // of numbers
-	Mean                     // of numbers
-	Min                      // the least number, or the first text in the order of bytes
-	Max                      // the greatest number, or the last text in the order of bytes
-	Stddev                   // sample standard deviation of numbers
-	First                    // value, in the order of the input
-	Last                     // value, in the order of the input
-	Distinct                 // how many different values
-	List                     // all values, in the order of the input
+	Count         Func = iota + 1 // records, or values that are not missing
+	Sum                           // of numbers
+	Mean                          // of numbers
+	Min                           // the least number, or the first text in the order of bytes
+	Max                           // the greatest number, or the last text in the order of bytes
+	Stddev                        // sample standard deviation of numbers
+	StddevPop                     // standard deviation of a whole population
+	Var                           // sample variance of numbers
+	VarPop                        // variance of a whole population
+	Quantile                      // continuous quantile of numbers
+	Mode                          // the most frequent value
+	Corr                          // correlation of two numbers
+	Covar                         // sample covariance of two numbers
+	CovarPop                      // covariance of a whole population
+	RegrSlope                     // of the line through pairs of numbers
+	RegrIntercept                 // of that line
+	RegrR2                        // what part of the variance the line explains
+	BoolAnd                       // whether all values are true
+	BoolOr                        // whether any value is true
+	First                         // value, in the order of the input
+	Last                          // value, in the order of the input
+	Any                           // value that is not missing: the first
+	Distinct                      // how many different values
+	List                          // all values, in the order of the input
 )
 
 // Names lists the functions.
-const Names = "count, sum(x), mean(x), min(x), max(x), stddev(x), first(x), last(x), distinct(x), list(x)"
+const Names = "count, sum(x), mean(x), min(x), max(x), stddev(x), stddev_pop(x), var(x), var_pop(x), median(x), quantile(x,0.9), mode(x), " +
+	"corr(y,x), covar(y,x), covar_pop(y,x), regr_slope(y,x), regr_intercept(y,x), regr_r2(y,x), bool_and(x), bool_or(x), " +
+	"first(x), last(x), any(x), distinct(x), list(x)"
 
 var funcs = map[string]Func{
-	"count": Count, "sum": Sum, "mean": Mean, "min": Min, "max": Max, "stddev": Stddev,
-	"first": First, "last": Last, "distinct": Distinct, "list": List,
-	"avg": Mean, "count_distinct": Distinct, // as in SQL
+	"count": Count, "sum": Sum, "mean": Mean, "min": Min, "max": Max,
+	"stddev": Stddev, "stddev_pop": StddevPop, "var": Var, "var_pop": VarPop,
+	"median": Quantile, "quantile": Quantile, "mode": Mode,
+	"corr": Corr, "covar": Covar, "covar_pop": CovarPop,
+	"regr_slope": RegrSlope, "regr_intercept": RegrIntercept, "regr_r2": RegrR2,
+	"bool_and": BoolAnd, "bool_or": BoolOr,
+	"first": First, "last": Last, "any": Any, "distinct": Distinct, "list": List,
+	// More of SQL's names:
+	"avg": Mean, "count_distinct": Distinct, "stddev_samp": Stddev, "variance": Var, "var_samp": Var, "covar_samp": Covar,
+	"quantile_cont": Quantile, "any_value": Any, "every": BoolAnd,
 }
 
 // Numeric reports whether a function takes numbers.
 func (s Spec) Numeric() bool {
 	switch s.Func {
-	case Sum, Mean, Stddev:
+	case Sum, Mean, Stddev, StddevPop, Var, VarPop, Quantile:
 		return true
 	case Min, Max:
 		return !s.Bytes
 	}
-	return false
+	return s.OfPairs()
 }
+
+// OfPairs reports whether a function takes the numbers of two fields.
+func (s Spec) OfPairs() bool { return s.Func >= Corr && s.Func <= RegrR2 }
+
+// Boolean reports whether a function takes true and false.
+func (s Spec) Boolean() bool { return s.Func == BoolAnd || s.Func == BoolOr }
 
 // Spec is one result that is asked for.
 type Spec struct {
-	Func  Func
-	Field string // the name or number of a field; "" for count
-	Bytes bool   // Min and Max compare bytes, not numbers
-	Text  string // as it was written: the name of the result
+	Func     Func
+	Field    string  // the name or number of a field; "" for count
+	Second   string  // field of a function of pairs
+	Fraction float64 // of Quantile
+	Bytes    bool    // Min and Max compare bytes, not numbers
+	Text     string  // as it was written: the name of the result
 }
 
 // Parse reads a list of results between commas, as in "count,sum(x)". The text
-// in parentheses is a field; min(x:b) and max(x:b) compare bytes.
+// in parentheses is a field; min(x:b) and max(x:b) compare bytes. Functions of
+// several arguments have them between commas, as a line of CSV.
 func Parse(list string) ([]Spec, error) {
 	var specs []Spec
 	for rest := list; ; {
@@ -68,10 +103,11 @@ func Parse(list string) ([]Spec, error) {
 			i = len(rest)
 		}
 		s := Spec{Text: strings.TrimRight(rest[:i], " ")}
-		f, ok := funcs[s.Text]
+		name := s.Text
+		f, ok := funcs[name]
 		if !ok {
-			hint := nearest.Hint(s.Text, slices.Sorted(maps.Keys(funcs)))
-			return nil, fmt.Errorf("there is no aggregate %q in %q%s: there are %s", s.Text, list, hint, Names)
+			hint := nearest.Hint(name, slices.Sorted(maps.Keys(funcs)))
+			return nil, fmt.Errorf("there is no aggregate %q in %q%s: there are %s", name, list, hint, Names)
 		}
 		s.Func = f
 		if i < len(rest) && rest[i] == '(' {
@@ -82,9 +118,16 @@ func Parse(list string) ([]Spec, error) {
 			s.Field, s.Text = rest[i+1:i+1+n], rest[:i+n+2]
 			i += n + 2
 		}
-		switch field, isBytes := strings.CutSuffix(s.Field, ":b"); {
+		field, isBytes := strings.CutSuffix(s.Field, ":b")
+		switch {
+		case f == Quantile && name != "median", s.OfPairs():
+			if err := s.split(name); err != nil {
+				return nil, err
+			}
 		case s.Field == "" && (f != Count || strings.HasSuffix(s.Text, ")")):
-			return nil, fmt.Errorf("%s needs a field, as in %s(x)", s.Text, strings.TrimSuffix(s.Text, "()"))
+			return nil, fmt.Errorf("%s needs a field, as in %s(x)", s.Text, name)
+		case name == "median":
+			s.Fraction = 0.5
 		case isBytes && (f == Min || f == Max):
 			s.Field, s.Bytes = field, true
 		}
@@ -98,6 +141,29 @@ func Parse(list string) ([]Spec, error) {
 		}
 		rest = rest[1:]
 	}
+}
+
+// split takes the arguments of a function that has two apart.
+func (s *Spec) split(name string) error {
+	r := csv.NewReader(strings.NewReader(s.Field))
+	r.LazyQuotes, r.TrimLeadingSpace = true, true
+	args, err := r.Read()
+	if s.Func == Quantile && (err != nil || len(args) != 2) {
+		return fmt.Errorf("%s needs a field and a fraction, as in %s(x,0.9); quote a name with a comma", s.Text, name)
+	}
+	if err != nil || len(args) != 2 || args[0] == "" || args[1] == "" {
+		return fmt.Errorf("%s needs two fields, as in %s(y,x); quote a name with a comma", s.Text, name)
+	}
+	s.Field = args[0]
+	if s.OfPairs() {
+		s.Second = args[1]
+		return nil
+	}
+	s.Fraction, err = strconv.ParseFloat(args[1], 64)
+	if err != nil || !(s.Fraction >= 0 && s.Fraction <= 1) {
+		return fmt.Errorf("%s: the fraction must be a number from 0 to 1, not %q", s.Text, args[1])
+	}
+	return nil
 }
 
 // closing finds the parenthesis that ends a field: one with a comma or nothing
@@ -116,10 +182,13 @@ func closing(text string) int {
 // Kept reports whether the values themselves are needed, not numbers made of them.
 func (s Spec) Kept() bool {
 	switch s.Func {
-	case First, Last, List:
+	case First, Last, Any, List:
 		return true
 	case Min, Max:
 		return s.Bytes
 	}
 	return false
 }
+
+// Ranked reports whether the values themselves are needed in their own order.
+func (s Spec) Ranked() bool { return s.Func == Quantile || s.Func == Mode }

@@ -12,76 +12,95 @@ const (
 	hasFloats
 )
 
-// A sum is exact for integers and compensated for floats (Neumaier): flags, the
-// 128 bits of the sum of the integers, the sum of the floats, what was lost.
-const sumWords = 5
+// A sum is exact for integers, and compensated for floats (Neumaier): what it is of; the
+// 128 bits of a sum of integers, or a sum of floats and what was lost of it. From the first
+// float on, integers are added as one or two floats that are them exactly.
+const sumWords = 3
 
 func addToSum(s []uint64, n Number) {
-	_ = s[4]
-	if n.Float {
-		s[0] |= hasFloats
-		addFloat(s[3:5], math.Float64frombits(n.Lo))
-		return
+	_ = s[2]
+	switch {
+	case n.Float:
+		floatSum(s)
+		addFloat(s, math.Float64frombits(n.Lo))
+	case s[0] == hasFloats:
+		high, low := n.floats()
+		addFloat(s, high)
+		addFloat(s, low)
+	default:
+		s[0] = hasInts
+		var carry uint64
+		s[1], carry = bits.Add64(s[1], n.Lo, 0)
+		s[2], _ = bits.Add64(s[2], n.Hi, carry)
 	}
-	s[0] |= hasInts
-	var carry uint64
-	s[1], carry = bits.Add64(s[1], n.Lo, 0)
-	s[2], _ = bits.Add64(s[2], n.Hi, carry)
+}
+
+// floatSum makes a sum one of floats.
+func floatSum(s []uint64) {
+	if s[0] == hasInts {
+		high, low := Number{Lo: s[1], Hi: s[2]}.floats()
+		s[1], s[2] = math.Float64bits(high), math.Float64bits(low)
+	}
+	s[0] = hasFloats
 }
 
 func addFloat(s []uint64, x float64) {
-	sum, lost := math.Float64frombits(s[0]), math.Float64frombits(s[1])
+	sum, lost := math.Float64frombits(s[1]), math.Float64frombits(s[2])
 	t := sum + x
 	if math.Abs(sum) >= math.Abs(x) {
 		lost += (sum - t) + x
 	} else {
 		lost += (x - t) + sum
 	}
-	s[0], s[1] = math.Float64bits(t), math.Float64bits(lost)
+	s[1], s[2] = math.Float64bits(t), math.Float64bits(lost)
 }
 
 func mergeSum(dst, src []uint64) {
-	dst[0] |= src[0]
-	var carry uint64
-	dst[1], carry = bits.Add64(dst[1], src[1], 0)
-	dst[2], _ = bits.Add64(dst[2], src[2], carry)
-	if src[0]&hasFloats != 0 {
-		addFloat(dst[3:5], math.Float64frombits(src[3]))
-		dst[4] = math.Float64bits(math.Float64frombits(dst[4]) + math.Float64frombits(src[4]))
+	switch {
+	case src[0] == 0:
+	case src[0] == hasInts:
+		addToSum(dst, Number{Lo: src[1], Hi: src[2]})
+	default:
+		floatSum(dst)
+		addFloat(dst, math.Float64frombits(src[1]))
+		dst[2] = math.Float64bits(math.Float64frombits(dst[2]) + math.Float64frombits(src[2]))
 	}
 }
 
 // sumOf returns a sum, and false if it is one of nothing.
 func sumOf(s []uint64) (Number, bool) {
-	whole := Number{Lo: s[1], Hi: s[2]}
-	switch s[0] {
-	case 0:
-		return whole, false
-	case hasInts:
-		return whole, true
+	if s[0] == hasFloats {
+		return Float(math.Float64frombits(s[1]) + math.Float64frombits(s[2])), true
 	}
-	f := [2]uint64{s[3], s[4]}
-	if s[0]&hasInts != 0 {
-		addFloat(f[:], whole.Float64())
-	}
-	return Float(math.Float64frombits(f[0]) + math.Float64frombits(f[1])), true
+	return Number{Lo: s[1], Hi: s[2]}, s[0] != 0
 }
 
-// The least or greatest number: whether there is one and whether it is a float,
-// and its bits.
-const extremeWords = 3
+// The least or greatest number: what kind it is, below the higher word of an integer, which
+// leaves two bits for that; and the other word.
+const extremeWords = 2
 
 func setExtreme(s []uint64, n Number, sign int) {
-	kind := uint64(hasInts)
+	head := n.Hi<<2 | hasInts
 	if n.Float {
-		kind = hasFloats
+		head = hasFloats
 	}
-	if s[0] == 0 || sign*n.Compare(extremeOf(s)) > 0 {
-		s[0], s[1], s[2] = kind, n.Lo, n.Hi
+	beyond := false
+	switch _ = s[1]; {
+	case s[0] != head || n.Float:
+		beyond = s[0] == 0 || sign*n.Compare(extremeOf(s)) > 0
+	case sign < 0:
+		beyond = n.Lo < s[1]
+	default:
+		beyond = n.Lo > s[1]
+	}
+	if beyond {
+		s[0], s[1] = head, n.Lo
 	}
 }
 
-func extremeOf(s []uint64) Number { return Number{Float: s[0] == hasFloats, Lo: s[1], Hi: s[2]} }
+func extremeOf(s []uint64) Number {
+	return Number{Float: s[0]&hasFloats != 0, Lo: s[1], Hi: uint64(int64(s[0]) >> 2)}
+}
 
 // The spread of numbers, after Welford: how many, their mean, and the sum of the
 // squares of their distances from it. Parts are merged after Chan, Golub and
@@ -98,7 +117,11 @@ func addToSpread(s []uint64, x float64) {
 }
 
 func mergeSpread(dst, src []uint64) {
-	if src[0] == 0 {
+	switch {
+	case src[0] == 0:
+		return
+	case dst[0] == 0:
+		copy(dst, src[:spreadWords])
 		return
 	}
 	a, b := float64(dst[0]), float64(src[0])
@@ -109,11 +132,18 @@ func mergeSpread(dst, src []uint64) {
 	dst[1], dst[2] = math.Float64bits(mean), math.Float64bits(m2)
 }
 
-// deviationOf returns the sample standard deviation, and false if there are
-// fewer than two numbers.
-func deviationOf(s []uint64) (float64, bool) {
-	if s[0] < 2 {
+// spreadOf returns a variance or its root, and false if there are too few numbers.
+func spreadOf(f Func, s []uint64) (float64, bool) {
+	n := float64(s[0])
+	if f == Stddev || f == Var {
+		n--
+	}
+	if s[0] == 0 || n < 1 {
 		return 0, false
 	}
-	return math.Sqrt(math.Float64frombits(s[2]) / float64(s[0]-1)), true
+	variance := math.Float64frombits(s[2]) / n
+	if f == Var || f == VarPop {
+		return variance, true
+	}
+	return math.Sqrt(variance), true
 }

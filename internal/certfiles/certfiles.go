@@ -1,4 +1,4 @@
-// Package certfiles reads the files of a server's TLS, and reads them again when they have changed.
+// Package certfiles reads a server's TLS files, and reads them again when they have changed.
 package certfiles
 
 import (
@@ -81,7 +81,7 @@ func Authorities(name string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: there is no certificate in it", name)
+		return nil, fmt.Errorf("%s: it holds no certificate", name)
 	}
 	return pool, nil
 }
@@ -106,10 +106,10 @@ func (c *Certificates) Reload() {
 
 func (c *Certificates) reloadLocked() {
 	if err := c.loadLocked(); err != nil {
-		c.opts.Log.Error("the certificates cannot be read again: those from before stay", "error", err)
+		c.opts.Log.Error("cannot reload the certificates: the old ones stay in use", "error", err)
 		return
 	}
-	c.opts.Log.Info("certificates read again", "file", c.opts.Cert)
+	c.opts.Log.Info("certificates reloaded", "file", c.opts.Cert)
 }
 
 // ServerConfig asks for the certificates of the moment at each connection.

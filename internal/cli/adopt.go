@@ -14,14 +14,13 @@ func newAdopt(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt [flags] HOST:PORT",
 		Short: "Take in a server that lost its store, as an empty one",
-		Long: `Take in a server whose store was lost, as when its disk was, among the servers
-that share the keys of --store tcp://A,B,C. Its store has to be empty. The other
-servers keep their keys; those that this one had are gone. All have to run.
+		Long: `Take in a server whose store was lost, with its disk for example, among the
+servers that share the keys of --store tcp://A,B,C. Its store must be empty. The
+other servers keep their keys; the keys of this one are gone. All must run.
 
-Until then every command fails that needs this server: it may only have been
+Until then every command that needs this server fails: it may only have been
 started over a wrong directory, or before its disk was mounted.`,
 		Example:           `  partd adopt --store tcp://a:7077,b:7077,c:7077 b:7077`,
-		Args:              cliutil.Takes(1, 1, "HOST:PORT"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url := storeFlag(cmd)

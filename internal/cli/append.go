@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/vfs"
@@ -24,12 +25,11 @@ func newAppend(a *app) *cobra.Command {
 		Use:   "append [flags] [--] KEY [FILE]",
 		Short: "Append a file to the value of a key",
 		Long: `Append the bytes of FILE, or of standard input, to the value of KEY, all of
-them or none. They have to fit a quarter of --memory; a larger file is refused.
-The store is made where it does not exist. An empty value makes no key: a key
+them or none. They must fit in a quarter of --memory; a larger file is refused.
+A store that does not exist is created. An empty value makes no key: a key
 exists once something was appended to it.`,
 		Example: `  echo hello | partd append greetings
   partd append --store log:photos cat cat.jpg`,
-		Args: cliutil.Takes(1, 2, "KEY"),
 	}
 	url, memory, coded := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
 	keys := completeKeys(url, coded)
@@ -87,17 +87,17 @@ func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	select {
 	case r := <-done:
 		if r.err == nil && len(r.data) > limit {
-			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, and could not be appended as one: "+
+			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, too much to append at once: "+
 				"give more memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
 		}
 		return r.data, r.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, canceled.Err(ctx)
 	}
 }
 
 func base64Flag(flags *pflag.FlagSet) *bool {
-	return flags.Bool("base64", false, "keys are given in base64, as \"keys --json\" gives those that are not text")
+	return flags.Bool("base64", false, "keys are in base64, as \"keys --json\" writes those that are not text")
 }
 
 // keysOf returns the keys that arguments name.

@@ -84,16 +84,24 @@ const rootHelp = `partd stores bytes under keys and appends to them. It splits f
 larger than memory by the value of a column, keeps the pieces of each key
 together, and reads each key back whole.
 
-A store is named by a URL. log:DIR, the default, is a directory of large files,
-fast with any number of keys; one process at a time may write to it. file:DIR is a
+A URL names a store. log:DIR, the default, is a directory of large files, fast
+with any number of keys; one process at a time may write to it. file:DIR is a
 directory with a file per key, for many processes and for Python's partd;
-buffer+file:DIR?memory=256MiB puts memory in front of it. A layer that compresses
-goes before, too, as in zstd+log:DIR; there are snappy, s2, zstd, lz4, zlib, gzip,
-bz2 and blosc. The URL is part of the store: what was written through a layer is
-read through the same.`
+buffer+file:DIR?memory=256MiB puts memory in front of it. A compressing layer is
+another prefix, as in zstd+log:DIR; there are snappy, s2, zstd, lz4, zlib, gzip,
+bz2 and blosc. The URL is part of the store: read it through the layers that it
+was written through.
+
+Files are CSV, TSV, JSON lines and text. partd-tables, a program of its own, reads
+and writes Parquet and Arrow: put "partd-tables convert FILE.parquet |" before a
+command on files, which reads that with "--format csv -".`
 
 // env are the variables of the flags.
-var env = &cliutil.Env{Prefix: "PARTD_", Rivals: map[string][]string{"append": {"replace"}, "replace": {"append"}}}
+var env = &cliutil.Env{
+	Prefix: "PARTD_",
+	Rivals: map[string][]string{"append": {"replace"}, "replace": {"append"}},
+	Own:    []string{"group top"}, // PARTD_TOP is how many keys stat shows, and must not drop groups
+}
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -126,9 +134,11 @@ func newRoot(a *app) *cobra.Command {
 func newCompletion(a *app) *cobra.Command {
 	cmd := cliutil.NewCompletion(a.out, "commands and flags")
 	cmd.Long = `Write a script that completes partd's commands and flags, stores, keys and column
-names when Tab is pressed in a shell. The examples switch it on in the shell that
-runs. bash needs the package bash-completion, and that it has been loaded.`
-	cmd.Example = `  source <(partd completion bash)
+names when you press Tab in a shell. --install writes it where new shells find
+it; the other examples switch it on in the running shell. bash needs the package
+bash-completion, loaded.`
+	cmd.Example = `  partd completion --install bash
+  source <(partd completion bash)
   source <(partd completion zsh)
   partd completion fish | source
   partd completion powershell | Out-String | Invoke-Expression`

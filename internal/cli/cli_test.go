@@ -81,7 +81,7 @@ func writeLimits(dir string) error {
 	var errs []error
 	for name, text := range map[string]string{
 		"sums": list("sum", 1000), "distincts": list("distinct", 15), "many": list("distinct", 60),
-		"wide.jsonl": record + "}\n" + `{"k":"a","c1":7}` + "\n", "long.csv": long(250_000), "between.csv": long(45_000),
+		"wide.jsonl": record + "}\n" + `{"k":"a","c1":7}` + "\n", "long.csv": long(250_000), "between.csv": long(40_000),
 	} {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
 	}
@@ -139,7 +139,7 @@ func TestHelpIsComplete(t *testing.T) {
 			}
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.Variable(f.Name)+"]") {
+			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.VariableOf(c, f.Name)+"]") {
 				t.Errorf("%s --%s: no variable in %q", c.CommandPath(), f.Name, f.Usage)
 			}
 		})
@@ -182,7 +182,7 @@ func TestDocsListFlags(t *testing.T) {
 			t.Errorf("no line of partd %s", c.Name())
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && (!strings.Contains(string(page), "`"+env.Variable(f.Name)+"`") || !strings.Contains(string(page), "`--"+f.Name+"`")) {
+			if f.Name != "help" && (!strings.Contains(string(page), "`"+env.VariableOf(c, f.Name)+"`") || !strings.Contains(string(page), "`--"+f.Name+"`")) {
 				t.Errorf("%s --%s: the table of variables lacks it", c.Name(), f.Name)
 			}
 		})
@@ -203,8 +203,8 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s --%s: no value for type %s", c.Name(), f.Name, f.Value.Type())
 			}
-			t.Setenv(env.Variable(f.Name), v[0])
-			defer os.Unsetenv(env.Variable(f.Name))
+			t.Setenv(env.VariableOf(c, f.Name), v[0])
+			defer os.Unsetenv(env.VariableOf(c, f.Name))
 			for _, given := range []bool{false, true} {
 				find := func() *pflag.FlagSet {
 					cmd, _, _ := newRoot(&app{}).Find([]string{c.Name()})

@@ -124,16 +124,26 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
-		before := begun[:strings.LastIndexByte(begun, ',')+1]
 		var all []string
-		if name, _, open := strings.Cut(begun[len(before):], "("); open {
+		if open := strings.LastIndexByte(begun, '('); open > strings.LastIndexByte(begun, ')') { // in its parentheses
+			end := ")"
+			of, err := aggregate.Parse(begun[strings.LastIndexByte(begun[:open], ',')+1:open] + "(x,0)")
+			if err == nil && of[0].Field == "x" && !strings.Contains(begun[open:], ",") { // the first of two
+				end = ","
+			}
+			before := begun[:strings.LastIndexAny(begun, "(,")+1]
 			for _, c := range columnsOf(cmd, files, f) {
-				all = append(all, before+name+"("+c+")")
+				all = append(all, before+c+end)
 			}
 			return all, goOn
 		}
+		before := begun[:strings.LastIndexByte(begun, ',')+1]
 		for a := range strings.SplitSeq(aggregate.Names, ", ") {
-			all = append(all, before+strings.TrimSuffix(a, "x)"))
+			name, _, takes := strings.Cut(a, "(")
+			if takes {
+				name += "("
+			}
+			all = append(all, before+name)
 		}
 		return all, goOn
 	}))

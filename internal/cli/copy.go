@@ -11,24 +11,23 @@ import (
 )
 
 const copyHelp = `Copy every key with its value from one store to another, through the layers that
-the URLs name: so a store is compressed in another way, or becomes one of another
-kind. Both stores are read and written in parts; --memory bounds what that takes.
-The source is opened for reading only, and nothing in it is changed.
+the URLs name: to change a store's compression or its kind. Both stores are read
+and written in parts that fit in --memory. The source is opened for reading only,
+and nothing in it changes.
 
-A target that holds keys already is an error without --append or --replace: so
-running a command twice doubles nothing. --replace drops what the target holds;
---append adds each value to the end of what its key holds. With a server on either
-side a key is put into the target and removed again first, to see that it is not
-the source under another name.
+A target that already holds keys is an error without --append or --replace: so
+running a command twice doubles nothing. --replace first drops what the target
+holds; --append adds each value to the end of its key's. If either side is a
+server, a test key is written to the target and removed again first, to see that
+it is not the source under another name.
 
 At the end the whole target is read again. Its keys and bytes are counted, and a
 checksum over every key with its value (a sum of 128-bit hashes, in any order) is
-compared with that of what was read from the source; a difference is an error.
-With --append only the bytes are counted, since values may be longer than those
-of the source.
+compared with the source's; a difference is an error. With --append only the bytes
+are counted, since values may be longer than those of the source.
 
-Values are cut into pieces anew, of 1 MiB or less as --memory allows: larger
-pieces compress better than many small appends did.`
+Values are cut into new pieces of 1 MiB or less, as --memory allows: larger pieces
+compress better than many small appends did.`
 
 type copyFlags struct {
 	from, to, progress          *string
@@ -44,15 +43,13 @@ func newCopy(a *app) *cobra.Command {
 		Example: `  partd copy --from zlib+file:old --to zstd+log:new
   partd copy --from log:partd-out --to 'zstd+log:small?zstd.level=10' --replace
   partd copy --from bz2+file:a --to snappy+file:b --json --progress never`,
-		Args:              cliutil.Takes(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	f := copyFlags{
 		from:     urlFlag(cmd, "from", "", "`URL` of the store to read"),
 		to:       urlFlag(cmd, "to", "", "`URL` of the store to write"),
 		add:      fs.Bool("append", false, "add to what the target holds"),
-		replace:  fs.Bool("replace", false, "drop what the target holds first"),
+		replace:  fs.Bool("replace", false, "first drop what the target holds"),
 		memory:   memoryFlag(fs),
 		progress: cliutil.ProgressFlag(cmd),
 		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
@@ -71,9 +68,9 @@ func newCopy(a *app) *cobra.Command {
 func (f *copyFlags) check(ctx context.Context) error {
 	switch {
 	case *f.from == "":
-		return cliutil.Usagef("--from is missing: which store is to be copied?")
+		return cliutil.Usagef("--from is missing: give the URL of the store to copy")
 	case *f.to == "":
-		return cliutil.Usagef("--to is missing: where is the copy to be?")
+		return cliutil.Usagef("--to is missing: give the URL of the store to write")
 	case *f.add && *f.replace:
 		return cliutil.Usagef("--append and --replace exclude each other")
 	}

@@ -14,15 +14,14 @@ import (
 // formatsHelp is what the commands on files say of their input and output.
 const formatsHelp = `
 
-Input: the name of a file tells its format (.csv; .tsv, .tab; .jsonl, .ndjson;
-else text), --format overrules it, and standard input (-) needs it. A file that is
-compressed with gzip, zstd, bzip2 or lz4 is known by its content. "partd shuffle
---help" has more about formats, fields and what is an error.
+Input: a file's name gives its format (.csv; .tsv, .tab; .jsonl, .ndjson; else
+text), --format overrides it, and standard input (-) needs it. Content compressed
+with gzip, zstd, bzip2 or lz4 is detected. "partd shuffle --help" has more about
+formats, fields and errors.
 
-Output: standard output, or the file of -o, which is there whole or not at all;
-one that exists is an error without --force. It is compressed if its name ends in
-.gz, .zst, .bz2 or .lz4. --to-format says the format, else the name, else it is
-that of the input.`
+Output: standard output, or the file of -o, which appears whole or not at all; one
+that exists is an error without --force. It is compressed if its name ends in .gz,
+.zst, .bz2 or .lz4. --to-format gives the format, else the name, else the input.`
 
 // fileCommand makes a command, which has its own flags already, one that makes
 // files of files by an engine.
@@ -67,7 +66,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	}, e)
 	bar.Stop()
 	if memory := new(filejobs.MemoryError); errors.As(err, &memory) {
-		return cliutil.Usagef("--agg: so many aggregates need more memory: --memory %s will do", sizeflag.Format(int64(memory.Needs)))
+		return cliutil.Usagef("--agg: these aggregates need at least --memory %s", sizeflag.Format(int64(memory.Needs)))
 	} else if err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ var onFiles = map[string][]string{
 	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
 	"distinct": {"distinct"},
 	"top":      {"top", "--by", "3:n", "-n", "100000"},
+
+	"top --per":   {"top", "--per", "2", "--by", "3:n", "-n", "100000"},
+	"group --top": {"group", "--by", "1", "--agg", "mode(5),median(3),any(4)", "--top", "1000000"},
 }
 
 // feed starts a command on standard input, with 16 MiB of memory and a temporary

@@ -8,16 +8,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 func newGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [flags] [--] KEY…",
 		Short: "Write the values of keys",
-		Long: `Write the values of the keys to standard output, as they are and in the order
-asked, with nothing between them. A key that was never appended to has an empty
-value: that is no error.`,
+		Long: `Write the values of the keys to standard output, as they are, in the order asked,
+with nothing between them. A key that was never appended to has an empty value:
+that is no error.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
@@ -39,7 +39,6 @@ func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.P
 	use func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {
 	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
-	cmd.Args = cliutil.Takes(1, -1, "KEY")
 	cmd.ValidArgsFunction = completeKeys(url, coded)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		keys, err := keysOf(args, *coded)
@@ -58,7 +57,7 @@ func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, 
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			return err
 		}
 		n, readErr := r.Read(buf)

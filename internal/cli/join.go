@@ -17,21 +17,21 @@ var joinKinds = []string{
 	mergejoin.Full: "full", mergejoin.Semi: "semi", mergejoin.Anti: "anti",
 }
 
-const joinHelp = `Read two files, and write the records of both that are the same in the fields of
---on, pair by pair. Either file may be larger than memory, and so may the records
-that have one value in common, on both sides: what does not fit the memory goes to
-temporary files. The order of the output is not promised.
+const joinHelp = `Read two files, and write the pairs of records that are equal in the fields of
+--on. Either file may be larger than memory, and so may the records that share one
+value, on both sides: what does not fit in memory goes to temporary files. The
+output has no particular order.
 
 --on names the fields, as --by of other commands does: F, or F,G for several; F=G
-where the right file has another name for it.
+if the right file has another name for it.
 
---how says what becomes of records that have no partner:
-  inner  they are left out (the default)
-  left   those of LEFT are written, with the columns of RIGHT missing
-  right  those of RIGHT are
-  full   those of both are
-  semi   those of LEFT that have a partner are written, once and as they are
-  anti   those of LEFT that have none are
+--how says what becomes of records without a partner:
+  inner  leave them out (the default)
+  left   write those of LEFT, with the columns of RIGHT missing
+  right  write those of RIGHT
+  full   write those of both
+  semi   write only the records of LEFT that have a partner, once and as they are
+  anti   write only the records of LEFT that have none
 
 Fields are compared as bytes: 1 is not 1.0. A missing value (an empty field; null
 or no member in jsonl) in any of them matches nothing, as NULL in SQL;
@@ -40,8 +40,13 @@ or no member in jsonl) in any of them matches nothing, as NULL in SQL;
 A row has the fields of --on, with the names of LEFT, then the other fields of
 LEFT, then those of RIGHT; a name that is taken gets "_right" at its end.
 
-A record, with its fields of --on once more, may be as long as a two-hundredth of
---memory.
+The smaller file is kept in memory, if it fits in about three quarters of
+--memory, and the other one streams past it: rows come out while it is read. If
+neither fits, both are sorted, on the disk where needed. --stats says which it
+was.
+
+Where files are sorted, a record, counting its fields of --on again, may be as
+long as a two-hundredth of --memory.
 
 At the end the records joined are compared with those read: their number and a
 checksum over all of them; and the pairs of each value are counted.`
@@ -56,7 +61,7 @@ func newJoin(a *app) *cobra.Command {
   partd join --on 1 --how anti --no-header --format csv new.csv -`,
 		Args: cliutil.Takes(2, 2, "LEFT and RIGHT (- is standard input)"),
 	}
-	on := cmd.Flags().String("on", "", "the fields `F[=G],…` that are the same in both files")
+	on := cmd.Flags().String("on", "", "the fields `F[=G],…` to join on")
 	how := cmd.Flags().String("how", "inner", "the `KIND` of join: "+strings.Join(joinKinds, ", "))
 	matchEmpty := cmd.Flags().Bool("match-empty", false, "missing values match each other")
 	cliutil.Complete(cmd, "how", joinKinds...)
@@ -65,7 +70,7 @@ func newJoin(a *app) *cobra.Command {
 		kind := slices.Index(joinKinds, *how)
 		switch {
 		case *on == "":
-			return cliutil.Usagef("--on is missing: which fields are the same in both files?")
+			return cliutil.Usagef("--on is missing: give the fields to join on")
 		case kind < 0:
 			return cliutil.Usagef("--how %q: there are %s", *how, strings.Join(joinKinds, ", "))
 		}

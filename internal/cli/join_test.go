@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"compress/gzip"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -93,23 +95,104 @@ func sortedRows(rows [][]string) (all []string) {
 	return all
 }
 
+// ballast adds rows without a partner, more than fit in a table in 16 MiB: by their
+// keys, or by the values.
+func ballast(rows [][]string, byKeys bool) [][]string {
+	rows, name, long := slices.Clone(rows), rows[0][1], strings.Repeat("x", 45_000)
+	for i := range 300 {
+		if byKeys {
+			rows = append(rows, []string{fmt.Sprint(name, i, long), "value"})
+		} else {
+			rows = append(rows, []string{fmt.Sprint("only in ", name, i), long})
+		}
+	}
+	return rows
+}
+
+// Whatever fits in memory, and wherever it is from, a join is that of the model, and
+// it says which engine ran.
 func TestJoinModel(t *testing.T) {
-	for seed, n := range []int{30, 600} {
-		l, r := joinInputs(n, uint64(seed))
-		left, right := writeRows(t, "l.csv", l), writeRows(t, "r.csv", r)
+	l, r := joinInputs(600, 1)
+	small, few := joinInputs(30, 0)
+	heavyLeft, heavyRight, wideRight := ballast(l, true), ballast(r, true), ballast(r, false)
+	piped := func(name string, rows [][]string) string { return "piped " + writeRows(t, name, rows) }
+	for name, c := range map[string]struct {
+		left, right [][]string
+		files       [2]string
+		engine      string
+	}{
+		"both small":              {small, few, [2]string{writeRows(t, "l.csv", small), writeRows(t, "r.csv", few)}, "hash"},
+		"no row on the left":      {l[:1], r, [2]string{writeRows(t, "l.csv", l[:1]), writeRows(t, "r.csv", r)}, "hash"},
+		"no row on the right":     {l, r[:1], [2]string{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r[:1])}, "hash"},
+		"large left":              {heavyLeft, r, [2]string{writeRows(t, "l.csv", heavyLeft), writeRows(t, "r.csv", r)}, "hash"},
+		"large right":             {l, heavyRight, [2]string{writeRows(t, "l.csv", l), writeRows(t, "r.csv", heavyRight)}, "hash"},
+		"large left pipe":         {heavyLeft, r, [2]string{piped("l.csv", heavyLeft), writeRows(t, "r.csv", r)}, "hash"},
+		"small left pipe":         {l, wideRight, [2]string{piped("l.csv", l), writeRows(t, "r.csv", wideRight)}, "hash"},
+		"large right pipe":        {l, heavyRight, [2]string{writeRows(t, "l.csv", l), piped("r.csv", heavyRight)}, "hash"},
+		"both large":              {heavyLeft, heavyRight, [2]string{writeRows(t, "l.csv", heavyLeft), writeRows(t, "r.csv", heavyRight)}, "sort"},
+		"both large, left piped":  {heavyLeft, heavyRight, [2]string{piped("l.csv", heavyLeft), writeRows(t, "r.csv", heavyRight)}, "sort"},
+		"both large, right piped": {heavyLeft, heavyRight, [2]string{writeRows(t, "l.csv", heavyLeft), piped("r.csv", heavyRight)}, "sort"},
+		"both large, compressed":  {heavyLeft, heavyRight, [2]string{zipped(t, writeRows(t, "l.csv", heavyLeft)), zipped(t, writeRows(t, "r.csv", heavyRight))}, "sort"},
+		"compressed, left small":  {l, heavyRight, [2]string{zipped(t, writeRows(t, "l.csv", l)), zipped(t, writeRows(t, "r.csv", heavyRight))}, "hash"},
+	} {
 		for _, how := range joinKinds {
 			for _, flags := range [][]string{nil, {"--match-empty", "--threads", "1"}} {
-				got := sortedRows(runs(t, append([]string{"join", "--on", "k", "--how", how, left, right}, flags...)...))
-				if want := joinModel(l, r, how, flags != nil); !slices.Equal(got, want) {
-					t.Errorf("%d rows, %s %v: %d rows, want %d", n, how, flags, len(got), len(want))
+				out := filepath.Join(t.TempDir(), "out.csv")
+				args := append([]string{"join", "--on", "k", "--how", how, "--memory", "16MiB", "--json", "-o", out}, flags...)
+				var stdin *os.File
+				for _, file := range c.files {
+					if piped, is := strings.CutPrefix(file, "piped "); is {
+						f, err := os.Open(piped)
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer f.Close()
+						args, stdin, file = append(args, "--format", "csv"), f, "-"
+					}
+					args = append(args, file)
+				}
+				cmd := program(t, args...)
+				cmd.Stdin = stdin
+				var stderr strings.Builder
+				cmd.Stderr = &stderr
+				told, err := cmd.Output()
+				if err != nil {
+					t.Fatalf("%s, %s: %v\n%s", name, args, err, &stderr)
+				}
+				var stats struct{ Engine string }
+				if err := json.Unmarshal(told, &stats); err != nil || stats.Engine != c.engine {
+					t.Errorf("%s, %s: the engine was %q, want %q: %v", name, how, stats.Engine, c.engine, err)
+				}
+				got := sortedRows(readCSV(t, out)[1:])
+				if want := joinModel(c.left, c.right, how, flags != nil); !slices.Equal(got, want) {
+					t.Errorf("%s, %s %v: %d rows, want %d", name, how, flags, len(got), len(want))
 				}
 			}
 		}
 	}
 }
 
-// DuckDB joins in the same way, where there is one (see .ci/peers).
-func TestJoinAsDuckDB(t *testing.T) {
+// zipped compresses a file.
+func zipped(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(file + ".gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := gzip.NewWriter(f)
+	if _, err := w.Write(data); errors.Join(err, w.Close(), f.Close()) != nil {
+		t.Fatal(err)
+	}
+	return file + ".gz"
+}
+
+// duckDB runs statements in DuckDB, where there is one (see .ci/peers).
+func duckDB(t *testing.T, statements string) {
+	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
 	if cache, err := os.UserCacheDir(); dir == "" && err == nil {
 		dir = filepath.Join(cache, "partd-peers")
@@ -121,6 +204,13 @@ func TestJoinAsDuckDB(t *testing.T) {
 		}
 		t.Skipf("%v: .ci/peers makes it", err)
 	}
+	if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", statements).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", statements, err, text)
+	}
+}
+
+// DuckDB joins in the same way.
+func TestJoinAsDuckDB(t *testing.T) {
 	abs := func(name string) string {
 		path, err := filepath.Abs(filepath.Join("..", "..", "testdata", name))
 		if err != nil {
@@ -145,9 +235,7 @@ func TestJoinAsDuckDB(t *testing.T) {
 			queries = append(queries, fmt.Sprintf(`copy (select %s from (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) l %s join (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) r on l.a = r.a) to '%s' (header)`,
 				columns, c.f, c.left, how, c.g, c.right, out+how))
 		}
-		if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", strings.Join(queries, ";")).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", queries, err, text)
-		}
+		duckDB(t, strings.Join(queries, ";"))
 		for _, how := range joinKinds {
 			want := sortedRows(readCSV(t, out+how)[1:])
 			got := sortedRows(runs(t, "join", "--on", c.f+"="+c.g, "--how", how, c.left, c.right))
@@ -199,18 +287,19 @@ func TestJoinAsCoreutils(t *testing.T) {
 	}
 }
 
-// Two files larger than the memory, with a key that has half of one of them and
-// 4 million pairs.
+// A file larger than the memory, joined with others of which the first fits in a table,
+// the second not quite, which shows when it is read, and the third is as large. A key
+// has half of the one file, and there are 4 million pairs.
 func TestJoinKeepsToItsMemory(t *testing.T) {
-	rows := 200_000
+	scale := 1
 	if race.On {
-		rows /= 10
+		scale = 10
 	}
-	side := func(name string) string {
+	side := func(name string, rows int) string {
 		file := filepath.Join(t.TempDir(), name)
 		var text strings.Builder
 		text.WriteString("k,v\n")
-		for i := range rows {
+		for i := range rows / scale {
 			key := i
 			if i%2 == 0 && i < 80 || name == "l.csv" && i%2 == 0 {
 				key = -1
@@ -222,18 +311,24 @@ func TestJoinKeepsToItsMemory(t *testing.T) {
 		}
 		return file
 	}
-	cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", side("l.csv"), side("r.csv"))
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	left := side("l.csv", 200_000)
+	for rows, engine := range map[int]string{80_000: "engine    hash", 105_000: "engine    sort", 200_000: "engine    sort"} {
+		cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", left, side("r.csv", rows))
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		peak, err := waitMemory(cmd)()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &out)
+		}
+		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.On {
+			t.Errorf("%d rows: it took %d bytes\n%s", rows, peak, &out)
+		}
+		if !strings.Contains(out.String(), engine) && !race.On {
+			t.Errorf("%d rows: want %s\n%s", rows, engine, &out)
+		}
+		t.Logf("%d MiB", peak>>20)
 	}
-	peak, err := waitMemory(cmd)()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, &out)
-	}
-	if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.On {
-		t.Errorf("it took %d bytes\n%s", peak, &out)
-	}
-	t.Logf("%d MiB", peak>>20)
 }

@@ -12,24 +12,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newKeys(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys [flags]",
 		Short: "List the keys and the sizes of their values",
-		Long: `List the keys, one a line: key, tab, bytes of its value; in the store's own
-order. A key that is empty, holds control characters or is not UTF-8, or begins
-with a quote, is written as a Go string in quotes.
+		Long: `List the keys in the store's own order, one a line: key, tab, bytes of its value.
+A key that is empty, holds control characters, is not UTF-8, or begins with a
+quote is written as a Go string in quotes.
 
 With --json the output is JSON lines, not one array: each line is an object
 {"key":…,"bytes":…}, or, for a key that is not UTF-8, {"key_base64":…,"bytes":…}.`,
 		Example: `  partd keys
   partd keys | sort -t "$(printf '\t')" -k2,2nr | head
   partd keys --store log:photos --json`,
-		Args:              cliutil.Takes(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -19,12 +19,10 @@ func newNamespaces(a *app) *cobra.Command {
 		Use:   "namespaces [flags]",
 		Short: "List the namespaces of a server, with their sizes",
 		Long: `List the namespaces of a partd-server, how many bytes each takes on disk, and when
-somebody used it last. Where the server has users, those are listed of which the
-user has the right admin.`,
+it was last used. If the server has users, it lists only namespaces in which
+the user has the right admin.`,
 		Example: `  partd namespaces --store tcp://127.0.0.1:7077
   partd namespaces --store 'tls://partd.example:7077?token-file=admin.token'`,
-		Args:              cliutil.Takes(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -21,9 +21,9 @@ type outputFlags struct {
 }
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {
-	f := directoryFlags(cmd, "without it, as the name of FILE says, or that of the input", "replace what is there")
+	f := directoryFlags(cmd, "by default that of the name of FILE, or of the input", "replace what is there")
 	f.directory = false
-	cmd.Flags().StringVarP(f.output, "output", "o", "", "the `FILE` to write, whole or not at all; without it, standard output")
+	cmd.Flags().StringVarP(f.output, "output", "o", "", "the `FILE` to write, whole or not at all (default: standard output)")
 	return f
 }
 
@@ -36,7 +36,7 @@ func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 		toFormat:  fs.String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+toFormat),
 		force:     fs.Bool("force", false, force),
 		stats:     fs.Bool("stats", false, "show what was done, and the proof that no record is missing"),
-		tmp:       fs.StringArray("tmp", nil, "`DIR` for temporary data, $TMPDIR without it; may be repeated, or list several between colons"),
+		tmp:       fs.StringArray("tmp", nil, "`DIR` for temporary data (default: $TMPDIR); may be repeated, or list several separated by colons"),
 	}
 	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
 	return f

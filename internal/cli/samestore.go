@@ -36,7 +36,7 @@ func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string
 	}
 	defer func() {
 		if e := partd.Delete(context.WithoutCancel(ctx), to, key); e != nil {
-			err = errors.Join(err, fmt.Errorf("the key %q stays in %s: %w", key, toURL, e))
+			err = errors.Join(err, fmt.Errorf("the test key %q is left in %s: %w", key, toURL, e))
 		}
 	}()
 	if err := flush(ctx, to); err != nil {

@@ -21,16 +21,15 @@ const scanHelp = `Write every key with its value, in the store's own order, as J
 
   {"key":…,"offset":0,"value_base64":…,"last":true}
 
-A value of more than 1 MiB takes several lines, one after the other, each with the
-offset of its first byte; "last" is true in the last one. A key that is not UTF-8
-is given as "key_base64", as by "keys --json". With --values the values alone are
-written, as they are and with nothing between them.
+A value of more than 1 MiB takes several lines, each with the offset of its first
+byte; "last" is true in the last one. A key that is not UTF-8 is written as
+"key_base64", as by "keys --json". With --values only the values are written, as
+they are, with nothing between them.
 
---part I/N is for several processes that read a store together: of N parts it
-writes the one with the number I, from 0 to N-1. While nothing changes, the parts
-together are the whole store, and no key is in two of them. Which key is in which
-part is the store's own affair: two stores, and two numbers of parts, divide the
-same keys differently.`
+--part I/N lets several processes read a store together: it writes part I of N,
+from 0 to N-1. While nothing changes, the parts together are the whole store, and
+no key is in two of them. The store decides which key is in which part: two
+stores, and two numbers of parts, divide the same keys differently.`
 
 func newScan(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -40,13 +39,11 @@ func newScan(a *app) *cobra.Command {
 		Example: `  partd scan | head -n 3
   partd scan --values | wc -l
   partd scan --store tcp://127.0.0.1:7077 --part 0/4  # 1/4 elsewhere, …`,
-		Args:              cliutil.Takes(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, when := storeFlag(cmd), cliutil.ProgressFlag(cmd)
 	which := cmd.Flags().String("part", "0/1", "write part `I/N`: the one with number I, from 0, of N")
 	must(cmd.RegisterFlagCompletionFunc("part", cobra.NoFileCompletions))
-	values := cmd.Flags().Bool("values", false, "write the values alone, as they are")
+	values := cmd.Flags().Bool("values", false, "write only the values, as they are")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		part, parts, err := parsePart(*which)
 		if err == nil {

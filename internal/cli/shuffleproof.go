@@ -47,7 +47,7 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 	want := *p.before.Sum
 	want.Add(sum)
 	if found.Records != p.before.Records+records || *found.Sum != want {
-		return fmt.Errorf("the store holds %d records with the checksum %v, but %d with the checksum %v were to be in it",
+		return fmt.Errorf("the store holds %d records with the checksum %v, but should hold %d with the checksum %v",
 			found.Records, found.Sum, p.before.Records+records, want)
 	}
 	p.shown = fmt.Sprintf("%s records in, as many read back; the sum of the hashes of all keys and records is %v, in and out", humanize.Comma(records), sum)

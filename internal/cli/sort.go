@@ -8,18 +8,18 @@ import (
 )
 
 const sortHelp = `Read files, and write their records sorted by the fields of --by: by the first,
-where that is the same by the second, and so on; records that are the same in all
-of them stay in the order of the input. The header stays in front. Any size will
-do: what does not fit the memory goes to temporary files.
+then by the second where the first is equal, and so on; records equal in all of
+them keep the order of the input. The header stays in front. Any size will do:
+what does not fit in memory goes to temporary files.
 
 A field is a name or a number, and may be followed by
-  :n     compare numbers, exactly, whatever the number of digits. A value that is
-         no number is an error with file and line, or left out with --skip-bad
-  :desc  the last first (:asc is the first first, as without it)
+  :n     compare numbers exactly, with any number of digits. A value that is not
+         a number is an error with file and line, or skipped with --skip-bad
+  :desc  in descending order (:asc is ascending, the default)
 Without :n bytes are compared, as "LC_ALL=C sort" does. A missing value (an empty
 field; null or no member in jsonl) comes before all others, with :desc after them.
 
-A record, with its fields of --by once more, may be as long as a hundredth of
+A record, counting its fields of --by again, may be as long as a hundredth of
 --memory.
 
 At the end the records written are compared with those read: their number, their
@@ -37,7 +37,7 @@ func newSort(a *app) *cobra.Command {
 	by := cmd.Flags().String("by", "", "the fields `F,…` to sort by, each with :n, :desc or both")
 	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
 		if *by == "" {
-			return nil, cliutil.Usagef("--by is missing: which fields are the records sorted by?")
+			return nil, cliutil.Usagef("--by is missing: give the fields to sort by")
 		}
 		return filejobs.Sort(*by), nil
 	})

@@ -17,23 +17,21 @@ import (
 func newStat(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stat [flags]",
-		Short: "Show the number of keys, of bytes, and the largest keys",
+		Short: "Show the number of keys and bytes, and the largest keys",
 		Long: `Show how many keys and bytes a store holds, how many bytes its files take on
 disk, and its largest keys.
 
-With --watch it looks each second (or less often where that takes long), until it
-is interrupted, and tells how many bytes a second there are more, and, where the
-store is a server's, how many changes a second. On a terminal it is one page,
-else a line each time, and with --json one object a line.`,
+With --watch it looks every second (less often if that takes long), until it is
+interrupted, and shows how many bytes a second the store grows and, for a server,
+how many changes a second it takes: on a terminal as one page, else as a line each
+time, and with --json as one object a line.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json
   partd stat --watch --store tcp://127.0.0.1:7077`,
-		Args:              cliutil.Takes(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
-	watching := cmd.Flags().Bool("watch", false, "look again each second, and show rates")
+	watching := cmd.Flags().Bool("watch", false, "look again every second, and show rates")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *top < 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/progress"
 )
 
@@ -53,7 +54,7 @@ func (w *watch) run(ctx context.Context, store partd.Partd) error {
 		w.before = r
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		case <-time.After(max(watchEvery-time.Since(begin), watchRest*time.Since(begin))):
 		}
 	}

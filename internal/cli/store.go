@@ -47,7 +47,7 @@ func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
 		return false, cliutil.UsageError{Err: err}
 	}
 	if scheme, _ := cliutil.SplitURL(rawURL); err == nil && scheme == "mem" {
-		return false, cliutil.Usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
+		return false, cliutil.Usagef("--%s %s is memory that ends with the command: name a directory, as in %s",
 			flag, rawURL, defaultStore)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
@@ -156,7 +156,7 @@ func noStore(ctx context.Context, rawURL string) error {
 			Path: filepath.Join(location, "MANIFEST"), Offset: -1, Err: fmt.Errorf("it is missing, though there is %s", data[0]),
 		}
 	case err == nil && !info.IsDir():
-		return fmt.Errorf("%s is a file, and no partd store", location)
+		return fmt.Errorf("%s is a file, not a partd store", location)
 	case err == nil && !emptyDir(location):
 		return fmt.Errorf("the directory %s exists, but is not a partd store", location)
 	}

@@ -15,17 +15,17 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-const verifyHelp = `Read all that a log: store ever took, also what was deleted or replaced since,
-compare every checksum on the way, and the ledgers: how many records were
-appended, their bytes, and a sum of their hashes. Nothing is changed.
+const verifyHelp = `Read all that a log: store ever took, even what was deleted or replaced since, and
+compare every checksum and the ledgers: how many records were appended, their
+bytes, and a sum of their hashes. Nothing changes.
 
-It goes on after damage, and says of each in which file and at which offset it
-is; of a store that cannot be opened it says why. The exit code is then 1. A
-record at the very end of a write-ahead file that is not whole is no damage:
-that is what a process leaves that was killed while it wrote.
+It goes on after damage, and names the file and offset of each; if a store cannot
+be opened it says why. The exit code is then 1. An incomplete record at the very
+end of a write-ahead file is no damage: a process that is killed while it writes
+leaves one.
 
-A store that a server has open is verified by that server: --store
-tcp://HOST:PORT, or ipc:///PATH.
+If a server has the store open, that server verifies it: --store tcp://HOST:PORT,
+or ipc:///PATH.
 
 A file: store keeps no checksums, and cannot be verified: that is exit code 2.`
 
@@ -38,8 +38,6 @@ func newVerify(a *app) *cobra.Command {
   partd verify --store log:users --json
   partd verify --store tcp://127.0.0.1:7077
   partd verify --progress never || echo "restore it from a copy"`,
-		Args:              cliutil.Takes(0, 0, ""),
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object, also of a damaged store")
 	when := cliutil.ProgressFlag(cmd)
@@ -134,7 +132,7 @@ func (v *verification) writeText(w io.Writer) {
 		fmt.Fprintf(w, "records %d\nsegments %d\n", v.Records, v.Segments)
 	}
 	fmt.Fprintf(w, "time    %.2f s, %s\n", v.Seconds, progress.Rate(float64(v.Bytes)/max(v.Seconds, 1e-6)))
-	fmt.Fprintln(w, "result  every checksum and the ledger are as they should be")
+	fmt.Fprintln(w, "result  all checksums and the ledger match")
 }
 
 // damageIn returns all damage that an error tells of.

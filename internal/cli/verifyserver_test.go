@@ -43,7 +43,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	if code != cliutil.ExitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
 		t.Fatalf("exit code %d, %+v, %s", code, v, stderr)
 	}
-	if _, code, stderr := through("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, as tcp://") {
+	if _, code, stderr := through("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
 		t.Errorf("without its server: exit code %d, %s", code, stderr)
 	}
 	files, err := filepath.Glob(dir + "/blob-*")

@@ -1,7 +1,12 @@
 package cliutil
 
 import (
+	"bytes"
+	"cmp"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"unicode"
 	"unicode/utf8"
 
@@ -29,24 +34,75 @@ func Plain(text string) bool {
 // NewCompletion is the command that writes a script for a shell, which completes
 // what the caller says.
 func NewCompletion(out io.Writer, what string) *cobra.Command {
-	return &cobra.Command{
+	var install bool
+	cmd := &cobra.Command{
 		Use:       "completion bash|zsh|fish|powershell",
 		Short:     "Write a script that completes " + what + " in a shell",
 		Args:      Takes(1, 1, "the name of the shell"),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(out, true)
-			case "zsh":
-				return root.GenZshCompletion(out)
-			case "fish":
-				return root.GenFishCompletion(out, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(out)
+			var script bytes.Buffer
+			if err := completionScript(&script, cmd.Root(), args[0]); err != nil {
+				return err
 			}
-			return Usagef("unknown shell %q: there are bash, zsh, fish, powershell", args[0])
+			if install {
+				return installCompletion(out, args[0], cmd.Root().Name(), script.Bytes())
+			}
+			_, err := out.Write(script.Bytes())
+			return err
 		},
 	}
+	cmd.Flags().BoolVar(&install, "install", false, "write the script where new shells of yours find it (bash, zsh, fish), and say where that is")
+	return cmd
+}
+
+func completionScript(w io.Writer, root *cobra.Command, shell string) error {
+	switch shell {
+	case "bash":
+		return root.GenBashCompletionV2(w, true)
+	case "zsh":
+		return root.GenZshCompletion(w)
+	case "fish":
+		return root.GenFishCompletion(w, true)
+	case "powershell":
+		return root.GenPowerShellCompletionWithDesc(w)
+	}
+	return Usagef("unknown shell %q: there are bash, zsh, fish, powershell", shell)
+}
+
+// installCompletion writes a script where a shell looks for what completes a program. It
+// changes no file that the user writes.
+func installCompletion(out io.Writer, shell, program string, script []byte) error {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return fmt.Errorf("there is no directory for the script: %w", err)
+	}
+	data := cmp.Or(os.Getenv("XDG_DATA_HOME"), filepath.Join(home, ".local", "share"))
+	next := "new shells complete " + program
+	var file string
+	switch shell {
+	case "bash":
+		dir := filepath.Join(data, "bash-completion")
+		if dirs := filepath.SplitList(os.Getenv("BASH_COMPLETION_USER_DIR")); len(dirs) > 0 {
+			dir = dirs[0]
+		}
+		file = filepath.Join(dir, "completions", program)
+		next += ", where the package bash-completion is"
+	case "zsh":
+		dir := filepath.Join(data, "zsh", "site-functions")
+		file = filepath.Join(dir, "_"+program)
+		next += fmt.Sprintf(", once ~/.zshrc has this line before compinit: fpath=(%q $fpath)", dir)
+	case "fish":
+		file = filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "fish", "completions", program+".fish")
+	default:
+		return Usagef("--install is for bash, zsh and fish; for %s add what --help shows to its profile", shell)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, script, 0o644); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "wrote %s: %s\n", file, next)
+	return err
 }

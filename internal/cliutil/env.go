@@ -15,6 +15,7 @@ type Env struct {
 	Prefix string              // of the names, such as PARTD_
 	Rivals map[string][]string // flags that a flag excludes: each of them on the command line goes before the flag's variable, too
 	Lists  []string            // flags that may be given several times: their variables hold values between blanks
+	Own    []string            // flags, such as "group top", whose variables are named after their commands, too: the flag means something else elsewhere
 }
 
 // Variable returns the name of the environment variable of a flag.
@@ -24,7 +25,15 @@ func (e *Env) Variable(flag string) string {
 
 // nameVariables writes the variable of each flag into the help.
 func (e *Env) nameVariables(cmd *cobra.Command) {
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + e.Variable(f.Name) + "]" })
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + e.VariableOf(cmd, f.Name) + "]" })
+}
+
+// VariableOf returns the variable of a command's flag.
+func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
+	if slices.Contains(e.Own, cmd.Name()+" "+flag) {
+		flag = cmd.Name() + "-" + flag
+	}
+	return e.Variable(flag)
 }
 
 // Set sets the flags that the command line leaves out from their variables. An
@@ -34,7 +43,7 @@ func (e *Env) Set(cmd *cobra.Command) error {
 	cmd.Flags().Visit(func(f *pflag.Flag) { given[f.Name] = true })
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		value := os.Getenv(e.Variable(f.Name))
+		value := os.Getenv(e.VariableOf(cmd, f.Name))
 		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || slices.ContainsFunc(e.Rivals[f.Name], func(rival string) bool { return given[rival] }) {
 			return
 		}
@@ -50,7 +59,7 @@ func (e *Env) Set(cmd *cobra.Command) error {
 			if cause := errors.Unwrap(failed); cause != nil {
 				failed = cause // without the name of the flag, which nobody wrote
 			}
-			err = Usagef("the environment variable %s=%q: %w", e.Variable(f.Name), value, valueError(f, v, failed))
+			err = Usagef("the environment variable %s=%q: %w", e.VariableOf(cmd, f.Name), value, valueError(f, v, failed))
 			return
 		}
 	})

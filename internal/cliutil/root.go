@@ -39,6 +39,7 @@ Exit codes: ` + p.ExitCodes
 	for _, cmd := range append(root.Commands(), root) {
 		p.Env.nameVariables(cmd)
 	}
+	countArguments(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		err := p.Env.Set(cmd)
 		p.Started = err == nil
@@ -64,6 +65,20 @@ Exit codes: ` + p.ExitCodes
 	return root
 }
 
+// countArguments has the commands that say nothing else take what their lines of usage do.
+func countArguments(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		countArguments(cmd)
+		if cmd.Args != nil {
+			continue
+		}
+		least, most, what := usageTakes(cmd.Use)
+		if cmd.Args = Takes(least, most, what); most == 0 && cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
+}
+
 func unknownCommand(root *cobra.Command, name string) error {
 	var names []string
 	for _, c := range root.Commands() {
@@ -77,7 +92,7 @@ func NewVersion(out io.Writer, program string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Show the version",
-		Long:    "Show the version of " + program + ", and of Go that it was built with.",
+		Long:    "Show the version of " + program + ", and of the Go that built it.",
 		Example: "  " + program + " version",
 		Args:    Takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {

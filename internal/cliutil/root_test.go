@@ -1,9 +1,13 @@
 package cliutil
 
 import (
+	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // The commit is told where Go noted one, and that the files were changed since.
@@ -24,5 +28,36 @@ func TestVersionTellsCommit(t *testing.T) {
 		if got := describe("p", &info); got != want+built {
 			t.Errorf("%q, want %q", got, want+built)
 		}
+	}
+}
+
+// A command takes what its line of usage says.
+func TestUsageTakes(t *testing.T) {
+	for use, want := range map[string]string{
+		"drop [flags]":                          "0 0 ",
+		"serve":                                 "0 0 ",
+		"add NAME":                              "1 1 NAME",
+		"copy --from URL --to URL [flags]":      "0 0 ",
+		"list [flags] [--] [PATTERN]":           "0 1 ",
+		"put [flags] [--] NAME FILE":            "2 2 NAME and FILE",
+		"append [flags] [--] KEY [FILE]":        "1 2 KEY",
+		"delete [flags] [--] NAME…":             "1 -1 NAME",
+		"delete [flags] [--] [SNAPSHOT…]":       "0 -1 ",
+		"restore [flags] [--] SNAPSHOT [NAME…]": "1 -1 SNAPSHOT",
+		"shuffle --by FIELD [flags] [--] FILE…": "1 -1 FILE",
+		"import --from A|B [flags] [--] SOURCE": "1 1 SOURCE",
+	} {
+		least, most, what := usageTakes(use)
+		if got := fmt.Sprint(least, " ", most, " ", what); got != want {
+			t.Errorf("%s: %q, want %q", use, got, want)
+		}
+	}
+	var out strings.Builder
+	sub := &cobra.Command{Use: "drop [flags]", RunE: func(*cobra.Command, []string) error { return nil }}
+	root := &cobra.Command{Use: "program"}
+	root.AddCommand(sub)
+	(&Program{Env: &Env{Prefix: "P_"}, Out: &out, Err: &out}).Root(root).SetArgs([]string{"drop", "it"})
+	if err := root.Execute(); !IsUsage(err) || !strings.Contains(err.Error(), `takes no arguments, but got "it"`) {
+		t.Error(err)
 	}
 }

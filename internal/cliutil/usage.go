@@ -5,6 +5,7 @@ package cliutil
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,12 +44,30 @@ func Takes(minimum, maximum int, what string) cobra.PositionalArgs {
 		case len(args) < minimum:
 			return Usagef("%s is missing: %s", what, cmd.UseLine())
 		case maximum == 0 && len(args) > 0:
-			return Usagef("%s takes no arguments, but was given %q", cmd.CommandPath(), args[0])
+			return Usagef("%s takes no arguments, but got %q", cmd.CommandPath(), args[0])
 		case maximum >= 0 && len(args) > maximum:
-			return Usagef("%q is too much: %s", args[maximum], cmd.UseLine())
+			return Usagef("unexpected argument %q: %s", args[maximum], cmd.UseLine())
 		}
 		return nil
 	}
+}
+
+// usageTakes reads what Takes is told from a line of usage, as "get [flags] [--] NAME
+// [FILE…]". Behind the flags are the arguments, in brackets those that may be missing.
+func usageTakes(use string) (least, most int, what string) {
+	_, line, _ := strings.Cut(use, " ")
+	for _, mark := range []string{"[flags]", "[--]"} {
+		if _, rest, found := strings.Cut(line, mark); found {
+			line = rest
+		}
+	}
+	words := strings.Fields(line)
+	most = len(words)
+	if strings.Contains(line, "…") {
+		most = -1
+	}
+	words = slices.DeleteFunc(words, func(word string) bool { return word[0] == '[' })
+	return len(words), most, strings.ReplaceAll(strings.Join(words, " and "), "…", "")
 }
 
 // FlagError says in plain words what is wrong with a flag.

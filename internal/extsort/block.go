@@ -73,6 +73,18 @@ func (b *Block) add(h *head, same bool) {
 	b.ends = append(b.ends, end)
 }
 
+// Take copies records of another block to the end of this one.
+func (b *Block) Take(from *Block, first, end int) {
+	b.keys = from.keys
+	for i := first; i < end; i++ {
+		b.Data = append(b.Data, from.item(i)...)
+		b.ends = append(b.ends, uint64(len(b.Data))<<1|from.ends[i]&1)
+	}
+}
+
+// Reset forgets all records.
+func (b *Block) Reset() { b.Data, b.ends = b.Data[:0], b.ends[:0] }
+
 // count counts the records.
 func (b *Block) count() ledger.Count {
 	c := ledger.Count{Records: int64(len(b.ends))}

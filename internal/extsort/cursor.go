@@ -1,25 +1,58 @@
 package extsort
 
 import (
-	"bytes"
+	"encoding/binary"
+	"math"
 
 	"github.com/go-partd/partd/internal/spill"
 )
 
 // head is the record at which a cursor is.
 type head struct {
-	prefix uint64 // of the key, as prefixOf makes it
-	key    []byte
-	rec    []byte
-	same   bool // the key is that of the record before, of this cursor
+	code
+	key []byte
+	rec []byte
+}
+
+// code says where a key leaves one that is not after it: how many words of eight bytes they
+// have in common, with zeros for bytes that one lacks, and the next word. Of two keys with
+// codes by the same one, the one with more in common comes first, and of those with as many
+// words the one with the lesser next word.
+type code struct {
+	common int
+	word   uint64
+}
+
+const (
+	ended    = -1              // there is no record
+	longer   = math.MaxInt - 1 // zeros alone are more; word is the length
+	wholeKey = math.MaxInt
+)
+
+// codeOf returns the code of a key by another, which is the same in so many words at least.
+func codeOf(key, before []byte, common int) code {
+	i := 8 * common
+	for both := min(len(key), len(before)); i+8 <= both; i += 8 {
+		if w := binary.BigEndian.Uint64(key[i:]); w != binary.BigEndian.Uint64(before[i:]) {
+			return code{i / 8, w}
+		}
+	}
+	for ; i < max(len(key), len(before)); i += 8 {
+		if w := prefixOf(key[min(i, len(key)):]); w != prefixOf(before[min(i, len(before)):]) {
+			return code{i / 8, w}
+		}
+	}
+	if len(key) == len(before) {
+		return code{wholeKey, 0}
+	}
+	return code{longer, uint64(len(key))}
 }
 
 // cursor walks sorted records: those of a slot, or those of a run. What its
 // head holds is valid until the next step.
 type cursor struct {
 	head
-	done bool
-	seq  int64 // of its first slot
+	seq int64 // of its first slot
 
 	m    *slot // nil if it is of a run
 	i    int   // entries passed
@@ -27,15 +60,17 @@ type cursor struct {
 
 	r     *runReader
 	block []byte // what is left of it
+	begun bool   // there was a record
 }
 
-// next goes on to the next record, or sets done.
+// next goes on to the next record, if there is one. Its code is by the key before, and for the
+// first by none.
 func (c *cursor) next() error {
 	if c.m == nil {
 		return c.nextOfRun()
 	}
 	if c.i == len(c.m.entries) {
-		c.done = true
+		c.code = code{ended, 0}
 		return nil
 	}
 	if c.i%ahead == 0 {
@@ -44,21 +79,24 @@ func (c *cursor) next() error {
 	e := c.m.entries[c.i]
 	c.i++
 	k, rec := record(c.m.mem, e)
-	prefix := prefixOf(k)
-	c.same = c.i > 1 && prefix == c.prefix && len(k) == len(c.key) && (len(k) <= 8 || bytes.Equal(k, c.key))
-	c.prefix, c.key, c.rec = prefix, k, rec
+	if c.i == 1 {
+		c.code = code{0, prefixOf(k)}
+	} else {
+		c.code = codeOf(k, c.key, 0)
+	}
+	c.key, c.rec = k, rec
 	return nil
 }
 
 // ahead is how many records of a slot are touched together.
-const ahead = 16
+const ahead = 32
 
-// touch reads a byte of each of the first two cache lines of records that lie
+// touch reads a byte of each of the first three cache lines of records that lie
 // anywhere, so that the processor waits for all of them at once.
 func touch(mem []byte, entries []entry) (sum byte) {
 	for _, e := range entries {
 		at := int(e.ref >> refLen)
-		sum += mem[at] + mem[at+64] // there are entries behind the records
+		sum += mem[at] + mem[at+64] + mem[at+128] // there are entries behind the records
 	}
 	return sum
 }
@@ -67,43 +105,42 @@ func touch(mem []byte, entries []entry) (sum byte) {
 // length of the record, plus one if the key is the same as before; otherwise the
 // length of the key and the key; the record.
 func (c *cursor) nextOfRun() error {
-	if len(c.block) == 0 {
+	fresh := len(c.block) == 0
+	if fresh {
 		var err error
 		if c.block, err = c.r.nextBlock(); err != nil || c.block == nil {
-			c.done = true
+			c.code = code{ended, 0}
 			return err
 		}
 	}
 	b := c.block
 	n, l := uvarint(b)
 	b = b[l:]
-	c.same = n&1 != 0
-	if !c.same {
+	c.code = code{wholeKey, 0}
+	if n&1 == 0 {
 		keyLen, l := uvarint(b)
 		if l+keyLen > len(b) {
 			return spill.ErrDamaged
 		}
-		c.key = b[l : l+keyLen : l+keyLen]
-		c.prefix = prefixOf(c.key)
-		b = b[l+keyLen:]
+		key := b[l : l+keyLen : l+keyLen]
+		if c.begun {
+			c.code = codeOf(key, c.key, 0)
+		} else {
+			c.begun = true
+			c.code = code{0, prefixOf(key)}
+		}
+		c.key, b = key, b[l+keyLen:]
+	}
+	if fresh {
+		c.r.ask() // the key before was in the block before
 	}
 	n >>= 1
 	if n > len(b) {
 		return spill.ErrDamaged
 	}
 	c.rec, c.block = b[:n:n], b[n:]
-	return nil
-}
-
-// compare orders the records at which two cursors are by their keys.
-func (a *head) compare(b *head) int {
-	switch {
-	case a.prefix < b.prefix:
-		return -1
-	case a.prefix > b.prefix:
-		return 1
-	case len(a.key) <= 8 && len(b.key) <= 8:
-		return len(a.key) - len(b.key)
+	if next := c.block; len(next) > 128 {
+		c.sink += next[64] + next[128]
 	}
-	return bytes.Compare(a.key, b.key)
+	return nil
 }

@@ -76,6 +76,7 @@ type Sorter struct {
 
 	cpu  chan struct{} // as many as may sort at once
 	disk sync.Mutex    // of who reads ahead, one at a time
+	drop sync.Mutex    // of who gives back what was read
 }
 
 // sizes is how the memory is divided.
@@ -97,6 +98,9 @@ func sizesFor(memory int64) sizes {
 	buffer := max(min(slot/16, 512<<10), 1<<10)
 	return sizes{slot: slot, block: min(buffer, 256<<10), buffer: buffer, records: slot / 4 / (2 * entrySize), maxRecord: slot/4 - 64}
 }
+
+// MaxRecord returns how many bytes a record may have, with its key, in that memory.
+func MaxRecord(memory int64) int { return sizesFor(memory).maxRecord }
 
 // New returns a sorter. ctx ends all that it does.
 func New(ctx context.Context, o *Options) (*Sorter, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -38,6 +39,11 @@ func randomPairs(r *rand.Rand, n int, kind string) []pair {
 			for j := range k {
 				k[j] = byte(r.IntN(3)) * 127
 			}
+		case "ordered": // but for the last one
+			k = fmt.Appendf(nil, "in order %012d", i/3)
+			if i == n-1 {
+				k = []byte("in order")
+			}
 		case "huge":
 			k = append(bytes.Repeat([]byte("x"), r.IntN(3)*3000), byte(r.IntN(3)))
 		}
@@ -47,7 +53,7 @@ func randomPairs(r *rand.Rand, n int, kind string) []pair {
 	return pairs
 }
 
-var kinds = []string{"few", "zeros", "long", "uint", "half", "any", "huge"}
+var kinds = []string{"few", "zeros", "long", "uint", "half", "any", "ordered", "huge"}
 
 func sortedPairs(pairs []pair) []pair {
 	want := slices.Clone(pairs)
@@ -166,6 +172,57 @@ func TestVeryLongKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkSorted(t, s, sortedPairs(pairs))
+}
+
+// The keys of the records before, one for each run, are where they were read: copies of long
+// ones would be memory that nobody counts.
+func TestMergeCopiesNoKeys(t *testing.T) {
+	s := newTest(t, &Options{Memory: 16 << 20, Threads: 1})
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const records, keyLen = 300, 300 << 10
+	key := bytes.Repeat([]byte("k"), keyLen)
+	for i := range records {
+		binary.BigEndian.PutUint32(key[keyLen-4:], uint32(i*7919%records))
+		if err := w.Add(key, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cursors, err := s.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.runs) < 10 {
+		t.Fatalf("%d runs", len(s.runs))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m, err := newMerger(cursors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint32(records + 1) {
+		h, _, err := m.next()
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case i == records:
+			if h != nil {
+				t.Error("there is one more record")
+			}
+		case h == nil || binary.BigEndian.Uint32(h.key[keyLen-4:]) != i:
+			t.Fatalf("record %d is another", i)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 3*keyLen {
+		t.Errorf("merging %d runs allocated %d bytes", len(s.runs), n)
+	}
 }
 
 // Runs are merged in several passes where the memory does not hold buffers for

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -94,6 +95,32 @@ func TestFaults(t *testing.T) {
 			if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
 				t.Errorf("call %d: left: %v, %v", at, left, err)
 			}
+		}
+	}
+}
+
+// What was read of a run is given back while the merge goes on. A file system that
+// refuses that is no error.
+func TestDropsWhatItHasRead(t *testing.T) {
+	pairs := make([]pair, 20_000)
+	for i := range pairs {
+		pairs[i] = pair{fmt.Appendf(nil, "%d", i*7919%len(pairs)), make([]byte, 1000)}
+	}
+	for _, refusal := range []error{nil, errors.ErrUnsupported} {
+		var drops atomic.Int64
+		check := func(op vfstest.Op, _ string) error {
+			if op == vfstest.OpTruncate {
+				drops.Add(1)
+				return refusal
+			}
+			return nil
+		}
+		n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, check), t.TempDir(), Options{Memory: 16 << 20}, pairs)
+		if err != nil || n != len(pairs) {
+			t.Errorf("refused with %v: %d records, %v", refusal, n, err)
+		}
+		if drops.Load() == 0 {
+			t.Error("nothing was given back")
 		}
 	}
 }

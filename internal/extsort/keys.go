@@ -1,6 +1,7 @@
 package extsort
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 )
@@ -61,5 +62,17 @@ func Invert(encoded []byte) {
 	}
 	for i := range encoded {
 		encoded[i] = ^encoded[i]
+	}
+}
+
+// TextLen returns how long the encoding is that AppendText made at the beginning of a
+// key.
+func TextLen(key []byte) int {
+	at := 0
+	for {
+		at += bytes.IndexByte(key[at:], 0) + 2
+		if key[at-1] == 0 {
+			return at
+		}
 	}
 }

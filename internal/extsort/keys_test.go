@@ -51,6 +51,9 @@ func TestTextsOrder(t *testing.T) {
 	for _, a := range texts {
 		for _, b := range texts {
 			checkOrder(t, []string{a, b}, AppendText(nil, a), AppendText(nil, b), strings.Compare(a, b))
+			if one := AppendText(nil, a); TextLen(AppendText(one, b)) != len(one) {
+				t.Errorf("%q before %q: %d bytes, want %d", a, b, TextLen(AppendText(one, b)), len(one))
+			}
 		}
 	}
 }

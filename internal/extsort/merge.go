@@ -1,33 +1,28 @@
 package extsort
 
-import (
-	"bytes"
-	"math"
-)
+import "bytes"
 
 // merger merges cursors, with a tree of losers: tree[1:] holds the loser of each
-// match, and the winner goes on to the next.
+// match, and the winner goes on to the next. Each cursor on the winner's way up has a
+// code that says where its key leaves the key of the last winner, so that most matches
+// are decided without a look at the keys (offset-value coding: Conner, 1977; Do and
+// Graefe, 2022).
 type merger struct {
 	cursors []*cursor
-	tree    []match
+	codes   []code // of each cursor
+	tree    []int32
 	winner  int32
 	started bool
-	last    []byte // the key of the record before
-}
-
-// match is a loser, with its prefix close by.
-type match struct {
-	prefix uint64
-	cursor int32
 }
 
 // newMerger merges cursors. Of equal keys, those of an earlier cursor come first.
 func newMerger(cursors []*cursor) (*merger, error) {
-	m := &merger{cursors: cursors, tree: make([]match, len(cursors))}
-	for _, c := range cursors {
+	m := &merger{cursors: cursors, codes: make([]code, len(cursors)), tree: make([]int32, len(cursors))}
+	for i, c := range cursors {
 		if err := c.next(); err != nil {
 			return nil, err
 		}
+		m.codes[i] = c.code
 	}
 	if len(cursors) > 0 {
 		m.winner = m.play(1)
@@ -45,27 +40,34 @@ func (m *merger) play(node int) int32 {
 	if m.beats(b, a) {
 		a, b = b, a
 	}
-	m.tree[node] = match{m.prefix(b), b}
+	m.tree[node] = b
 	return a
 }
 
-func (m *merger) prefix(i int32) uint64 {
-	if c := m.cursors[i]; !c.done {
-		return c.prefix
-	}
-	return math.MaxUint64
-}
-
-// beats reports whether the record of cursor a comes before that of b.
+// beats reports whether the record of cursor a comes before that of b. The code of the
+// one that comes later is then by the key of the other.
 func (m *merger) beats(a, b int32) bool {
-	ca, cb := m.cursors[a], m.cursors[b]
-	if ca.done || cb.done {
-		return !ca.done
+	x, y := m.codes[a], m.codes[b]
+	switch {
+	case x.common != y.common:
+		return x.common > y.common
+	case x.word != y.word:
+		return x.word < y.word
+	case x.common == ended || x.common == wholeKey:
+		return a < b
+	case x.common == longer: // by as many zeros
+		m.codes[max(a, b)] = code{wholeKey, 0}
+		return a < b
 	}
-	if d := ca.compare(&cb.head); d != 0 {
-		return d < 0
+	ka, kb := m.cursors[a].key, m.cursors[b].key
+	from := min(8*x.common, len(ka), len(kb))
+	d := bytes.Compare(ka[from:], kb[from:])
+	if d < 0 || d == 0 && a < b {
+		m.codes[b] = codeOf(kb, ka, from/8)
+		return true
 	}
-	return a < b
+	m.codes[a] = codeOf(ka, kb, from/8)
+	return false
 }
 
 // next returns the next record, and whether its key is that of the one before;
@@ -80,32 +82,26 @@ func (m *merger) next() (h *head, same bool, err error) {
 			return nil, false, err
 		}
 		// What was the first of its key is so still.
-		if c.same && !c.done {
+		if c.common == wholeKey {
 			return &c.head, true, nil
 		}
+		m.codes[m.winner] = c.code
 		m.replay()
 	}
+	m.started = true
 	c := m.cursors[m.winner]
-	if c.done {
+	if c.common == ended {
 		return nil, false, nil
 	}
-	same = m.started && bytes.Equal(c.key, m.last)
-	if !same {
-		m.last = append(m.last[:0], c.key...)
-	}
-	m.started = true
-	return &c.head, same, nil
+	return &c.head, m.codes[m.winner].common == wholeKey, nil
 }
 
 // replay plays the matches of the last winner again.
 func (m *merger) replay() {
 	w := m.winner
-	p := m.prefix(w)
 	for node := (int(w) + len(m.cursors)) / 2; node > 0; node /= 2 {
-		t := &m.tree[node]
-		if t.prefix < p || t.prefix == p && m.beats(t.cursor, w) {
-			w, t.cursor = t.cursor, w
-			p, t.prefix = t.prefix, p
+		if c := m.tree[node]; m.beats(c, w) {
+			m.tree[node], w = w, c
 		}
 	}
 	m.winner = w

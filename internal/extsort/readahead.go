@@ -28,23 +28,25 @@ func (r *runReader) ask() {
 		r.asked++
 		r.s.Tasks.Go(func() {
 			r.s.disk.Lock()
-			defer r.s.disk.Unlock()
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
 			r.ready <- fetched{block, err} // one at most is under way
+			r.s.disk.Unlock()
+			// The file system may take its time. Nobody waits: who comes later drops more.
+			if r.s.drop.TryLock() {
+				r.run.Drop(i + 1)
+				r.s.drop.Unlock()
+			}
 		})
 	}
 }
 
-// nextBlock returns the next block, nil after the last. It is valid until the
-// next call.
+// nextBlock returns the next block, nil after the last. It is valid until the next call but
+// one of ask, which follows when the block before is not needed any more.
 func (r *runReader) nextBlock() ([]byte, error) {
 	if r.got == r.run.Blocks() {
 		return nil, nil
 	}
 	f := <-r.ready
 	r.got++
-	if f.err == nil {
-		r.ask()
-	}
 	return f.block, f.err
 }

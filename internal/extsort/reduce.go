@@ -94,6 +94,8 @@ func (s *Sorter) mergeSome() error {
 	s.stats.Runs++
 	s.stats.Written += merged.Size()
 	s.Mu.Unlock()
+	s.drop.Lock() // a file that is closed while a part of it is given back might be another by then
+	defer s.drop.Unlock()
 	for _, r := range some {
 		err = errors.Join(err, r.Close())
 	}

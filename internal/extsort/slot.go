@@ -1,6 +1,7 @@
 package extsort
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"unsafe"
@@ -19,8 +20,8 @@ type slot struct {
 }
 
 // entry stands for a record while it is sorted: the first eight bytes of the
-// key as a big-endian number, and where the record is with the length of its
-// key, as far as it fits.
+// key as a big-endian number; and where the record is, how long is what stands
+// before its key, and how long is the key, as far as it fits.
 type entry struct {
 	prefix uint64
 	ref    uint64
@@ -28,13 +29,16 @@ type entry struct {
 
 const (
 	entrySize = 16
-	refLen    = 16 // bits of ref for the length of the key
-	maxRefLen = 1<<refLen - 1
+	keyBits   = 16 // of ref, for the length of the key
+	maxRefLen = 1<<keyBits - 1
+	headBits  = 4 // for what stands before the key
+	maxHead   = 1<<headBits - 1
+	refLen    = keyBits + headBits
 )
 
 // addSlot makes a slot that is free.
 func (s *Sorter) addSlot() error {
-	mem, err := offheap.Allocate(s.sizes.slot)
+	mem, err := offheap.AllocatePages(s.sizes.slot)
 	if err == nil {
 		m := &slot{mem: mem}
 		s.slots, s.free = append(s.slots, m), append(s.free, m)
@@ -60,25 +64,36 @@ func (m *slot) sort() {
 	both := unsafe.Slice((*entry)(unsafe.Pointer(&m.mem[len(m.mem)-2*entrySize*n])), 2*n)
 	list := both[:n]
 	at := 0
+	sorted := true // so far
+	var last []byte
 	for i := range list {
 		off := at
 		item, l := uvarint(m.mem[at:])
 		at += l
 		keyLen, k := uvarint(m.mem[at:])
-		list[i] = entry{prefixOf(m.mem[at+k : at+k+keyLen]), uint64(off)<<refLen | uint64(min(keyLen, maxRefLen))}
+		key := m.mem[at+k : at+k+keyLen]
+		list[i] = entry{prefixOf(key), uint64(off)<<refLen | uint64(at+k-off)<<keyBits | uint64(min(keyLen, maxRefLen))}
 		at += item
+		if sorted {
+			sorted = bytes.Compare(last, key) <= 0
+			last = key
+		}
 	}
-	(&sorter{mem: m.mem}).sort(list, both[n:], 0)
+	if !sorted {
+		(&sorter{mem: m.mem}).sort(list, both[n:], 0)
+	}
 	m.entries = list
 }
 
 // key returns the key of the record of an entry.
 func key(mem []byte, e entry) []byte {
-	at := int(e.ref >> refLen)
-	_, l := uvarint(mem[at:])
-	at += l
-	keyLen, k := uvarint(mem[at:])
-	return mem[at+k : at+k+keyLen : at+k+keyLen]
+	at := int(e.ref>>refLen + e.ref>>keyBits&maxHead)
+	n := int(e.ref & maxRefLen)
+	if n == maxRefLen {
+		k, _ := record(mem, e)
+		return k
+	}
+	return mem[at : at+n : at+n]
 }
 
 // record returns the key and the record of an entry.

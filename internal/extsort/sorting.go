@@ -121,9 +121,9 @@ func (s *Sorter) writeSlot(m *slot) (*run, error) {
 	}
 	c := cursor{m: m}
 	return r, s.fill(r, func() (*head, bool, error) {
-		if err := c.next(); err != nil || c.done {
+		if err := c.next(); err != nil || c.common == ended {
 			return nil, false, err
 		}
-		return &c.head, c.same, nil
+		return &c.head, c.common == wholeKey, nil
 	})
 }

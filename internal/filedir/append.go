@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/names"
 )
 
@@ -93,7 +94,7 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 // checkNow looks at the context every now and then.
 func checkNow(ctx context.Context, i int) error {
 	if i%checkEvery == 0 && ctx.Err() != nil {
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 	return nil
 }

@@ -38,7 +38,6 @@ type Hooks struct {
 	Sessions   int           // how many are remembered, if not 0
 	MaxDirty   int           // how many unsynced files are, if not 0
 	AfterWrite func()        // called after each write of data
-	LockWait   func()        // called before the lock is waited for
 }
 
 // Dir is an open directory.
@@ -95,7 +94,7 @@ func (e *KeyError) Unwrap() error { return e.Err }
 // Open opens the store in a directory, and makes the directory where it is missing.
 func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	if opts.MaxOpenFiles < 0 {
-		return nil, fmt.Errorf("MaxOpenFiles is %d: give a number above 0, or 0 for the usual one", opts.MaxOpenFiles)
+		return nil, fmt.Errorf("MaxOpenFiles is %d: give a number above 0, or 0 for the default", opts.MaxOpenFiles)
 	}
 	if dir == "" {
 		return nil, errors.New("the name of the directory is empty")
@@ -153,7 +152,7 @@ func (d *Dir) openLocked() error {
 // Close lets go of the directory and of every open file, those of readers
 // excepted.
 func (d *Dir) Close() error {
-	if d.closed.Swap(true) {
+	if d == nil || d.closed.Swap(true) {
 		return nil
 	}
 	select {
@@ -175,6 +174,9 @@ func (d *Dir) closeAll() error {
 
 // Check returns an error if the store is closed.
 func (d *Dir) Check() error {
+	if d == nil {
+		return storeerror.ErrNotOpened
+	}
 	if d.closed.Load() {
 		return storeerror.ErrClosed
 	}
@@ -182,14 +184,19 @@ func (d *Dir) Check() error {
 }
 
 // Path returns the absolute path of the directory.
-func (d *Dir) Path() string { return d.dir }
+func (d *Dir) Path() string {
+	if d == nil {
+		return ""
+	}
+	return d.dir
+}
 
 func (d *Dir) path(name string) string { return d.dir + string(filepath.Separator) + name }
 
 // KeyError says which key an error is about; nil stays nil.
 func (d *Dir) KeyError(key string, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || d == nil {
+		return err
 	}
 	name, _ := d.nameOf(key) // or the name that it has in any case
 	return &KeyError{Key: key, Path: d.path(name), Err: err}

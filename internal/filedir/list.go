@@ -77,7 +77,7 @@ func (d *Dir) namesBelow(below string, all bool, visit func(name string, kind na
 					return err
 				}
 			case all && kind != names.Own:
-				return fmt.Errorf("%s is not a file that partd makes, here or in Python, and it is not known what it holds: move it away", d.path(name))
+				return fmt.Errorf("%s is not a file that partd makes, in Go or Python, so what it holds is unknown: move it away", d.path(name))
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -147,7 +147,7 @@ func (d *Dir) keyOf(name string) (string, error) {
 		return "", d.corrupt(path, -1, fmt.Errorf("%w: it holds the key whose value is in %s", fs.ErrNotExist, name))
 	}
 	if n.size > maxKeyLen {
-		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it holds %d bytes, a key has %d at most", n.size, maxKeyLen))
+		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it holds %d bytes, but a key has at most %d", n.size, maxKeyLen))
 		return "", errors.Join(err, n.close())
 	}
 	text, err := readNoted(n)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/names"
 )
 
@@ -43,7 +44,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return canceled.Err(ctx)
 	}
 	select {
 	case d.turn <- struct{}{}:
@@ -51,7 +52,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 		select {
 		case d.turn <- struct{}{}:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 	}
 	err := d.Check()
@@ -174,9 +175,6 @@ func (d *Dir) tryLock(ctx context.Context, want lockState) (abandoned bool, err 
 	}
 	ok, err := d.lock.TryLock(want == exclusive)
 	if err == nil && !ok {
-		if d.Hooks.LockWait != nil {
-			d.Hooks.LockWait()
-		}
 		abandoned, err = d.waitLock(ctx, want == exclusive)
 	}
 	switch {
@@ -227,7 +225,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	}
 	d.orphan <- struct{}{} // tells Close not to wait for a lock that another process may keep for ever
 	if decided.CompareAndSwap(false, true) {
-		return true, context.Cause(ctx)
+		return true, canceled.Err(ctx)
 	}
 	select {
 	case <-d.orphan:

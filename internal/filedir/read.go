@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/storeerror"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -111,7 +112,7 @@ func (d *Dir) getBunch(ctx context.Context, keys []string, values [][]byte) (n i
 	}
 	for i := range files {
 		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
+			return 0, canceled.Err(ctx)
 		}
 		value, err := readNoted(files[i])
 		if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -165,6 +166,17 @@ func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err err
 		return nil, d.KeyError(key, err)
 	}
 	return &Reader{dir: d, fail: fail, key: key, noted: n}, nil
+}
+
+// Has reports whether a key exists.
+func (d *Dir) Has(ctx context.Context, key string) (bool, error) {
+	if err := d.begin(ctx, false); err != nil {
+		return false, d.KeyError(key, err)
+	}
+	defer d.end()
+	n, err := d.noteKey(key)
+	exists := n.file != nil
+	return exists, d.KeyError(key, errors.Join(err, n.close()))
 }
 
 // Reader reads a value as it was when it was opened.

@@ -24,7 +24,7 @@ func (d *Dir) finish() error {
 		return err
 	}
 	if r != nil {
-		d.log.Info("partd: finishing or undoing what was left half-done", "dir", d.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
+		d.log.Info("partd: finishing or undoing an interrupted change", "dir", d.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
 		applied := r.kind != kindAppend
 		for i := range r.spans {
 			s := &r.spans[i]
@@ -230,7 +230,7 @@ func commonPrefix(a, b []byte) int {
 // cutOut takes the bytes from s.old to cut out of a file and keeps those behind
 // them. The file is replaced as a whole.
 func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
-	d.log.Warn("partd: keeping what another process appended behind an append that was cut off",
+	d.log.Warn("partd: keeping what another process appended after an append that was cut off",
 		"file", file.Name(), "from", cut, "to", size)
 	tmp, err := d.newTemp(mode.Perm())
 	if err != nil {
@@ -282,7 +282,7 @@ func (d *Dir) redoRemove(r *record, s *span) error {
 	}
 	// A loss of power may take a file's time with it.
 	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !d.otherBoot(r) {
-		d.log.Warn("partd: keeping a file that was to be removed, since another process changed it", "file", d.path(s.name))
+		d.log.Warn("partd: keeping a file that should have been removed, since another process changed it", "file", d.path(s.name))
 		return nil
 	}
 	return d.removeKeyFile(s.name)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // scanBunch is how many files are opened under one lock. They stay open while the
@@ -77,7 +79,7 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 func (d *Dir) scanFile(ctx context.Context, key string, n *noted, buf []byte, visit Visit) error {
 	for at, last := int64(0), false; !last; {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 		p := buf[:min(int64(len(buf)), n.size-at)]
 		err := readFull(n.file, p, at)

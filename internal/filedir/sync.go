@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/names"
 )
 
@@ -41,7 +42,7 @@ func (d Tx) Sync(ctx context.Context) error {
 		return nil // each operation was synced
 	}
 	err := d.syncAll(ctx)
-	if err == nil || errors.Is(err, context.Cause(ctx)) {
+	if err == nil || errors.Is(err, canceled.Err(ctx)) {
 		return err
 	}
 	return unknown(d.refuse(err))
@@ -77,7 +78,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 		if err := k.file.Sync(); err != nil {
 			return err
@@ -95,7 +96,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 	}
 	for path := range d.dirty.paths {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return canceled.Err(ctx)
 		}
 		if err := d.syncPath(path); err != nil {
 			return err

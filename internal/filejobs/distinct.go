@@ -80,11 +80,9 @@ func (d *distinctEngine) place(b *records.Block, r *sortRecord) (bool, error) {
 	if len(d.fields) > 0 {
 		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Bare)
 	}
-	seen := d.seen[b.Worker]
-	known, err := seen.add(r.key)
+	known, err := d.seen[b.Worker].add(r.key)
 	if known {
-		seen.dropped++
-		return false, nil
+		return false, err
 	}
 	at := len(r.buf)
 	r.buf = binary.BigEndian.AppendUint64(r.buf, uint64(b.Offset()))

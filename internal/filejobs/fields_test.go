@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/records"
 )
 
 func TestSplitNames(t *testing.T) {
@@ -27,14 +28,20 @@ func TestSplitNames(t *testing.T) {
 	}
 }
 
-// Keys of several fields order as the fields do, and give them back.
+// Keys of several fields order as the fields do, and give them back, wherever the fields lie.
 func TestFieldKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	random := func() [][]byte {
 		fields := make([][]byte, 2)
 		for i := range fields {
-			for range r.IntN(4) {
-				fields[i] = append(fields[i], "\x00\x01\xffa"[r.IntN(4)])
+			long := 4
+			if r.IntN(4) == 0 {
+				long = 20
+			}
+			fields[i] = make([]byte, 0, r.IntN(30))
+			letters := "\x00\x01\xffa"[r.IntN(2):]
+			for range r.IntN(long) {
+				fields[i] = append(fields[i], letters[r.IntN(len(letters))])
 			}
 		}
 		return fields
@@ -69,5 +76,51 @@ func TestOrderedField(t *testing.T) {
 	}
 	if name, _ := orderedField(strings.Repeat(":n", 50), nil); name != "" {
 		t.Errorf("%q", name)
+	}
+}
+
+// A key is written as its fields are, one after the other, or left to who quotes.
+func TestPlainKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	plainly := 0
+	for i := range 100_000 {
+		layout := records.Layout{Format: records.CSV}
+		if i%2 == 0 {
+			layout.Format = records.TSV
+		}
+		rows, err := output.NewRows(layout, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := make([][]byte, 1+r.IntN(3))
+		for i := range fields {
+			for range r.IntN(5) {
+				fields[i] = append(fields[i], "abc;\xff\x01\x02\x00,\t\r\n\""[r.IntN(1+r.IntN(13))])
+			}
+		}
+		key := fields[0]
+		if len(fields) > 1 {
+			key = appendKey(nil, fields, nil)
+		}
+		var want []byte
+		for i, f := range fields {
+			want, _ = rows.AppendStart(want, i)
+			if want, err = rows.AppendField(want, i, &output.Value{Text: f}); err != nil {
+				break
+			}
+		}
+		got, ok := appendPlainKey([]byte("before"), key, len(fields) == 1, rows.Plain())
+		if ok && (err != nil || string(got) != "before"+string(want)) {
+			t.Fatalf("%q became %q, want %q, %v", fields, got, want, err)
+		}
+		if !ok && !bytes.ContainsAny(bytes.Join(fields, nil), "\x00,\t\r\n\"") {
+			t.Fatalf("%q was not written", fields)
+		}
+		if ok {
+			plainly++
+		}
+	}
+	if plainly < 10_000 {
+		t.Errorf("%d keys alone could stand as they are", plainly)
 	}
 }

@@ -15,6 +15,9 @@ type firstKeys struct {
 	dropped int64    // keys that are not among the first
 }
 
+// keyOverhead is what a key takes beside its bytes.
+const keyOverhead = 64
+
 // add adds a key, and reports whether it is among the first n. Of equal keys those
 // added first are.
 func (f *firstKeys) add(key []byte) bool {
@@ -22,20 +25,27 @@ func (f *firstKeys) add(key []byte) bool {
 	case f.off:
 		return true
 	case len(f.keys) < f.n:
-		if f.bytes += int64(len(key)) + keyOverhead; f.bytes > f.limit {
-			f.off, f.keys = true, nil
-			return true
-		}
-		heap.Push(f, bytes.Clone(key))
+		key = bytes.Clone(key)
+		heap.Push(f, key)
+		f.take(cap(key) + keyOverhead)
 		return true
 	case bytes.Compare(key, f.keys[0]) >= 0:
 		f.dropped++
 		return false
 	}
-	f.bytes += int64(len(key) - len(f.keys[0]))
+	grown := -cap(f.keys[0])
 	f.keys[0] = append(f.keys[0][:0], key...)
+	grown += cap(f.keys[0])
 	heap.Fix(f, 0)
+	f.take(grown)
 	return true
+}
+
+// take counts bytes that the keys take, and gives up where they are too many.
+func (f *firstKeys) take(n int) {
+	if f.bytes += int64(n); f.bytes > f.limit {
+		f.off, f.keys = true, nil
+	}
 }
 
 func (f *firstKeys) Len() int           { return len(f.keys) }

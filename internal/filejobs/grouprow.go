@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 
 	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/output"
@@ -15,18 +13,25 @@ import (
 
 // groupRow puts together the row of one group after the other.
 type groupRow struct {
-	g    *groupEngine
-	rows *output.Rows
-	json bool
+	g     *groupEngine
+	rows  *output.Rows
+	json  bool
+	plain *output.Plain // how most rows are written, if they can be
 
-	begun    bool
-	complete bool // the aggregated part is there
-	records  uint64
-	key      []byte
-	words    []uint64
-	distinct []uint64
-	texts    []keptText // of specs
-	lists    []*spool   // of specs, nil for those that are no list
+	begun     bool
+	complete  bool // the aggregated part is there
+	records   uint64
+	key       []byte
+	words     []uint64
+	distinct  []uint64
+	texts     []keptText // of specs
+	lists     []*spool   // of specs, nil for those that are no list
+	modes     []countedColumn
+	numbers   []*numberColumn
+	quantiles []quantile // of specs
+	other     []uint64   // words of another part of the group
+	tally     groupTally
+	made      int64 // bytes of rows
 
 	values []output.Value // of a record, by place
 	row    []output.Value
@@ -49,6 +54,8 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		g: g, rows: rows, json: j.To.Format == records.JSONL,
 		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinct)),
 		texts: make([]keptText, len(g.specs)), lists: make([]*spool, len(g.specs)),
+		modes: make([]countedColumn, len(g.modes)), quantiles: make([]quantile, len(g.specs)),
+		other:  make([]uint64, g.program.Words),
 		values: make([]output.Value, g.values), row: make([]output.Value, g.keys+len(g.specs)),
 	}
 	n := 0
@@ -63,17 +70,23 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 			r.lists[i] = &spool{temp: j.temp, limit: int(j.Memory) / 32 / n}
 		}
 	}
-	if r.out, err = rows.AppendHeader(nil); err != nil {
-		return nil, err
+	for range g.quantiled {
+		// A third of what they, their lists and the tables had; the sorters have the rest.
+		c, err := newNumberColumn(r, 2*g.share/int64(len(g.quantiled)))
+		if err != nil {
+			return nil, err
+		}
+		r.numbers = append(r.numbers, c)
 	}
-	if _, err := j.sink.Write(r.out); err != nil {
-		return nil, err
-	}
+	r.plain = r.plainRows()
 	return r, nil
 }
 
 func (r *groupRow) close() error {
 	var errs []error
+	for _, c := range r.numbers {
+		errs = append(errs, c.close())
+	}
 	for _, s := range r.lists {
 		if s != nil {
 			errs = append(errs, s.close())
@@ -84,28 +97,27 @@ func (r *groupRow) close() error {
 
 var errPart = errors.New("a part of a group is not what was written: the temporary data are damaged")
 
-// add adds what was sorted under the key of the group.
-func (r *groupRow) add(rec []byte) error {
+// add adds what was sorted under the key of the group. Same is that what came
+// before was sorted by the same.
+func (r *groupRow) add(key, rec []byte, same bool) error {
 	r.begun = true
 	kind, rec := rec[0], rec[1:]
 	switch kind {
 	case keptValues:
 		return r.addValues(rec)
 	case aggregated:
-		n, l := binary.Uvarint(rec)
-		if l <= 0 || n > uint64(len(rec)-l) || r.complete {
+		return r.addAggregated(key, rec)
+	case countedValue:
+		return r.addCounted(rec, same)
+	case someNumbers, wideNumber:
+		i, rec, ok := columnOf(rec, len(r.numbers))
+		switch {
+		case !ok:
 			return errPart
+		case kind == wideNumber:
+			return r.numbers[i].addWide(rec)
 		}
-		r.key = append(r.key[:0], rec[l:l+int(n)]...)
-		rec = rec[l+int(n):]
-		if r.records, l = binary.Uvarint(rec); l <= 0 || len(rec)-l != 8*len(r.words) {
-			return errPart
-		}
-		for i := range r.words {
-			r.words[i] = binary.LittleEndian.Uint64(rec[l+8*i:])
-		}
-		r.complete = true
-		return nil
+		return r.numbers[i].addPiece(rec)
 	}
 	for i := range r.distinct {
 		n, l := binary.Uvarint(rec)
@@ -114,6 +126,36 @@ func (r *groupRow) add(rec []byte) error {
 		}
 		r.distinct[i], rec = n, rec[l:]
 	}
+	return nil
+}
+
+// addAggregated adds what a table had of the group.
+func (r *groupRow) addAggregated(key, rec []byte) error {
+	records, l := binary.Uvarint(rec)
+	for i := range r.other {
+		if l <= 0 {
+			return errPart
+		}
+		rec = rec[l:]
+		r.other[i], l = binary.Uvarint(rec)
+	}
+	if l <= 0 {
+		return errPart
+	}
+	if rec = rec[l:]; r.g.sortsParts() {
+		key = rec
+	} else if len(rec) > 0 {
+		return errPart
+	}
+	if r.complete {
+		r.records += records
+		r.g.program.Merge(r.words, r.other)
+		return nil
+	}
+	r.key = append(r.key[:0], key...)
+	r.records, r.complete = records, true
+	copy(r.words, r.other)
+	r.beginModes()
 	return nil
 }
 
@@ -134,7 +176,7 @@ func (r *groupRow) addValues(rec []byte) error {
 		if !s.Kept() {
 			continue
 		}
-		v, t := r.values[r.g.places[i]], &r.texts[i]
+		v, t := r.values[r.g.places[i].First], &r.texts[i]
 		switch s.Func {
 		case aggregate.List:
 			if err := r.addToList(i, v, t.set); err != nil {
@@ -147,6 +189,10 @@ func (r *groupRow) addValues(rec []byte) error {
 			}
 		case aggregate.Last:
 			t.keep(v)
+		case aggregate.Any:
+			if len(v.Text) > 0 && !t.set {
+				t.keep(v)
+			}
 		case aggregate.Min:
 			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) < 0) {
 				t.keep(v)
@@ -186,61 +232,4 @@ func (r *groupRow) addToList(i int, v output.Value, more bool) (err error) {
 		}
 	}
 	return s.move()
-}
-
-// write writes the row, and begins the next.
-func (r *groupRow) write(w *sink) error {
-	if !r.complete {
-		return fmt.Errorf("%w: it lacks the counts", errPart)
-	}
-	err := r.fill()
-	if err == nil {
-		err = r.writeFields(w)
-	}
-	if err != nil {
-		return fmt.Errorf("the row of group %s: %w", quoteShort(r.row[0].Text), err)
-	}
-	r.begun, r.complete = false, false
-	clear(r.distinct)
-	for i := range r.texts {
-		r.texts[i].set, r.texts[i].Missing = false, true
-	}
-	for _, s := range r.lists {
-		if s != nil {
-			s.reset()
-		}
-	}
-	return nil
-}
-
-// fill makes the fields of the row, all but lists that are too long.
-func (r *groupRow) fill() (err error) {
-	g := r.g
-	g.job.valuesOf(r.row[:0], r.key, g.keys)
-	r.text = r.text[:0]
-	for i := range g.specs {
-		s := &g.specs[i]
-		v := &r.row[g.keys+i]
-		switch {
-		case s.Func == aggregate.List:
-			if r.json && r.lists[i].size == 0 {
-				r.lists[i].buf = append(r.lists[i].buf, ']')
-			}
-			*v = output.Value{Text: r.lists[i].buf, JSON: true}
-		case s.Kept():
-			if *v = r.texts[i].Value; v.Missing {
-				v.Text = nil
-			}
-		default:
-			from := len(r.text)
-			if s.Func == aggregate.Distinct {
-				r.text = strconv.AppendUint(r.text, r.distinct[slices.Index(g.distinct, g.places[i])], 10)
-			} else if r.text, err = g.program.Append(r.text, i, r.words, r.records); err != nil {
-				return err
-			}
-			text := r.text[from:len(r.text):len(r.text)]
-			*v = output.Value{Text: text, Missing: len(text) == 0, JSON: true}
-		}
-	}
-	return nil
 }

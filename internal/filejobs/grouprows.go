@@ -2,153 +2,112 @@ package filejobs
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/extsort"
-	"github.com/go-partd/partd/internal/hashagg"
 )
 
-// gather puts the results into the sorter.
-func (g *groupEngine) gather(ctx context.Context, j *job) (err error) {
-	var w *extsort.Writer
-	if len(g.kept) > 0 {
-		w, err = g.sorter.Batch(uint64(g.batches.Load()))
-	} else {
-		w, err = g.sorter.Writer()
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = joinErrors(err, w.Close()) }()
-	var rec []byte
-	var total uint64
-	for group, err := range g.numbers.Groups() {
-		if err != nil {
-			return err
-		}
-		total += group.Records
-		rec = append(rec[:0], aggregated)
-		rec = binary.AppendUvarint(rec, uint64(len(group.Key)))
-		rec = append(rec, group.Key...)
-		rec = binary.AppendUvarint(rec, group.Records)
-		for _, word := range group.State {
-			rec = binary.LittleEndian.AppendUint64(rec, word)
-		}
-		if err := w.Add(group.Key, rec); err != nil {
-			return err
-		}
-	}
-	if total != uint64(j.Tally.Records) {
-		return fmt.Errorf("%d records were read, but the groups stand for %d", j.Tally.Records, total)
-	}
-	if err := g.numbers.Close(); err != nil {
-		return err
-	}
-	if len(g.distinct) == 0 {
-		return nil
-	}
-	return g.gatherDistinct(ctx, j, w)
+// groupTally is what the groups written stand for.
+type groupTally struct {
+	groups, records int64
+	keys            uint64 // sum of the hashes of their keys, once for each record
 }
 
-// gatherDistinct counts, for each group, the pairs that it is in.
-func (g *groupEngine) gatherDistinct(ctx context.Context, j *job, w *extsort.Writer) (err error) {
-	counts, err := j.newTables(ctx, hashagg.Options{
-		Memory: max(j.engineMemory()/8, hashagg.MinMemory), Threads: 1, Words: len(g.pairs),
-		Merge: func(dst, src []uint64) {
-			for i, n := range src {
-				dst[i] += n
-			}
-		},
-	})
-	if err != nil {
-		return err
-	}
-	table, err := counts.Table()
-	if err != nil {
-		return err
-	}
-	for i, pairs := range g.pairs {
-		for pair, err := range pairs.Groups() {
-			if err != nil {
-				return err
-			}
-			n, l := binary.Uvarint(pair.Key)
-			state, _, err := table.Get(pair.Key[l : l+int(n)])
-			if err != nil {
-				return err
-			}
-			state[i]++
-		}
-		if err := pairs.Close(); err != nil {
-			return err
-		}
-	}
-	if err := table.Close(); err != nil {
-		return err
-	}
-	var rec []byte
-	for group, err := range counts.Groups() {
-		if err != nil {
-			return err
-		}
-		rec = append(rec[:0], countDistinct)
-		for _, n := range group.State {
-			rec = binary.AppendUvarint(rec, n)
-		}
-		if err := w.Add(group.Key, rec); err != nil {
-			return err
-		}
-	}
-	return nil
+func (t *groupTally) add(o groupTally) {
+	t.groups += o.groups
+	t.records += o.records
+	t.keys += o.keys
 }
 
 // write writes the rows.
-func (g *groupEngine) write(j *job, counts []string) (err error) {
+func (g *groupEngine) write(ctx context.Context) error {
+	j := g.job
 	r, err := newGroupRow(g, j)
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, r.close()) }()
-	var groups, records int64
-	end := func() error { // of a group
-		if !r.begun {
-			return nil
+	header, err := r.rows.AppendHeader(nil)
+	if err == nil {
+		_, err = j.sink.Write(header)
+	}
+	if err == nil {
+		err = g.writeRows(ctx, r)
+	}
+	if err = joinErrors(err, r.close()); err != nil {
+		return err
+	}
+	if err := g.prove(r.tally); err != nil {
+		return err
+	}
+	if g.top.N > 0 {
+		if err := g.top.write(j, r.tally.groups); err != nil {
+			return err
 		}
-		groups++
-		records += int64(r.records)
-		return r.write(j.sink)
+	}
+	counts := make([]string, len(g.workers))
+	perWorker := make([]int64, len(g.workers))
+	for i, w := range g.workers {
+		counts[i], perWorker[i] = humanize.Comma(w.records), w.records
+	}
+	j.report("groups", "groups", r.tally.groups)
+	j.report("records_by_worker", "", perWorker)
+	j.report("proof", "proof", fmt.Sprintf("the counts of the groups add up to the records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
+	j.report("spills", "", g.sorter.Stats().Runs)
+	return nil
+}
+
+// writeRows writes what was sorted as rows: by one goroutine where a row may be large,
+// or is sorted itself, and else by all.
+func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
+	j := g.job
+	if !g.sortsValues() && len(g.quantiled) == 0 && g.top.N == 0 && j.Threads > 1 {
+		return g.writeTogether(ctx, r)
+	}
+	var out io.Writer = j.sink
+	if g.top.N > 0 {
+		if err := g.top.open(ctx, j, r, g.share); err != nil {
+			return err
+		}
+		out = &g.top
 	}
 	for b, err := range g.sorter.Sorted() {
 		if err != nil {
 			return err
 		}
-		for i := range b.Len() {
-			if !b.SameKey(i) {
-				if err := end(); err != nil {
-					return err
-				}
-			}
-			if err := r.add(b.Record(i)); err != nil {
+		if err := r.addBlock(b, out); err != nil {
+			return err
+		}
+	}
+	return r.end(out)
+}
+
+// addBlock adds the parts of groups that a block has, and writes each group that ends.
+func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
+	for i := range b.Len() {
+		rec, same := b.Record(i), b.SameKey(i)
+		begins := !same
+		if r.g.sortsParts() {
+			begins = begins && rec[0] == aggregated
+		}
+		if begins {
+			if err := r.end(out); err != nil {
 				return err
 			}
 		}
+		if err := r.add(b.Key(i), rec, same); err != nil {
+			return err
+		}
 	}
-	if err := end(); err != nil {
-		return err
-	}
-	if records != j.Tally.Records {
-		return fmt.Errorf("%d records were read, but the rows written stand for %d", j.Tally.Records, records)
-	}
-	var perWorker []int64
-	for _, w := range g.workers {
-		perWorker = append(perWorker, w.records)
-	}
-	j.report("groups", "groups", groups)
-	j.report("records_by_worker", "", perWorker)
-	j.report("proof", "proof", fmt.Sprintf("the counts of the groups add up to the records: %s (%s)", humanize.Comma(records), strings.Join(counts, " + ")))
-	j.report("spills", "", g.sorter.Stats().Runs)
 	return nil
+}
+
+// end writes the group at hand, if there is one.
+func (r *groupRow) end(out io.Writer) error {
+	if !r.begun {
+		return nil
+	}
+	return r.write(out)
 }

@@ -28,27 +28,46 @@ type groupWorker struct {
 	numbers []aggregate.Number // so, too
 	joined  []byte             // keys of several fields
 
-	pair []byte
-	kept []byte
+	to     *extsort.Writer // what leaves the table goes there: of values, the batch of the block at hand
+	lists  numberLists
+	state  []uint64 // of a group of one record
+	pair   []byte
+	sorted []byte
+	key    []byte // that is sorted by
+	err    error
 }
 
 func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	w = &groupWorker{
 		g: g, keys: make([][]byte, 0, groupBatch),
 		values: make([][]byte, groupBatch*g.values), numbers: make([]aggregate.Number, groupBatch*g.values),
-		pairs: make([]*hashagg.Table, len(g.pairs)),
+		pairs: make([]*hashagg.Table, len(g.pairs)), state: make([]uint64, g.program.Words+len(g.quantiled)),
 	}
 	for i, a := range g.pairs {
 		if w.pairs[i], err = a.Table(); err != nil {
 			return nil, err
 		}
 	}
-	w.table, err = g.numbers.Table()
+	if w.table, err = g.numbers.Table(); err != nil {
+		return nil, err
+	}
+	w.table.DrainTo(w.flush)
+	w.table.LetPass()
+	if len(g.quantiled) > 0 {
+		if w.lists, err = newNumberLists(listMemory(g.share, g.job.Threads)); err != nil {
+			return nil, err
+		}
+		g.job.closers = append(g.job.closers, w.lists.close)
+	}
+	if !g.sortsValues() {
+		w.to, err = g.sorter.Writer()
+	}
 	return w, err
 }
 
+// close ends the use of the tables of pairs.
 func (w *groupWorker) close() error {
-	errs := []error{w.table.Close()}
+	var errs []error
 	for _, t := range w.pairs {
 		errs = append(errs, t.Close())
 	}
@@ -58,27 +77,28 @@ func (w *groupWorker) close() error {
 // use aggregates a block.
 func (g *groupEngine) use(b *records.Block) (err error) {
 	w := g.workers[b.Worker]
-	var keep *extsort.Writer
-	if len(g.kept) > 0 {
+	sorts := g.sortsValues()
+	if sorts {
 		for n := g.batches.Load(); n <= b.Seq && !g.batches.CompareAndSwap(n, b.Seq+1); {
 			n = g.batches.Load()
 		}
-		if keep, err = g.sorter.Batch(uint64(b.Seq)); err != nil {
+		if w.to, err = g.sorter.Batch(uint64(b.Seq)); err != nil {
 			return err
 		}
-		defer func() { err = joinErrors(err, keep.Close()) }()
+		defer func() { err = joinErrors(err, w.to.Close()) }()
 	}
+	limit := min(w.table.MaxKey(), g.longest)
 	for b.Next() {
 		i := len(w.keys) * g.values
 		values, numbers := w.values[i:i+g.values], w.numbers[i:i+g.values]
 		copy(values, b.Fields[g.keys:])
 		if bad := g.program.Numbers(values, numbers); bad >= 0 {
-			b.Bad(g.noNumber(values[bad], bad))
+			b.Bad(g.wrongValue(values[bad], bad))
 			continue
 		}
 		var key []byte
 		key, w.joined = g.job.keyBy(w.joined, b.Fields[:g.keys], b.Bare)
-		if limit := min(w.table.MaxKey(), g.longest); len(key) > limit {
+		if len(key) > limit {
 			longKey(b, len(key), limit)
 			continue
 		}
@@ -89,8 +109,8 @@ func (g *groupEngine) use(b *records.Block) (err error) {
 			}
 		}
 		w.keys = append(w.keys, key)
-		if keep != nil {
-			if err := keep.Add(key, w.keptOf(values, b.Bare[g.keys:])); err != nil {
+		if sorts {
+			if err := w.sort(key, values, b.Bare[g.keys:]); err != nil {
 				return tooLong(b, err)
 			}
 		}
@@ -108,9 +128,18 @@ func (g *groupEngine) use(b *records.Block) (err error) {
 // aggregate adds the records of the batch to the states of their groups.
 func (w *groupWorker) aggregate() error {
 	n := w.g.values
-	err := w.table.GetMany(w.keys, func(i int, state []uint64, _ bool) {
-		w.g.program.Add(state, w.values[i*n:(i+1)*n], w.numbers[i*n:(i+1)*n])
-	})
+	var err error
+	if w.table.Passes(w.keys) {
+		err = w.pass()
+	} else {
+		err = w.table.GetMany(w.keys, func(i int, state []uint64, _ bool) { w.add(i, state) })
+	}
+	if err == nil {
+		err = w.err
+	}
+	if err == nil && w.lists.crowded {
+		err = w.flush()
+	}
 	for k, col := range w.g.distinct {
 		for i, key := range w.keys {
 			value := w.values[i*n+col]
@@ -126,27 +155,50 @@ func (w *groupWorker) aggregate() error {
 	return err
 }
 
-func (g *groupEngine) noNumber(value []byte, col int) error {
-	for i, s := range g.specs {
-		if g.places[i] == col && s.Numeric() {
-			return fmt.Errorf("%s needs a number, not %s", s.Text, quoteShort(value))
+// add adds record i of the batch to the state of its group.
+func (w *groupWorker) add(i int, state []uint64) {
+	g := w.g
+	values, numbers := w.values[i*g.values:(i+1)*g.values], w.numbers[i*g.values:(i+1)*g.values]
+	g.program.Add(state, values, numbers)
+	for k, col := range g.quantiled {
+		if len(values[col]) > 0 && w.err == nil {
+			w.err = w.addNumber(k, &state[g.program.Words+k], w.keys[i], numbers[col])
 		}
 	}
-	return fmt.Errorf("%s is not a number", quoteShort(value))
 }
 
-// What is sorted under the key of a group begins with what it is.
+// wrongValue says what a value should be.
+func (g *groupEngine) wrongValue(value []byte, col int) error {
+	_, isNumber := aggregate.ParseNumber(value)
+	_, isBool := aggregate.ParseBool(value)
+	for i, s := range g.specs {
+		switch p := g.places[i]; {
+		case p.First != col && p.Second != col:
+		case s.Numeric() && !isNumber:
+			return fmt.Errorf("%s needs a number, not %s", s.Text, quoteShort(value))
+		case s.Boolean() && !isBool:
+			return fmt.Errorf("%s needs true or false, not %s", s.Text, quoteShort(value))
+		}
+	}
+	return fmt.Errorf("%s is not what an aggregate needs", quoteShort(value))
+}
+
+// What is sorted under the key of a group begins with what it is. Where there are
+// modes, this is the order, too.
 const (
-	keptValues    = iota // of a record
-	aggregated           // the key, how many records, words
+	aggregated    = iota // how many records, words, and the key where parts have an order
 	countDistinct        // for each column, how many values
+	keptValues           // of a record
+	countedValue         // number of the mode, whether it is bare, value
+	someNumbers          // number of the column, 64-bit floats
+	wideNumber           // number of the column, an integer that no such float holds
 )
 
 // keptOf returns the values of a record that are kept: twice the length of each,
 // plus one, plus another for one that is bare, or 0 for one that is missing, and
 // the value.
 func (w *groupWorker) keptOf(values [][]byte, bare []bool) []byte {
-	rec := append(w.kept[:0], keptValues)
+	rec := append(w.sorted[:0], keptValues)
 	for _, col := range w.g.kept {
 		v := values[col]
 		if v == nil {
@@ -159,6 +211,6 @@ func (w *groupWorker) keptOf(values [][]byte, bare []bool) []byte {
 		}
 		rec = append(binary.AppendUvarint(rec, head), v...)
 	}
-	w.kept = rec
+	w.sorted = rec
 	return rec
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/internal/zfile"
@@ -36,7 +37,7 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 	in := &Inputs{}
 	first := "" // the file that the header is from
 	for i, name := range names {
-		if err := ctx.Err(); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			return in, err
 		}
 		if name == Stdin && slices.Contains(names[:i], Stdin) {
@@ -115,7 +116,7 @@ func (in *Inputs) Note(l records.Layout) []string {
 // separator.
 func (in *Inputs) SkipHint(err error, l records.Layout) error {
 	if errors.As(err, new(*records.BadError)) {
-		return fmt.Errorf("%w%s (--skip-bad leaves out and counts such records)", err, in.OtherSep(l))
+		return fmt.Errorf("%w%s (--skip-bad skips and counts such records)", err, in.OtherSep(l))
 	}
 	return err
 }
@@ -134,7 +135,7 @@ func (in *Inputs) openOrEnd(ctx context.Context, stdin *os.File, name string, la
 	case err := <-done:
 		return start, err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, canceled.Err(ctx)
 	}
 }
 
@@ -251,7 +252,7 @@ func decompress(shown, name string, f io.Reader, maxRecord int) (content, error)
 	all := io.MultiReader(bytes.NewReader(head), f)
 	kind, named := zfile.Detect(head), zfile.ByName(name)
 	if named != zfile.None && kind != named {
-		return content{}, &records.Error{File: shown, Err: fmt.Errorf("it is named as a %s file, but is none", named)}
+		return content{}, &records.Error{File: shown, Err: fmt.Errorf("its name is that of a %s file, but its content is not", named)}
 	}
 	if kind == zfile.None {
 		// After the head, which is small, reads go to the file itself.

@@ -1,5 +1,5 @@
-// Package filejobs makes files of files: grouped, sorted, split, without what is
-// there twice, or the top of them.
+// Package filejobs turns files into files: grouped, sorted, split, without
+// duplicates, or only the top records.
 package filejobs
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/hashagg"
 	"github.com/go-partd/partd/internal/output"
@@ -162,7 +163,7 @@ func (j *job) readAs(ctx context.Context, cfg records.Config, use func(*records.
 	j.Tally, err = records.Read(ctx, j.Inputs.Files, cfg, func(b *records.Block) error {
 		err := use(b)
 		if err != nil {
-			j.cancel(err)
+			j.cancel(canceled.Because(err))
 		}
 		return err
 	})
@@ -235,14 +236,22 @@ func (j *job) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
 // are returned as they are.
 func tooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
-		b.Fail(fmt.Errorf("%w; a larger --memory allows more", err))
+		b.Fail(moreMemory(err))
+	}
+	return err
+}
+
+// moreMemory adds what to do to the error of a sorter that finds something too long.
+func moreMemory(err error) error {
+	if errors.Is(err, extsort.ErrTooLarge) {
+		err = fmt.Errorf("%w; a larger --memory allows more", err)
 	}
 	return err
 }
 
 // longKey says in which line the fields that make a key are too long.
 func longKey(b *records.Block, n, limit int) {
-	b.Fail(fmt.Errorf("%w: the fields that are aggregated by have %d bytes, and %d fit; a larger --memory allows more, up to 1 MiB",
+	b.Fail(fmt.Errorf("%w: the fields to aggregate by have %d bytes, but only %d fit; a larger --memory allows more, up to 1 MiB",
 		hashagg.ErrTooLarge, n, limit))
 }
 

@@ -1,14 +1,15 @@
 package filejobs
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashjoin"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/mergejoin"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
@@ -23,11 +24,13 @@ type JoinOptions struct {
 	RightFrom  records.Layout
 }
 
-// joinEngine is one run of [Join]. Both sides are sorted by their keys, and walked
-// side by side.
+// joinEngine is one run of [Join]. Where one side fits in memory, the records of the
+// other find theirs in a table ([joinHash]); else both are sorted by their keys, and
+// walked side by side.
 type joinEngine struct {
 	JoinOptions
 	left, right *joinSide
+	out         *joinOutput
 }
 
 // Join returns what joins the records of two files by fields.
@@ -47,21 +50,32 @@ func (e *joinEngine) plan(j *job) error {
 	if err != nil {
 		return err
 	}
-	if e.left, err = newJoinSide(j, lefts); err != nil {
+	if e.left, err = e.newSide(j, lefts); err != nil {
 		return err
 	}
-	if e.right, err = newJoinSide(right, rights); err != nil {
+	if e.right, err = e.newSide(right, rights); err != nil {
 		return err
 	}
+	e.right.right = true
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
 		j.To.NoHeader = false // the other side has one
 	}
 	if e.How.Pairs() && (e.left.nameless() || e.right.nameless()) {
 		j.To.NoHeader = true
 		if j.To.Format == records.JSONL {
-			return optionErrorf("--to-format jsonl: jsonl needs names of columns, and there is no header")
+			return optionErrorf("--to-format jsonl: jsonl needs column names, and there is no header")
 		}
 	}
+	for _, s := range []*joinSide{e.left, e.right} {
+		// The columns are known once there was a record of each side; where there are
+		// none, whether there is a record makes the difference.
+		s.late = e.left.json() || e.right.json() || !e.How.Pairs() && s.nameless() && j.To.Format == records.JSONL
+		from := s.job.From
+		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.head, '"') >= 0 // probably not only there
+		s.copies = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
+		s.all = e.How.Pairs() && !s.json() && (s.nameless() || !s.late && (!s.copies || quotes))
+	}
+	e.out = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
 }
 
@@ -92,51 +106,104 @@ func (e *joinEngine) names(left, right []string) (lefts, rights []string, err er
 }
 
 func (e *joinEngine) run(ctx context.Context, j *job) error {
-	left, right := e.left, e.right
+	right := e.right
 	right.job.cancel = j.cancel
 	if size := j.Inputs.Size; size >= 0 && right.job.Inputs.Size >= 0 {
 		j.Bar.Count(size+right.job.Inputs.Size, func() int64 { return j.Inputs.Read.Load() + right.job.Inputs.Read.Load() })
 	}
-	memory := j.engineMemory()
-	var sorters [2]*extsort.Sorter
-	for i, side := range []*joinSide{left, right} {
-		var err error
-		if sorters[i], err = j.newSorter(ctx, memory*7/16, true); err != nil {
+	if !e.left.late && !e.right.late {
+		if err := e.begin(); err != nil {
 			return err
-		}
-		if !side.json() {
-			if err := e.nameColumns(j, side); err != nil {
-				return err
-			}
-		}
-		j.reading = side.job
-		if err := side.read(ctx, sorters[i], &e.JoinOptions, side == right); err != nil {
-			return err
-		}
-		if side.json() {
-			if err := e.nameColumns(j, side); err != nil {
-				return err
-			}
 		}
 	}
-	j.Bar.Wait("joining", nil)
-	w, err := newJoinWriter(j, left, right, e.How)
-	if err != nil {
+	memory := j.engineMemory()
+	room := min(memory*7/8, memory-int64(j.Threads)*joinBuffer)
+	var stores [2]*joinStore // of the side that is read first, and of the other
+	stores[0] = &joinStore{side: e.left}
+	if small := e.smaller(room); small != nil {
+		stores[0] = &joinStore{side: small, table: hashjoin.New(room, j.Threads)}
+		j.closers = append(j.closers, stores[0].table.Close)
+	}
+	if err := stores[0].read(ctx, j, memory); err != nil {
 		return err
 	}
-	stats, err := mergejoin.Join(ctx, sorters[0], sorters[1],
+	stores[1] = &joinStore{side: e.other(stores[0].side)}
+	if stores[0].table != nil {
+		return e.hash(ctx, j, stores[0])
+	}
+	if err := stores[1].read(ctx, j, memory); err != nil {
+		return err
+	}
+	return e.merge(ctx, j, stores, memory)
+}
+
+// other returns the other side.
+func (e *joinEngine) other(s *joinSide) *joinSide {
+	if s == e.left {
+		return e.right
+	}
+	return e.left
+}
+
+// smaller returns the side that may fit in a table, nil if neither does. That is the
+// smaller file; the size of a pipe is not known before it was read, and so it is tried
+// only where the other side is a pipe, too, or too large.
+func (e *joinEngine) smaller(room int64) *joinSide {
+	l, r := e.left.job.Inputs.Size, e.right.job.Inputs.Size
+	if !e.How.Pairs() && r > 0 {
+		r /= 4 // of which only the keys are kept
+	}
+	small, size := e.right, r
+	if l >= 0 && (r < 0 || l < r) {
+		small, size = e.left, l
+	}
+	switch {
+	case size <= room:
+		return small
+	case l < 0 || r < 0:
+		return e.other(small)
+	}
+	return nil
+}
+
+// merge joins two sides that are sorted.
+func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, memory int64) error {
+	j.Bar.Wait("joining", nil)
+	if e.left.late || e.right.late {
+		if err := e.begin(); err != nil {
+			return err
+		}
+	}
+	if stores[0].side == e.right {
+		stores[0], stores[1] = stores[1], stores[0]
+	}
+	left, right := stores[0].sorter, stores[1].sorter
+	w := e.out.writer(ctx, 0)
+	stats, err := mergejoin.Join(ctx, left, right,
 		mergejoin.Options{How: e.How, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.temp}, w.write)
 	if err != nil {
 		return err
 	}
-	if err := w.flushAt(0); err != nil {
+	if err := w.flush(); err != nil {
 		return err
 	}
-	if w.rows != stats.Rows {
-		return fmt.Errorf("%d rows were to be written, but %d were", stats.Rows, w.rows)
+	if err := e.out.proveRows(stats.Rows, w); err != nil {
+		return err
 	}
-	e.report(j, stats, sorters)
+	a, b := left.Stats(), right.Stats()
+	e.report(j, stats, [2]ledger.Sum128{a.Sum, b.Sum}, Line{"engine", "engine", "sort, of both files", "sort"},
+		a.Runs+b.Runs, a.Written+b.Written+stats.Spilled)
 	return nil
+}
+
+// begin finds the columns of both sides, and begins the output.
+func (e *joinEngine) begin() error {
+	for _, s := range []*joinSide{e.left, e.right} {
+		if err := e.nameColumns(e.left.job, s); err != nil {
+			return err
+		}
+	}
+	return e.out.begin()
 }
 
 // nameColumns finds the columns of a side, and the names that they have in the
@@ -174,7 +241,7 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 }
 
 // report adds what the join did, and both sides' accounts to one.
-func (e *joinEngine) report(j *job, stats mergejoin.Stats, sorters [2]*extsort.Sorter) {
+func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records
 	j.Tally.Add(&right.Tally)
@@ -185,16 +252,14 @@ func (e *joinEngine) report(j *job, stats mergejoin.Stats, sorters [2]*extsort.S
 			j.Inputs.Size = -1
 		}
 	}
-	a, b := sorters[0].Stats(), sorters[1].Stats()
 	j.report("rows", "rows", stats.Rows)
 	j.report("left_records", "left", l)
 	j.report("right_records", "right", r)
 	j.report("left_alone", "", stats.LeftAlone)
 	j.report("right_alone", "", stats.RightOnly)
 	j.report("proof", "proof", fmt.Sprintf("%s and %s records in, as many joined; the sums of their hashes are %v and %v, in and out",
-		humanize.Comma(l), humanize.Comma(r), a.Sum, b.Sum))
-	j.report("runs", "", a.Runs+b.Runs)
-	j.report("temporary_bytes", "temporary", a.Written+b.Written+stats.Spilled)
+		humanize.Comma(l), humanize.Comma(r), sums[0], sums[1]))
+	j.Lines = append(j.Lines, engine)
+	j.report("runs", "", runs)
+	j.report("temporary_bytes", "temporary", written)
 }
-
-var errShortRow = errors.New("a record of the temporary data is not whole")

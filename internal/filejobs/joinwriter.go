@@ -1,73 +1,141 @@
 package filejobs
 
 import (
-	"github.com/go-partd/partd/internal/mergejoin"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/output"
 )
 
-// joinWriter writes the rows of a join.
-type joinWriter struct {
+// joinOutput is where the rows of a join go, of all goroutines that make some.
+type joinOutput struct {
 	job         *job
 	left, right *joinSide
-	whole       *converter // writes records of the left side, where there are no pairs
-	buf         []byte
-	rows        int64
+
+	mu     sync.Mutex
+	whole  *converter // writes records of the left side, where there are no pairs
+	header int        // bytes
 }
 
-// newJoinWriter returns a writer, after both sides were read and after writing the
-// header.
-func newJoinWriter(j *job, left, right *joinSide, how mergejoin.How) (w *joinWriter, err error) {
-	w = &joinWriter{job: j, left: left, right: right}
-	if !how.Pairs() {
-		w.whole, err = newConverter(j, j.sink)
-		return w, err
+// begin writes the header, once the columns of both sides are known.
+func (o *joinOutput) begin() (err error) {
+	if !o.left.how.Pairs() {
+		o.whole, err = newConverter(o.job, o.job.sink)
+		return err
 	}
-	w.buf, err = right.rows.AppendHeader(nil)
-	return w, err
+	header, err := o.right.rows.AppendHeader(nil)
+	if err != nil {
+		return err
+	}
+	o.header, err = o.job.sink.Write(header)
+	return err
+}
+
+// written returns how many bytes of rows the output took; where there are no pairs,
+// of records as they were read.
+func (o *joinOutput) written() int64 {
+	if o.whole != nil {
+		return o.whole.bytes
+	}
+	return o.job.sink.Bytes() - int64(o.header)
+}
+
+// joinWriter makes rows, for one goroutine.
+type joinWriter struct {
+	*joinOutput
+	ctx         context.Context
+	worker      int
+	fromLeft    joinPart
+	fromRight   joinPart
+	buf         []byte
+	rows, bytes int64
+}
+
+// joinPart is what a row has of one side.
+type joinPart struct {
+	key, others []byte
+	there       bool // it has a record of the side
+}
+
+func (o *joinOutput) writer(ctx context.Context, worker int) *joinWriter {
+	return &joinWriter{joinOutput: o, ctx: ctx, worker: worker}
 }
 
 const joinBuffer = 256 << 10
 
-// write writes a row; nil is no partner.
-func (w *joinWriter) write(left, right []byte) (err error) {
-	w.rows++
-	if w.whole != nil {
-		w.buf = append(w.buf, left...)
-		return w.flushAt(joinBuffer)
+// write writes a row of what was kept of two records; nil is no partner.
+func (w *joinWriter) write(left, right []byte) error {
+	if !w.left.how.Pairs() {
+		return w.writeWhole(left)
 	}
-	var key, lefts, rights []byte
-	if right == nil {
-		rights, err = w.right.missing()
-	} else {
-		key, rights, err = w.right.written(right)
-	}
-	if err != nil {
+	if err := w.set(w.left, left); err != nil {
 		return err
 	}
-	if left == nil {
-		lefts, err = w.left.missing()
-	} else {
-		key, lefts, err = w.left.written(left)
-	}
-	if err != nil {
+	if err := w.set(w.right, right); err != nil {
 		return err
 	}
+	return w.writeRow()
+}
+
+// set sets what the rows have of a side, from what was kept of a record; nil is no
+// partner.
+func (w *joinWriter) set(s *joinSide, kept []byte) (err error) {
+	p := &w.fromLeft
+	if s.right {
+		p = &w.fromRight
+	}
+	if p.there = kept != nil; p.there {
+		p.key, p.others, err = s.fieldsOf(&s.workers[w.worker], kept)
+	} else {
+		p.others, err = s.missing(&s.workers[w.worker])
+	}
+	return err
+}
+
+// writeRow writes the row of what was set.
+func (w *joinWriter) writeRow() (err error) {
+	key, lefts, rights := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
+	if !w.fromLeft.there {
+		key = w.fromRight.key
+	}
+	from := len(w.buf)
 	if len(key)+len(lefts)+len(rights) == 0 { // an empty line may be no record
 		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
 			return err
 		}
-		return w.flushAt(joinBuffer)
+	} else {
+		w.buf = append(append(append(w.buf, key...), lefts...), rights...)
+		w.buf = w.right.rows.AppendEnd(w.buf)
 	}
-	w.buf = append(append(append(w.buf, key...), lefts...), rights...)
-	w.buf = w.right.rows.AppendEnd(w.buf)
-	return w.flushAt(joinBuffer)
+	return w.wrote(from)
 }
 
-// flushAt writes what is buffered, if it is so many bytes.
-func (w *joinWriter) flushAt(n int) (err error) {
-	if len(w.buf) < n {
+// writeWhole writes a record of the left side as it is.
+func (w *joinWriter) writeWhole(record []byte) error {
+	from := len(w.buf)
+	w.buf = append(w.buf, record...)
+	return w.wrote(from)
+}
+
+// wrote counts the row that begins at a place in the buffer.
+func (w *joinWriter) wrote(from int) error {
+	w.rows++
+	w.bytes += int64(len(w.buf) - from)
+	if len(w.buf) < joinBuffer {
 		return nil
 	}
+	return w.flush()
+}
+
+// flush writes what is buffered.
+func (w *joinWriter) flush() (err error) {
+	if w.ctx.Err() != nil {
+		return canceled.Err(w.ctx)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.whole != nil {
 		err = w.whole.write(w.job.sink, w.buf)
 	} else {
@@ -75,4 +143,20 @@ func (w *joinWriter) flushAt(n int) (err error) {
 	}
 	w.buf = w.buf[:0]
 	return err
+}
+
+// proveRows compares the rows, and what the output took of them, with how many rows
+// there are to be.
+func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
+	var rows, bytes int64
+	for _, w := range writers {
+		rows, bytes = rows+w.rows, bytes+w.bytes
+	}
+	if rows != want {
+		return fmt.Errorf("%d rows should have been written, but %d were", want, rows)
+	}
+	if n := o.written(); n != bytes {
+		return fmt.Errorf("rows of %d bytes should have been written, but %d were", bytes, n)
+	}
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd/internal/aggregate"
-	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
@@ -17,10 +16,10 @@ type look struct {
 }
 
 // look looks at the fields of a record that are compared as bytes.
-func (s *sortEngine) look(b *records.Block) {
+func (s *sortEngine) look(worker int, fields [][]byte) {
 	const enough = 1000
-	for i := range s.looks[b.Worker] {
-		l, v := &s.looks[b.Worker][i], b.Fields[i]
+	for i := range s.looks[worker] {
+		l, v := &s.looks[worker][i], fields[i]
 		if l.seen == enough || l.other || s.orders[i].numeric || len(v) == 0 {
 			continue
 		}

@@ -1,10 +1,16 @@
 package filejobs
 
 import (
+	"encoding/binary"
+	"errors"
+	"math"
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
 )
 
@@ -19,4 +25,76 @@ func TestProofsSee(t *testing.T) {
 		t.Error("top does not see a record that is missing")
 	}
 	j.reportSorter(extsort.Stats{Records: 3})
+}
+
+// A group of which a value of a quantile or a mode is missing is an error, and so are
+// groups that stand for other records, or other keys, than were read.
+func TestProofSeesGroups(t *testing.T) {
+	specs, err := aggregate.Parse("median(x),mode(x)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := []aggregate.Columns{{First: 0, Second: -1}, {First: 0, Second: -1}}
+	tables, err := hashagg.New(t.Context(), hashagg.Options{Memory: 1 << 20, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tables.Close()
+	g := &groupEngine{
+		job: &job{}, specs: specs, places: places, keys: 1, quantiled: []int{0}, modes: []int{0}, numbers: tables,
+		program: aggregate.NewProgram(specs, places),
+	}
+	for _, lost := range []int{0, 1, -1} { // the column that lacks a value
+		r := &groupRow{
+			g: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
+			modes: make([]countedColumn, 1), quantiles: make([]quantile, 2),
+		}
+		c, err := newNumberColumn(r, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		r.numbers = []*numberColumn{c}
+		numbers := make([]aggregate.Number, 1)
+		for i := range 3 {
+			values := [][]byte{[]byte("7")}
+			g.program.Numbers(values, numbers)
+			g.program.Add(r.words, values, numbers)
+			if lost != 0 || i > 0 {
+				if err := c.addPiece(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if lost != 1 || i > 0 {
+				if err := r.addCounted([]byte{0, 0, 0, '7'}, i > 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := errors.Join(r.findQuantiles(), r.fill()); (err != nil) != (lost >= 0) {
+			t.Errorf("column %d lacks a value: %v", lost, err)
+		}
+	}
+	table, err := tables.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a", "b", "b"} {
+		if _, _, err := table.Get([]byte(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := table.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g.job.Tally.Records = 3
+	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
+	for keys, right := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
+		if err := g.prove(groupTally{2, 3, keys}); (err == nil) != right {
+			t.Errorf("the sum of the keys: %v, right is %v", err, right)
+		}
+	}
+	if g.prove(groupTally{2, 2, a + b}) == nil {
+		t.Error("a record that no group stands for is not seen")
+	}
 }

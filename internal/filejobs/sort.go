@@ -16,6 +16,7 @@ type sortEngine struct {
 	by     string
 	names  []string // that it lists
 	down   bool     // the last first, but for fields with :asc
+	from   int      // of the fields of a record, the first that is sorted by
 	fields []records.Field
 	orders []fieldOrder
 	looks  [][]look // of each worker, of each field
@@ -109,22 +110,23 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 		}
 	}
 	if all := sorter.Stats().Bytes; c.bytes != all {
-		return fmt.Errorf("records of %d bytes were to be written, but %d were", all, c.bytes)
+		return fmt.Errorf("records of %d bytes should have been written, but %d were", all, c.bytes)
 	}
 	return nil
 }
 
 // place makes the key of a record.
 func (s *sortEngine) place(b *records.Block, r *sortRecord) (bool, error) {
-	s.look(b)
+	fields := b.Fields[s.from:]
+	s.look(b.Worker, fields)
 	if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
-		r.key = b.Fields[0]
+		r.key = fields[0]
 		return true, nil
 	}
-	key, bad := s.appendKey(r.buf, b.Fields)
+	key, bad := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if bad >= 0 {
-		b.Bad(fmt.Errorf("field %d of --by is compared as a number, and %s is none", bad+1, quoteShort(b.Fields[bad])))
+		b.Bad(fmt.Errorf("field %d of --by is compared as a number, but %s is not one", bad+1, quoteShort(fields[bad])))
 	}
 	return bad < 0, nil
 }

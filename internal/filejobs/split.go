@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -42,7 +43,7 @@ func (s *splitEngine) plan(j *job) (err error) {
 		return err
 	}
 	if !empty && !j.Force {
-		return fmt.Errorf("the directory %s is not empty: --force writes to it all the same, and replaces files of the same names", s.Dir)
+		return fmt.Errorf("the directory %s is not empty: --force writes to it anyway, and replaces files of the same names", s.Dir)
 	}
 	s.exists = exists
 	return nil
@@ -127,8 +128,8 @@ func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) erro
 		if err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+		if err := canceled.Err(ctx); err != nil {
+			return err
 		}
 		for i := range b.Len() {
 			if !b.SameKey(i) {

@@ -111,7 +111,11 @@ func (t *topEngine) prove(j *job, all int64, what string) error {
 	if all != t.written+t.dropped {
 		return fmt.Errorf("there were %d %s, but %d were written and %d left out", all, what, t.written, t.dropped)
 	}
-	j.report("proof", "proof", fmt.Sprintf("%s %s are %s written and %s left out", humanize.Comma(all), what, humanize.Comma(t.written), humanize.Comma(t.dropped)))
+	name := "proof"
+	if what == "groups" { // of which the records have a proof
+		name = "proof_of_groups"
+	}
+	j.report(name, "proof", fmt.Sprintf("%s %s are %s written and %s left out", humanize.Comma(all), what, humanize.Comma(t.written), humanize.Comma(t.dropped)))
 	return nil
 }
 
@@ -137,7 +141,7 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
 			t.keys[b.Worker] = buf
 			// The sorter has it twice, with its count.
-			if limit := min(t.tables[b.Worker].MaxKey(), int(j.engineMemory()/3/40/2)-8); len(key) > limit {
+			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
 				longKey(b, len(key), limit)
 				continue
 			}

@@ -74,6 +74,7 @@ func owner(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 func (t *Table) takeOwned(all []*Table, used []int) (bool, error) {
 	var hashes [ahead]uint64
 	var places [ahead]int
+	var likely [ahead]uint32
 	for i, o := range all {
 		if o == t {
 			continue
@@ -87,7 +88,7 @@ func (t *Table) takeOwned(all []*Table, used []int) (bool, error) {
 					n++
 				}
 			}
-			t.prefetch(hashes[:n])
+			t.prefetch(hashes[:n], &likely)
 			for k, from := range places[:n] {
 				if !t.take(hashes[k], o, from) {
 					o.taken[t.number] = from

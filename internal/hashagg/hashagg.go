@@ -1,5 +1,5 @@
 // Package hashagg keeps a state for each of very many keys: sums, counts,
-// whatever combines. Each goroutine that feeds has a [Table] of its own. A table
+// whatever combines. Each goroutine that feeds has its own [Table]. A table
 // that has filled its share of the memory writes its states to a temporary file,
 // partitioned by hash, and goes on empty; at the end the states of a key, from all
 // tables and files, are merged, a partition at a time. A partition that is

@@ -11,16 +11,21 @@ const ahead = 64
 // once.
 func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew bool)) error {
 	var hashes [ahead]uint64
+	var likely [ahead]uint32
 	for from := 0; from < len(keys); from += ahead {
 		some := keys[from:min(from+ahead, len(keys))]
 		for i, key := range some {
 			hashes[i] = maphash.Bytes(t.seed, key)
 		}
-		t.prefetch(hashes[:len(some)])
+		t.prefetch(hashes[:len(some)], &likely)
+		resets := t.resets
 		for i, key := range some {
-			at, isNew, err := t.entry(hashes[i], key)
-			if err != nil {
-				return err
+			at, isNew := int(likely[i])-1, false
+			if at < 0 || resets != t.resets || t.states != nil || string(t.key(at)) != string(key) {
+				var err error
+				if at, isNew, err = t.entry(hashes[i], key); err != nil {
+					return err
+				}
 			}
 			t.words[at] += one
 			t.in.records++
@@ -31,24 +36,33 @@ func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew boo
 	return nil
 }
 
-// cached is how many slots stay in the processor's cache anyway.
-const cached = 1 << 12
+// line is how many words the processor reads together.
+const line = 8
 
-// prefetch reads the first slot and the first entry for each of the hashes. The
-// reads do not depend on each other.
-func (t *Table) prefetch(hashes []uint64) {
-	if len(t.slots) <= cached {
-		return
-	}
+// prefetch reads the first slot for each of the hashes, and the entry that the hash leads
+// to, up to the beginning of its key: likely is where it begins, plus one, or 0. The reads
+// of one do not depend on those of another.
+func (t *Table) prefetch(hashes []uint64, likely *[ahead]uint32) {
 	var slots [ahead]uint64
 	mask := uint32(len(t.slots) - 1)
 	for i, h := range hashes {
 		slots[i] = t.slots[uint32(h)&mask]
 	}
 	var sum uint64
-	for i := range hashes {
-		if at := uint32(slots[i]); at != 0 {
-			sum += t.words[at-1]
+	for i, h := range hashes {
+		slot := slots[i]
+		for at := uint32(h); slot != 0 && uint32(slot>>32) != uint32(h); {
+			at++
+			slot = t.slots[at&mask]
+		}
+		likely[i] = uint32(slot)
+		if slot != 0 {
+			at := int(uint32(slot)) - 1
+			key := at + headWords + t.stateLen
+			for ; at < key; at += line {
+				sum += t.words[at]
+			}
+			sum += t.words[min(key, len(t.words)-1)] // an empty key has none
 		}
 	}
 	t.sink = sum

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"slices"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/spill"
 )
 
@@ -34,11 +35,14 @@ func (s *spilled) close() error {
 
 // writeOut writes all entries to the table's file, and forgets them.
 func (t *Table) writeOut() error {
-	if err := t.a.Ctx.Err(); err != nil {
+	if err := canceled.Err(t.a.Ctx); err != nil {
 		return t.a.Why()
 	}
+	if t.empty != nil {
+		return t.empty()
+	}
 	if t.level > maxLevel-1 {
-		return fmt.Errorf("%w: states of too many keys with alike hashes", ErrTooLarge)
+		return fmt.Errorf("%w: states of too many keys with equal hashes", ErrTooLarge)
 	}
 	if t.spill == nil {
 		f, err := spill.Create(t.a.Temp, "states", bufferSize(t.a.share))

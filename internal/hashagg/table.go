@@ -3,6 +3,7 @@ package hashagg
 import (
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/bits"
 	"unsafe"
 
@@ -28,8 +29,15 @@ type Table struct {
 	mem      []byte
 	used     int // words of entries
 	n        int // entries
+	resets   int
 	stateLen int // words of a state
 	budget   int64
+
+	empty   func() error // takes what fills the table, nil: a file
+	drained int64        // records that it took, or that passed by
+	enough  int          // entries that may show that the table is of no use
+	rounds  int          // how often a few are enough
+	passing int          // records that are to pass by
 
 	in     proof
 	level  int // of the partitions that it spills into
@@ -73,7 +81,7 @@ func (p *proof) add(o proof) {
 }
 
 func (a *Aggregator) newTable() (*Table, error) {
-	t := &Table{a: a, seed: a.seed, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
+	t := &Table{a: a, seed: a.seed, enough: math.MaxInt, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
 	t.budget = budget(a.share)
 	if a.opts.NewStates != nil {
 		t.states = a.opts.NewStates()
@@ -201,9 +209,12 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	grow := t.mustGrow()
-	if !t.fits(size, grow) {
+	if futile := t.isFutile(); futile || !t.fits(size, grow) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: it does not even hold one", ErrTooLarge))
+		}
+		if futile {
+			t.pass()
 		}
 		if err := t.writeOut(); err != nil {
 			return 0, t.fail(err)
@@ -274,6 +285,7 @@ func (t *Table) growSlots() error {
 func (t *Table) reset() {
 	clear(t.slots)
 	t.used, t.n = 0, 0
+	t.resets++
 	if t.states != nil {
 		t.states.Reset()
 	}

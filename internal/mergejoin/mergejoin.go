@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/spill"
@@ -140,7 +141,7 @@ func (j *join) alone(c *cursor, wanted bool, count *int64, row func([]byte) erro
 func (j *join) row(left, right []byte) error {
 	const often = 1 << 14
 	if j.stats.Rows++; j.stats.Rows%often == 0 && j.ctx.Err() != nil {
-		return context.Cause(j.ctx)
+		return canceled.Err(j.ctx)
 	}
 	return j.emit(left, right)
 }

@@ -1,5 +1,5 @@
-// Package metrics counts, and writes figures in the text format that Prometheus
-// reads, version 0.0.4.
+// Package metrics counts, and writes metrics in Prometheus' text format, version
+// 0.0.4.
 package metrics
 
 import (

@@ -146,7 +146,7 @@ func AppendTexts(dst []byte, texts []string) ([]byte, error) {
 	out := msgp.AppendArrayHeader(dst, uint32(len(texts)))
 	for i, s := range texts {
 		if !utf8.ValidString(s) {
-			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not UTF-8, as Python's str has to be", i, s)
+			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not UTF-8, as Python's str must be", i, s)
 		}
 		if err := tooLong(len(s)); err != nil {
 			return dst, fmt.Errorf("msgpack: element %d: %w", i, err)

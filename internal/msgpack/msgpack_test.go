@@ -62,7 +62,7 @@ func TestRefused(t *testing.T) {
 		{"\xd6\xff\x00\x00\x00\x00", "is not a plain value", true},
 		{"\xc7\x08\x03\x00", "is not a plain value", false},
 		{"\xc0\xc0", "1 bytes follow the end", false},
-		{"\x92\xc0", "2 values are announced, and 1 bytes are left", false},
+		{"\x92\xc0", "2 values are announced, but only 1 bytes are left", false},
 		{"\xdd\xff\xff\xff\xff", "4294967295 values are announced", false},
 		{"\xdf\xff\xff\xff\xff", "8589934590 values are announced", false},
 		{"\xdc\xff\xff" + strings.Repeat("\xdc\xff\xff", 1000), "values are announced", false},

@@ -138,7 +138,7 @@ func (r *reader) header(kind msgp.Type) (n uint64, err error) {
 		return 0, err
 	}
 	if r.owed += n; r.owed > uint64(len(rest)) {
-		return 0, fmt.Errorf("%d values are announced, and %d bytes are left: %w", r.owed, len(rest), msgp.ErrShortBytes)
+		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.owed, len(rest), msgp.ErrShortBytes)
 	}
 	r.rest = rest
 	return n, nil

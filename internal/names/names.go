@@ -1,4 +1,4 @@
-// Package names gives every key of a directory store a file name of its own.
+// Package names gives every key of a directory store its own file name.
 //
 // A key made only of the characters that Python's partd leaves as they are
 // (letters, digits and "-_.() ") is its own file name, so that both find it.

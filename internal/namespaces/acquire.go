@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -104,7 +105,7 @@ func (s *Set) acquire(ctx context.Context, name string, create, long bool) (stor
 		case <-wait:
 		case <-again:
 		case <-ctx.Done():
-			err = context.Cause(ctx)
+			err = canceled.Err(ctx)
 		case <-late.C:
 			err = fmt.Errorf("%w: the stores of %d namespaces are open and in use", remote.ErrBusy, s.opts.MaxOpen)
 		}

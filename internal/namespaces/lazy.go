@@ -79,6 +79,11 @@ func (l *lazy) Get(ctx context.Context, keys ...string) (values [][]byte, err er
 	return values, err
 }
 
+func (l *lazy) HasKey(ctx context.Context, key string) (exists bool, err error) {
+	err = l.with(ctx, false, func(s partd.Partd) (err error) { exists, err = partd.Has(ctx, s, key); return err })
+	return exists, err
+}
+
 func (l *lazy) Pop(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	values = make([][]byte, len(keys))
 	err = l.with(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })

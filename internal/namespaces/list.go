@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/remote"
 )
@@ -27,7 +28,7 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 	slices.Sort(names)
 	var infos []remote.NamespaceInfo
 	for _, name := range names[:min(limit, len(names))] {
-		if err := ctx.Err(); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			return nil, err
 		}
 		info := remote.NamespaceInfo{Name: name, Disk: diskOf(s.path(name))}

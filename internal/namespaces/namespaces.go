@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/space"
 	"github.com/go-partd/partd/remote"
 )
@@ -273,7 +274,7 @@ func (s *Set) Close(ctx context.Context) error {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			err = context.Cause(ctx)
+			err = canceled.Err(ctx)
 		}
 		s.mu.Lock()
 		if err != nil {

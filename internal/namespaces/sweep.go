@@ -21,7 +21,7 @@ func (s *Set) sweep() {
 		}
 		files, err := os.ReadDir(s.dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.opts.Logger.Error("looking for namespaces that nobody uses", "error", err)
+			s.opts.Logger.Error("looking for unused namespaces", "error", err)
 		}
 		for _, f := range files {
 			name, ok := nameOf(f.Name())
@@ -74,9 +74,9 @@ func (s *Set) removeOld(name string) {
 		err = os.RemoveAll(gone)
 	}
 	if err != nil {
-		s.opts.Logger.Error("removing a namespace that nobody uses", "namespace", name, "error", err)
+		s.opts.Logger.Error("removing an unused namespace", "namespace", name, "error", err)
 	} else {
-		s.opts.Logger.Info("namespace removed: nobody has used it", "namespace", name, "ttl", s.opts.TTL)
+		s.opts.Logger.Info("unused namespace removed", "namespace", name, "ttl", s.opts.TTL)
 	}
 	s.mu.Lock()
 	close(e.changing)

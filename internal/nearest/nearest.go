@@ -1,4 +1,4 @@
-// Package nearest finds the name that was probably meant by one that is not there.
+// Package nearest finds the name that an unknown one probably meant.
 package nearest
 
 import (

@@ -37,7 +37,7 @@ func Parse(text string) (DType, error) {
 		return DType{}, fmt.Errorf("%.40q… (%d bytes) is not a dtype", text, len(text))
 	}
 	if strings.HasPrefix(text, "[") {
-		return DType{}, fmt.Errorf("%q is a dtype of records, which are not read", text)
+		return DType{}, fmt.Errorf("%q is a dtype of records, which cannot be read", text)
 	}
 	d, err := parse(text)
 	if err != nil {
@@ -80,7 +80,7 @@ func parse(text string) (d DType, err error) {
 	if hasUnit {
 		d.Unit, ok = strings.CutSuffix(unit, "]")
 		if !ok || nanoseconds[d.Unit] == 0 {
-			return d, fmt.Errorf("a unit %q is not known", unit)
+			return d, fmt.Errorf("unknown unit %q", unit)
 		}
 	}
 	return d, nil

@@ -78,7 +78,7 @@ func Durations(d DType, data []byte) ([]time.Duration, error) {
 			return nil, fmt.Errorf("element %d: NaT is not a duration", i)
 		}
 		if limit := math.MaxInt64 / unit; int64(n) > limit || int64(n) < -limit {
-			return nil, fmt.Errorf("element %d: %d%s is more than nanoseconds can count", i, int64(n), d.Unit)
+			return nil, fmt.Errorf("element %d: %d%s is more than nanoseconds can hold", i, int64(n), d.Unit)
 		}
 		v[i] = n * time.Duration(unit)
 	}

@@ -12,5 +12,8 @@ func Allocate(n int) ([]byte, error) {
 	return make([]byte, n), nil
 }
 
+// AllocatePages does so: there is one kind of memory.
+func AllocatePages(n int) ([]byte, error) { return Allocate(n) }
+
 // Release gives back what Allocate returned. nil is nothing.
 func Release([]byte) {}

@@ -3,19 +3,21 @@ package offheap
 import "testing"
 
 func TestAllocate(t *testing.T) {
-	for _, n := range []int{1, 4096, 9 << 20} {
-		b, err := Allocate(n)
-		if err != nil {
-			t.Fatal(err)
+	for _, allocate := range []func(int) ([]byte, error){Allocate, AllocatePages} {
+		for _, n := range []int{1, 4096, 9 << 20} {
+			b, err := allocate(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) != n || b[0] != 0 || b[n-1] != 0 {
+				t.Fatalf("%d bytes, want %d, all zero", len(b), n)
+			}
+			b[0], b[n-1] = 1, 2
+			Release(b)
 		}
-		if len(b) != n || b[0] != 0 || b[n-1] != 0 {
-			t.Fatalf("%d bytes, want %d, all zero", len(b), n)
+		if _, err := allocate(1 << 62); err == nil {
+			t.Error("memory that no machine has was given out")
 		}
-		b[0], b[n-1] = 1, 2
-		Release(b)
 	}
 	Release(nil)
-	if _, err := Allocate(1 << 62); err == nil {
-		t.Error("memory that no machine has was given out")
-	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // ErrExists is wrapped by the error for a file that is already there.
-var ErrExists = errors.New("it exists already")
+var ErrExists = errors.New("it already exists")
 
 // File is a file being written.
 type File struct {
@@ -111,7 +111,7 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 		}
 		_ = f.Close()
 	}
-	return "", nil, fmt.Errorf("%s: others remove temporary files there as fast as they are made", dir)
+	return "", nil, fmt.Errorf("%s: others remove temporary files there as fast as they are created", dir)
 }
 
 // hasName reports whether a file has a name still.

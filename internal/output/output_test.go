@@ -276,7 +276,7 @@ func TestShortWrite(t *testing.T) {
 	if _, err := w.Write([]byte("abc")); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err == nil || err.Error() != "3 bytes were to be written, but 2 were" {
+	if err := w.Close(); err == nil || err.Error() != "3 bytes should have been written, but 2 were" {
 		t.Error(err)
 	}
 }

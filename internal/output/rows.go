@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-partd/partd/internal/records"
@@ -38,7 +39,7 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 		r.sep = []byte{' '}
 	case records.JSONL:
 		if columns == nil {
-			return nil, errors.New("jsonl needs names of columns, and there is no header")
+			return nil, errors.New("jsonl needs column names, and there is no header")
 		}
 		seen := map[string]bool{}
 		for _, c := range columns {
@@ -59,6 +60,42 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 		r.sep = []byte(layout.Sep)
 	}
 	return r, nil
+}
+
+// Plain says how rows are written whose fields can stand as they are.
+type Plain struct {
+	Sep     byte
+	Special [256]bool // bytes that none of these fields holds
+}
+
+// Plain returns how such rows are written; nil for a format that has none, or in which
+// numbers, true and false may be no such fields.
+func (r *Rows) Plain() *Plain {
+	var special string
+	switch r.layout.Format {
+	case records.CSV:
+		special = string(r.sep) + "\"\n\r"
+	case records.TSV:
+		special = "\t\n\r"
+	}
+	if special == "" || strings.ContainsAny(special, "0123456789+-.eaflrstu") {
+		return nil
+	}
+	p := &Plain{Sep: r.sep[0]}
+	for _, c := range []byte(special) {
+		p.Special[c] = true
+	}
+	return p
+}
+
+// Holds reports whether a field can stand as it is.
+func (p *Plain) Holds(field []byte) bool {
+	for _, c := range field {
+		if p.Special[c] {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendHeader appends the header, where the layout has one.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 const (
@@ -65,7 +67,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		if b.buf == nil {
-			return 0, context.Cause(b.ctx)
+			return 0, canceled.Err(b.ctx)
 		}
 		k := copy(b.buf[len(b.buf):cap(b.buf)], p)
 		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
@@ -75,7 +77,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 			select {
 			case b.buf = <-b.empty:
 			case <-b.ctx.Done():
-				return 0, context.Cause(b.ctx)
+				return 0, canceled.Err(b.ctx)
 			}
 			if err := b.failed(); err != nil {
 				return 0, err
@@ -100,8 +102,8 @@ func (b *Writer) Close() error {
 		if err := b.failed(); err != nil || b.written == b.bytes {
 			return err
 		}
-		return fmt.Errorf("%d bytes were to be written, but %d were", b.bytes, b.written)
+		return fmt.Errorf("%d bytes should have been written, but %d were", b.bytes, b.written)
 	case <-b.ctx.Done():
-		return context.Cause(b.ctx)
+		return canceled.Err(b.ctx)
 	}
 }

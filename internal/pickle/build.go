@@ -99,6 +99,12 @@ func (b *builder) finish(n *node) error {
 	case set:
 		items, err = b.unique.Set(items)
 		n.built = pyvalue.Set(items)
+	case object:
+		o := &Object{Class: items[0], Args: items[1].(pyvalue.Tuple)}
+		if len(items) > 2 {
+			o.State = items[2]
+		}
+		n.built = o
 	case frozenSet:
 		items, err = b.unique.Set(items)
 		n.built = pyvalue.FrozenSet(items)

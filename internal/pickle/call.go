@@ -3,6 +3,7 @@ package pickle
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-partd/partd/internal/pyvalue"
 )
@@ -23,6 +24,9 @@ func (r *reader) global() error {
 	switch {
 	case !ok || !also:
 		return errors.New("STACK_GLOBAL without a name")
+	case r.known != nil && r.known(module, name):
+		r.push(Global{module, name})
+		return nil
 	case module != "builtins" || name != "bytearray":
 		return fmt.Errorf("the class or function %.60q of the module %.60q: only plain values are read, and nothing is executed", name, module)
 	}
@@ -30,18 +34,25 @@ func (r *reader) global() error {
 	return nil
 }
 
-// reduce does what the function would do with its arguments.
+// reduce does what bytearray would do with its arguments, and describes what
+// another class or function makes of them.
 func (r *reader) reduce() error {
 	call, err := r.take(2)
 	if err != nil {
 		return err
 	}
-	if _, ok := call[0].(newArray); !ok {
+	_, ok := call[0].(newArray)
+	made, isNode := call[0].(*node)
+	if _, isGlobal := call[0].(Global); !ok && !isGlobal && (!isNode || made.kind != object) {
 		return errors.New("REDUCE (a call) of something that is not a function: only plain values are read, and nothing is executed")
 	}
-	arguments, ok := call[1].(*node)
-	if !ok || arguments.kind != tuple {
+	arguments, isNode := call[1].(*node)
+	if !isNode || arguments.kind != tuple {
 		return errors.New("REDUCE (a call) without a tuple of arguments")
+	}
+	if !ok {
+		r.push(&node{kind: object, items: slices.Clone(call)})
+		return nil
 	}
 	var content []byte
 	if len(arguments.items) > 0 {

@@ -13,60 +13,47 @@ import (
 // leaf reads what has no elements.
 func (r *reader) leaf(op byte) (any, error) {
 	switch op {
-	case opBinInt1:
-		n, err := r.number(1)
-		return int64(n), err
-	case opBinInt2:
-		n, err := r.number(2)
+	case opBinInt1, opBinInt2:
+		n, err := r.number(op)
 		return int64(n), err
 	case opBinInt:
-		n, err := r.number(4)
+		n, err := r.number(op)
 		return int64(int32(n)), err
-	case opLong1:
-		return r.long(1)
-	case opLong4:
-		return r.long(4)
+	case opLong1, opLong4:
+		return r.long(op)
 	case opBinFloat:
 		b, err := r.next(8)
 		if err != nil {
 			return nil, err
 		}
 		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
-	case opShortBinUnicode:
-		return r.text(1)
-	case opBinUnicode:
-		return r.text(4)
-	case opBinUnicode8:
-		return r.text(8)
-	case opShortBinBytes:
-		return r.bytes(1)
-	case opBinBytes:
-		return r.bytes(4)
-	case opBinBytes8:
-		return r.bytes(8)
+	case opShortBinUnicode, opBinUnicode, opBinUnicode8:
+		return r.text(op)
+	case opShortBinBytes, opBinBytes, opBinBytes8:
+		return r.bytes(op)
 	case opByteArray8:
-		b, err := r.bytes(8)
+		b, err := r.bytes(op)
 		return pyvalue.ByteArray(b), err
 	}
 	return nil, refuse(op)
 }
 
-// sized reads a length of n bytes and as many bytes, which are part of the input.
-func (r *reader) sized(n int) ([]byte, error) {
-	size, err := r.number(n)
+// sized reads a length and as many bytes, which are part of the input.
+func (r *reader) sized(op byte) ([]byte, error) {
+	size, err := r.number(op)
 	if err != nil {
 		return nil, err
 	}
 	return r.next(size)
 }
 
-func (r *reader) bytes(n int) ([]byte, error) {
-	b, err := r.sized(n)
+func (r *reader) bytes(op byte) ([]byte, error) {
+	b, err := r.sized(op)
 	return append(make([]byte, 0, len(b)), b...), err
 }
 
-func (r *reader) text(n int) (any, error) {
-	b, err := r.sized(n)
+func (r *reader) text(op byte) (any, error) {
+	b, err := r.sized(op)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +65,8 @@ func (r *reader) text(n int) (any, error) {
 }
 
 // long reads an integer: little-endian, its sign in the highest bit.
-func (r *reader) long(n int) (any, error) {
-	b, err := r.sized(n)
+func (r *reader) long(op byte) (any, error) {
+	b, err := r.sized(op)
 	if err != nil {
 		return nil, err
 	}

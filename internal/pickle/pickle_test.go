@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -320,6 +321,66 @@ func TestAppendTakesGoTypes(t *testing.T) {
 		}
 		if got, err := Decode(b); err != nil || describe(got) != describe(c.want) {
 			t.Errorf("%T: %v, %v", c.v, got, err)
+		}
+	}
+}
+
+// Classes and functions that are known are described; others are refused, and nothing
+// is made of any.
+func TestObjects(t *testing.T) {
+	known := func(module, name string) bool { return module == "m" }
+	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), known) }
+	f := called("m", "f")
+	for data, want := range map[string]any{
+		f + ".":                       Global{"m", "f"},
+		f + "K\x01\x85R.":             &Object{Class: Global{"m", "f"}, Args: pyvalue.Tuple{int64(1)}},
+		f + ")\x81}b.":                &Object{Class: Global{"m", "f"}, Args: pyvalue.Tuple{}, State: pyvalue.Dict{}},
+		f + ")R" + "K\x01\x85R.":      &Object{Class: &Object{Class: Global{"m", "f"}, Args: pyvalue.Tuple{}}, Args: pyvalue.Tuple{int64(1)}},
+		newByteArray + "C\x01A\x85R.": pyvalue.ByteArray("A"),
+		"](" + f + f + ")Re.":         []any{Global{"m", "f"}, &Object{Class: Global{"m", "f"}, Args: pyvalue.Tuple{}}},
+	} {
+		got, err := decode(data)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %#v, %v, want %#v", data, got, err, want)
+			continue
+		}
+		o, ok := got.(*Object)
+		if !ok || o.State != nil {
+			continue
+		}
+		again, err := Append(nil, o)
+		if err != nil {
+			t.Error(err)
+		} else if back, err := decode(string(again)); err != nil || !reflect.DeepEqual(back, want) {
+			t.Errorf("%q: %#v, %v", again, back, err)
+		}
+	}
+	for data, want := range map[string]string{
+		called("posix", "system") + "\x8c\x02ls\x85R.": `"system" of the module "posix"`,
+		"cm\nf\n.":          "GLOBAL (a class or function)",
+		f + "]R.":           "without a tuple",
+		"])\x81.":           "something that is not a function",
+		"]}b.":              "BUILD",
+		f + "}b.":           "BUILD",
+		f + ")R}b}b.":       "BUILD",
+		f + ")R\x94h\x00b.": "contains itself",
+		"b.":                "more from the stack",
+		f + ")}\x92.":       "NEWOBJ_EX",
+		"(im\nf\n.":         "INST",
+		"Pname\n.":          "PERSID",
+	} {
+		if v, err := decode(data); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v, want %s", data, v, err, want)
+		}
+	}
+	for _, part := range []string{f + ")R", f, "h\x00)R", "h\x00)\x81Nb"} {
+		data := []byte("](" + f + "\x94" + strings.Repeat(part, 20_000) + "e.")
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := DecodeObjects(data, known)
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; err != nil || took > MaxGrowth*uint64(len(data)) {
+			t.Errorf("%q: %d bytes for %d, %v", part, took, len(data), err)
 		}
 	}
 }

@@ -15,8 +15,13 @@ var (
 
 // Decode returns the plain value of a pickle, which has to fill data. Nothing of
 // data is kept. Its error is an *Error.
-func Decode(data []byte) (any, error) {
-	r := reader{data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
+func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
+
+// DecodeObjects is Decode for a pickle in which there may be classes and functions
+// that known approves. They are Globals, and what is made with them is *Objects:
+// descriptions, which nothing is done with.
+func DecodeObjects(data []byte, known func(module, name string) bool) (any, error) {
+	r := reader{known: known, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
 	if err != nil {
 		return nil, &Error{r.start, err}
@@ -35,6 +40,7 @@ func Decode(data []byte) (any, error) {
 // and containers as *node, because an instruction may yet add to one that was
 // used already.
 type reader struct {
+	known  func(module, name string) bool // nil where only plain values are read
 	data   []byte
 	at     int // the next byte
 	start  int // the instruction
@@ -53,6 +59,7 @@ const (
 	set
 	frozenSet
 	tuple
+	object // items are the class, its arguments and, once there is one, the state
 )
 
 // node is a container that is being read.
@@ -113,10 +120,8 @@ func (r *reader) run() (any, error) {
 			err = r.add(set, toMark)
 		case opMemoize:
 			err = r.memoize()
-		case opBinGet:
-			err = r.recall(1)
-		case opLongBinGet:
-			err = r.recall(4)
+		case opBinGet, opLongBinGet:
+			err = r.recall(op)
 		case opProto:
 			err = r.protocol()
 		case opFrame:
@@ -125,6 +130,14 @@ func (r *reader) run() (any, error) {
 			err = r.global()
 		case opReduce:
 			err = r.reduce()
+		case opNewObj, opBuild:
+			if r.known == nil {
+				return nil, refuse(op)
+			} else if op == opNewObj {
+				err = r.reduce()
+			} else {
+				err = r.setState()
+			}
 		default:
 			var leaf any
 			leaf, err = r.leaf(op)
@@ -146,7 +159,7 @@ func (r *reader) protocol() error {
 
 // frame reads the length of what follows, which says nothing of the value.
 func (r *reader) frame() error {
-	n, err := r.number(8)
+	n, err := r.number(opFrame)
 	if err == nil && n > uint64(len(r.data)-r.at) {
 		err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
 	}
@@ -173,9 +186,9 @@ func (r *reader) next(n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// number reads n bytes, little-endian.
-func (r *reader) number(n int) (uint64, error) {
-	b, err := r.next(uint64(n))
+// number reads the number that follows an instruction, little-endian.
+func (r *reader) number(op byte) (uint64, error) {
+	b, err := r.next(uint64(widths[op]))
 	var v uint64
 	for i, c := range b {
 		v |= uint64(c) << (8 * i)
@@ -200,26 +213,16 @@ const toMark = -1
 // take removes n elements from the top and returns them, which are good until
 // the next push.
 func (r *reader) take(n int) ([]any, error) {
-	if n == toMark {
-		return r.popMark()
-	}
 	from := len(r.stack) - n
-	if from < r.floor() {
+	if n == toMark {
+		if len(r.marks) == 0 {
+			return nil, errors.New("there is no mark")
+		}
+		from = r.floor()
+		r.marks = r.marks[:len(r.marks)-1]
+	} else if from < r.floor() {
 		return nil, errUnderflow
 	}
-	elements := r.stack[from:]
-	r.stack = r.stack[:from]
-	return elements, nil
-}
-
-// popMark removes the last mark and returns the elements above it, which are
-// good until the next push.
-func (r *reader) popMark() ([]any, error) {
-	if len(r.marks) == 0 {
-		return nil, errors.New("there is no mark")
-	}
-	from := r.floor()
-	r.marks = r.marks[:len(r.marks)-1]
 	elements := r.stack[from:]
 	r.stack = r.stack[:from]
 	return elements, nil
@@ -236,9 +239,9 @@ func (r *reader) memoize() error {
 	return nil
 }
 
-// recall pushes the value under a number, which has size bytes.
-func (r *reader) recall(size int) error {
-	n, err := r.number(size)
+// recall pushes the value under a number.
+func (r *reader) recall(op byte) error {
+	n, err := r.number(op)
 	if err != nil {
 		return err
 	}
@@ -262,16 +265,12 @@ func (r *reader) collect(k kind, n int) error {
 	return nil
 }
 
+// add adds elements to the container on top of the stack.
 func (r *reader) add(k kind, n int) error {
 	elements, err := r.take(n)
 	if err != nil {
 		return err
 	}
-	return r.addTo(k, elements)
-}
-
-// addTo adds elements to the container on top of the stack.
-func (r *reader) addTo(k kind, elements []any) error {
 	if len(r.stack) <= r.floor() {
 		return errUnderflow
 	}
@@ -286,4 +285,4 @@ func (r *reader) addTo(k kind, elements []any) error {
 	return nil
 }
 
-var kindNames = [...]string{list: "list", dict: "dict", set: "set", frozenSet: "frozenset", tuple: "tuple"}
+var kindNames = [...]string{list: "list", dict: "dict", set: "set", frozenSet: "frozenset", tuple: "tuple", object: "object"}

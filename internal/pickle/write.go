@@ -2,6 +2,7 @@ package pickle
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -57,13 +58,18 @@ func (w *writer) value(v any, asKey bool) error {
 		w.buf = binary.BigEndian.AppendUint64(append(w.buf, opBinFloat), math.Float64bits(v))
 	case string:
 		if !pyvalue.ValidText(v) {
-			return fmt.Errorf("the string %.40q is not UTF-8, as Python's str has to be: use []byte", v)
+			return fmt.Errorf("the string %.40q is not UTF-8, as Python's str must be: use []byte", v)
 		}
 		w.head(opShortBinUnicode, opBinUnicode, opBinUnicode8, len(v))
 		w.buf = append(w.buf, v...)
 	case []byte:
 		w.head(opShortBinBytes, opBinBytes, opBinBytes8, len(v))
 		w.buf = append(w.buf, v...)
+	case Global:
+		if err := errors.Join(w.value(v.Module, false), w.value(v.Name, false)); err != nil {
+			return err
+		}
+		w.buf = append(w.buf, opStackGlobal)
 	default:
 		return w.container(v, asKey)
 	}
@@ -72,7 +78,7 @@ func (w *writer) value(v any, asKey bool) error {
 
 func (w *writer) container(v any, asKey bool) error {
 	switch v.(type) {
-	case []any, pyvalue.Tuple, pyvalue.Dict, pyvalue.Set, pyvalue.FrozenSet, pyvalue.ByteArray:
+	case []any, pyvalue.Tuple, pyvalue.Dict, pyvalue.Set, pyvalue.FrozenSet, pyvalue.ByteArray, *Object:
 	default:
 		c, err := pyvalue.Canon(v)
 		if err != nil {
@@ -101,6 +107,8 @@ func (w *writer) container(v any, asKey bool) error {
 		return w.tuple(v, asKey)
 	case pyvalue.Dict:
 		return w.dict(v)
+	case *Object:
+		return w.object(v)
 	case pyvalue.ByteArray:
 		w.buf = le.AppendUint64(append(w.buf, opByteArray8), uint64(len(v)))
 		w.buf = append(w.buf, v...)

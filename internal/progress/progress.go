@@ -1,5 +1,5 @@
-// Package progress shows on a terminal how far long work is: bytes, percent,
-// rate and time left, or what it waits for, on one line that is written over.
+// Package progress shows the progress of long work on a terminal: bytes, percent,
+// rate and time left, or what it waits for, on one line that it overwrites.
 package progress
 
 import (

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Block is a run of whole records of one input, for one worker.
@@ -123,7 +125,7 @@ func (b *Block) Turn() error {
 	case <-b.order.turn(b.Seq):
 		return nil
 	case <-b.ctx.Done():
-		return context.Cause(b.ctx)
+		return canceled.Err(b.ctx)
 	}
 }
 

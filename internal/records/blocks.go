@@ -2,11 +2,11 @@ package records
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // All blocks have the configured size, but one: where a record is longer, one
@@ -82,7 +82,7 @@ func (r *reader) turn(end int) error {
 	select {
 	case r.full <- b:
 	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
+		return canceled.Err(r.ctx)
 	}
 	block, err := r.takeBlock(n)
 	if err != nil {
@@ -109,7 +109,7 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 			}
 			small = append(small, b)
 		case <-r.ctx.Done():
-			return nil, context.Cause(r.ctx)
+			return nil, canceled.Err(r.ctx)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (r *reader) grow() error {
 		select {
 		case all[i+1] = <-r.empty:
 		case <-r.ctx.Done():
-			return context.Cause(r.ctx)
+			return canceled.Err(r.ctx)
 		}
 	}
 	slices.SortFunc(all, func(a, b []byte) int { return cap(b) - cap(a) })

@@ -20,7 +20,7 @@ var packed = []struct{ magic, what, todo string }{
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
 	{"PK\x03\x04", "it looks like a zip archive (.xlsx and .ods are such)", "unpack it, or save it as CSV, first"},
-	{"PAR1", "it looks like a Parquet file", "convert it to CSV first"},
+	{"PAR1", "it looks like a Parquet file", "convert it to CSV first: partd-tables convert FILE"},
 	{"\xff\xfe", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"sync"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Input is a file to read.
@@ -100,7 +102,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 		return Tally{}, err
 	}
 	if ctx.Err() != nil {
-		return Tally{}, context.Cause(ctx)
+		return Tally{}, canceled.Err(ctx)
 	}
 	// The reader has closed its channel: it is done.
 	o.tally.Add(&r.tally)
@@ -235,7 +237,7 @@ func (r *reader) readInput(in *Input) (err error) {
 // fill reads until the block is full or the input ends.
 func (r *reader) fill(f io.Reader) (n int, err error) {
 	for len(r.block) < r.limit && err == nil {
-		if err := context.Cause(r.ctx); err != nil {
+		if err := canceled.Err(r.ctx); err != nil {
 			return n, err
 		}
 		var m int

@@ -82,7 +82,7 @@ func (l Layout) Check() error {
 	case l.Format != CSV:
 		return fmt.Errorf("a separator is for text and csv, not for %s", l.Format)
 	case len(l.Sep) != 1 || strings.ContainsAny(l.Sep, "\"\r\n"):
-		return fmt.Errorf("the separator of csv is one byte, no quote and no line ending, not %q", l.Sep)
+		return fmt.Errorf("the separator of csv must be one byte other than a quote or line ending, not %q", l.Sep)
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ type Splitter struct {
 	count  int              // fields of each record of CSV and TSV, 0: as many as the first has
 	wants  []want           // of CSV and TSV: the fields asked for, by their place in the record; nil until count is known
 
+	ends   ends
 	buf    []byte
 	pos    int
 	final  bool
@@ -59,6 +60,9 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
 		layout: layout, fields: fields, sep: layout.sep(), count: len(columns),
 		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), found: make([]bool, len(fields)),
+	}
+	if len(s.sep) == 1 {
+		s.ends.sep = uint64(s.sep[0]) * eachByte
 	}
 	if layout.Format == JSONL {
 		s.byName = indexFields(fields)
@@ -99,6 +103,7 @@ func (s *Splitter) Begin() {
 // ended; final says that the file ends with it, in a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
+	s.ends.none()
 }
 
 // Pos returns how much of the data was consumed, in bytes.
@@ -107,6 +112,9 @@ func (s *Splitter) Pos() int { return s.pos }
 // Next finds the next record.
 func (s *Splitter) Next() Kind {
 	s.Line = s.lines + 1
+	if s.wants != nil && !s.header && s.nextPlain() {
+		return Data
+	}
 	n := bytes.IndexByte(s.buf[s.pos:], '\n') + 1
 	end := s.pos + n
 	if n == 0 {

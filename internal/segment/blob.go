@@ -39,7 +39,7 @@ func ParseBlobRef(b []byte) (BlobRef, error) {
 	le := binary.LittleEndian
 	r := BlobRef{le.Uint32(b), int64(le.Uint64(b[4:])), int64(le.Uint64(b[12:])), le.Uint32(b[20:])}
 	if r.Off < 0 || r.Length < 0 || r.Length > partd.MaxValueLen {
-		return BlobRef{}, fmt.Errorf("a reference to a large value says offset %d, length %d", r.Off, r.Length)
+		return BlobRef{}, fmt.Errorf("a reference to a large value claims offset %d, length %d", r.Off, r.Length)
 	}
 	return r, nil
 }

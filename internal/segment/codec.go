@@ -69,7 +69,7 @@ func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]by
 	case codecS2:
 		n, err := s2.DecodedLen(stored)
 		if err != nil || n != rawLen {
-			return nil, fmt.Errorf("a block of S2 should hold %d bytes, but says %d (%v)", rawLen, n, err)
+			return nil, fmt.Errorf("a block of S2 should hold %d bytes, but claims %d (%v)", rawLen, n, err)
 		}
 		return s2.Decode(dst[:cap(dst)], stored)
 	case codecZstd:

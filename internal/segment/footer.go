@@ -241,7 +241,7 @@ func parseFooter(b []byte, at int64) (g Layout, ledger []byte, err error) {
 		g.Hot = append(g.Hot, h)
 	}
 	if len(b) > 0 {
-		return g, nil, fmt.Errorf("a segment's footer has %d bytes too many", len(b))
+		return g, nil, fmt.Errorf("a segment's footer has %d extra bytes", len(b))
 	}
 	return g, ledger, nil
 }

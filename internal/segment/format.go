@@ -51,7 +51,11 @@ func (f *Format) Salted(file uint32, off int64, b []byte) uint32 {
 	binary.LittleEndian.PutUint64(salt[:], f.Seed)
 	binary.LittleEndian.PutUint32(salt[8:], file)
 	binary.LittleEndian.PutUint64(salt[12:], uint64(off))
-	return crc32.Update(crc32.Checksum(salt[:], Castagnoli), Castagnoli, b)
+	sum := ^uint32(0)
+	for _, c := range salt { // as crc32.Checksum has it, for which the salt would be garbage
+		sum = Castagnoli[byte(sum)^c] ^ sum>>8
+	}
+	return crc32.Update(^sum, Castagnoli, b)
 }
 
 // Range returns which of 2^bits ranges a hash belongs to.
@@ -132,7 +136,7 @@ func (f *Format) OwnsHeader(b []byte) bool {
 
 // NewerFormat returns the error of a file that a newer program wrote.
 func NewerFormat(v, known uint32) error {
-	return fmt.Errorf("it has format version %d, this program knows up to %d: use a newer one", v, known)
+	return fmt.Errorf("it has format version %d, but this program knows only up to %d: use a newer one", v, known)
 }
 
 func (f *File) Corrupt(off int64, err error) error {
@@ -146,7 +150,7 @@ func (f *File) ReadFull(b []byte, off int64) error {
 		return nil
 	}
 	if err == io.EOF {
-		return f.Corrupt(off+int64(n), fmt.Errorf("the file ends, %d bytes more should be there", len(b)-n))
+		return f.Corrupt(off+int64(n), fmt.Errorf("the file ends %d bytes too early", len(b)-n))
 	}
 	return err
 }

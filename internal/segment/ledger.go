@@ -44,9 +44,9 @@ func (l *Ledger) Sub(o Ledger) {
 func (l Ledger) Diff(found Ledger) error {
 	switch {
 	case l.Pieces != found.Pieces:
-		return fmt.Errorf("the ledger has %d pieces, %d were found", l.Pieces, found.Pieces)
+		return fmt.Errorf("the ledger has %d pieces, but %d were found", l.Pieces, found.Pieces)
 	case l.Bytes != found.Bytes:
-		return fmt.Errorf("the ledger has %d bytes, %d were found", l.Bytes, found.Bytes)
+		return fmt.Errorf("the ledger has %d bytes, but %d were found", l.Bytes, found.Bytes)
 	case l.Sum != found.Sum:
 		return fmt.Errorf("the ledger's sum over all pieces is %v, that of those found is %v", l.Sum, found.Sum)
 	case l.Marks != found.Marks || l.MarkSum != found.MarkSum:
@@ -82,7 +82,8 @@ func (l *Ledger) Append(b []byte) []byte {
 	return le.AppendUint64(b, l.MarkSum.Hi)
 }
 
-// Parse reads a ledger from the first LedgerLen bytes of b.
+// Parse reads a ledger from the first LedgerLen bytes of b. It panics if there are fewer, as
+// package encoding/binary does.
 func (l *Ledger) Parse(b []byte) {
 	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	*l = Ledger{

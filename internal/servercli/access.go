@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/tokens"
+	"github.com/go-partd/partd/remote/tokens"
 )
 
 // access is who may connect: what is read again at SIGHUP.
@@ -43,14 +43,14 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 // what was read before.
 func (a *access) reload(log *slog.Logger) {
 	if a.users == nil && a.certificates == nil {
-		log.Info("SIGHUP: the server goes on; there is nothing that it reads again. SIGTERM ends it")
+		log.Info("SIGHUP: there is nothing to reload, and the server goes on. SIGTERM ends it")
 		return
 	}
 	if a.users != nil {
 		if err := a.users.Reload(); err != nil {
-			log.Error("the users cannot be read again: those from before stay", "error", err)
+			log.Error("cannot reload the users: the old ones stay in use", "error", err)
 		} else {
-			log.Info("users read again")
+			log.Info("users reloaded")
 		}
 	}
 	if a.certificates != nil {

@@ -40,8 +40,8 @@ type serving struct {
 // listenAdmin opens the address of --http.
 func listenAdmin(c *config) (net.Listener, error) {
 	refuse := func() error {
-		return cliutil.Usagef("--http %s can be reached from other machines, and there is no authentication: whoever connects would learn what the server does. "+
-			"Listen on 127.0.0.1:PORT, or give --insecure if the network lets in only those who may", c.http)
+		return cliutil.Usagef("--http %s can be reached from other machines, and there is no authentication: anyone who connects could see what the server does. "+
+			"Listen on 127.0.0.1:PORT, or give --insecure if the network admits only those who may", c.http)
 	}
 	host, port, err := net.SplitHostPort(c.http)
 	if err != nil || port == "" {
@@ -62,20 +62,20 @@ func listenAdmin(c *config) (net.Listener, error) {
 
 // serve answers until the returned function is called.
 func (a *admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
-	h := adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics))
+	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)))
 	if profiles {
 		h = adminhttp.WithProfiles(h)
 	}
-	log.Info("telling how it goes", "address", "http://"+l.Addr().String())
+	log.Info("serving health and metrics", "address", "http://"+l.Addr().String())
 	if remote.BeyondLoopback(l.Addr()) {
-		log.Warn("everybody who can reach this address learns what the server does", "address", "http://"+l.Addr().String())
+		log.Warn("anyone who can reach this address can see what the server does", "address", "http://"+l.Addr().String())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := adminhttp.Serve(ctx, l, h); err != nil {
-			log.Error("no longer telling how it goes", "error", err)
+			log.Error("no longer serving health and metrics", "error", err)
 		}
 	}()
 	return func() {

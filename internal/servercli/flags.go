@@ -19,6 +19,7 @@ const defaultListen = "tcp://127.0.0.1:7077"
 // config is what the command's flags say.
 type config struct {
 	remote.ServerOptions
+	stores     *stores.Set // nil for those of package stores
 	listen     []string
 	store      string
 	maxMessage sizeflag.Size // as flags, which the options get in the end
@@ -43,28 +44,28 @@ func (c *config) add(cmd *cobra.Command) {
 	c.maxMessage = sizeflag.Size{Bytes: 256 << 20, Min: 128 << 10}
 	c.memory = sizeflag.Size{Bytes: 1 << 30, Min: 16 << 20}
 	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on, tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH; may be given several times")
-	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the certificate of tls://, then those between it and its authority; read again when it changes, as the next two")
-	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with its key")
-	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the authorities whose certificates let clients in, by the common name as the user's")
+	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the certificate for tls://, then its intermediates; read again when it changes, like the other --tls files")
+	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with the key of --tls-cert")
+	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the authorities whose client certificates are accepted; a certificate's common name is the user")
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
-	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message taken; Go clients send what is larger in parts")
-	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; one more is closed")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a store mem: takes what it holds)")
-	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of readers and listings open at a time, of all clients")
-	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` that a peer has to open its connection")
-	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` that a connection may be without a message; 0 for ever")
-	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` that 512 KiB of a message may take to arrive, or to be taken, and that one may wait for memory")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` that requests under way have to be finished, and peers to take their answers, once the server is asked to stop")
-	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, of partd-server token add; without it, or --tls-client-ca, there are none, and everybody who can connect may do everything")
-	fl.BoolVar(&c.trust, "trust-sockets", false, "let who can open a Unix socket read, append and change without a credential, as Python's clients must")
-	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces whose stores are open at a time, beside the default one, with a quarter of the store's memory; of any number that a store log: may have; 0 for none")
-	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace is removed that nobody was connected to; 0 for never")
-	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that may connect end the server (Python's close_server)")
-	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: whoever is there may read what is sent, and without users change everything")
+	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message accepted; Go clients send larger ones in parts")
+	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; beyond it one is closed")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store takes what it holds)")
+	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")
+	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` a peer has to open its connection")
+	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` a connection may be idle; 0 is forever")
+	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` that 512 KiB of a message may take to arrive or to be read, and that a message may wait for memory")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` to finish requests under way and deliver their answers once the server is asked to stop")
+	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
+	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
+	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time beside the default one, in a quarter of the store's memory; a log: store may have any number of them; 0 allows none")
+	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 is never")
+	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect end the server (Python's close_server)")
+	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
 	c.room.add(cmd)
 	fl.StringVar(&c.http, "http", "", "`ADDRESS`, HOST:PORT, to serve /healthz, /readyz and Prometheus' /metrics on, unauthenticated (default: off)")
-	fl.BoolVar(&c.pprof, "pprof", false, "serve Go's profiles, too, at /debug/pprof/ of --http")
-	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "end as by SIGTERM once standard input is closed: for a program that starts a server for itself")
+	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
+	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "end as on SIGTERM once standard input is closed: for a program that starts its own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
@@ -103,13 +104,13 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.DrainTimeout <= 0:
 		return cliutil.Usagef("--drain-timeout %v: more than 0, as in 10s", c.DrainTimeout)
 	case c.pprof && c.http == "":
-		return cliutil.Usagef("--pprof without --http: where are the profiles to be told?")
+		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return cliutil.Usagef("--tls-cert and --tls-key: a certificate needs its key, and a key its certificate: give both")
 	case c.clientCA != "" && c.tlsCert == "":
 		return cliutil.Usagef("--tls-client-ca is for tls://: give --tls-cert and --tls-key, too")
 	case c.tlsCert != "" && !slices.ContainsFunc(c.listen, isTLS):
-		return cliutil.Usagef("--tls-cert without an address to use it at: give --listen tls://HOST:PORT, too")
+		return cliutil.Usagef("--tls-cert is for tls://: give --listen tls://HOST:PORT, too")
 	case c.tlsCert == "" && slices.ContainsFunc(c.listen, isTLS):
 		return cliutil.Usagef("--listen tls://… needs a certificate: give --tls-cert and --tls-key, too")
 	case c.trust && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
@@ -119,14 +120,14 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.ttl < 0 || c.ttl > 0 && c.ttl < time.Minute:
 		return cliutil.Usagef("--namespace-ttl %v: at least a minute, as 24h; or 0", c.ttl)
 	case c.namespaceDir() == "" && (c.ttl > 0 || c.room.maxOfOne.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
-		return cliutil.Usagef("--store %s has no namespaces: a store log:DIR has, without a buffer, and with --namespaces above 0", c.store)
+		return cliutil.Usagef("--store %s has no namespaces: they need a store log:DIR without a buffer, and --namespaces above 0", c.store)
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: there are text and json", c.logFormat)
 	}
 	// Half of the memory is for messages, of which two at least must fit.
 	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
 		if cmd.Flags().Changed("max-message") {
-			return cliutil.Usagef("--max-message %s wants --memory %s at least, four times as much",
+			return cliutil.Usagef("--max-message %s needs --memory %s or more, four times as much",
 				stores.FormatSize(c.maxMessage.Bytes), stores.FormatSize(4*c.maxMessage.Bytes))
 		}
 		c.maxMessage.Bytes = limit

@@ -113,10 +113,10 @@ func (c *config) exposes(url string) string {
 
 func (c *config) exposed(url string) error {
 	if c.hasUsers() {
-		return cliutil.Usagef("--listen %s can be reached from other machines, and without TLS others can read the tokens on their way. "+
-			"Listen on tls://HOST:PORT with --tls-cert and --tls-key, or give --insecure if the network lets nobody listen", url)
+		return cliutil.Usagef("--listen %s can be reached from other machines, and without TLS others can read the tokens in transit. "+
+			"Listen on tls://HOST:PORT with --tls-cert and --tls-key, or give --insecure if nobody can listen on the network", url)
 	}
-	return cliutil.Usagef("--listen %s can be reached from other machines, and there is no authentication: whoever connects could read, "+
+	return cliutil.Usagef("--listen %s can be reached from other machines, and there is no authentication: anyone who connects could read, "+
 		"change and remove everything. Listen on tls://HOST:PORT with --tokens-file or --tls-client-ca; or on tcp://127.0.0.1:PORT or ipc:///PATH, "+
-		"and let others in by a tunnel (ssh -L); or give --insecure if the network lets in only those who may", url)
+		"with a tunnel for others (ssh -L); or give --insecure if the network admits only those who may", url)
 }

@@ -25,10 +25,10 @@ type roomFlags struct {
 
 func (f *roomFlags) add(cmd *cobra.Command) {
 	f.maxBytes.Min = 1 << 20
-	cmd.Flags().Var(&f.maxBytes, "max-bytes", "`SIZE` that the store may take on disk (mem: in memory); appends and sets are refused before it takes more (default: all there is)")
+	cmd.Flags().Var(&f.maxBytes, "max-bytes", "`SIZE` that the store may take on disk (mem: in memory); appends and sets that would take more are refused (default: all there is)")
 	f.maxOfOne.Min = 1 << 20
 	cmd.Flags().Var(&f.maxOfOne, "namespace-max-bytes", "`SIZE` that each namespace may take on disk, as --max-bytes for the default store (default: all there is)")
-	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` that stays free on the store's disk: appends and sets are refused before that, 0 for as long as there is any (default: a hundredth of the disk, 256MiB at most)")
+	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk: appends and sets that would take it are refused; 0 keeps none (default: a hundredth of the disk, at most 256MiB)")
 }
 
 // limit sets the limits of a store that was opened by a URL, for its guard, and of
@@ -38,7 +38,7 @@ func (f *roomFlags) limit(ctx context.Context, storeURL string, store partd.Part
 		return func() (int64, error) {
 			n, err := measure()
 			if err != nil {
-				log.Warn("how much room there is cannot be found out: nothing is refused for want of it", "error", err)
+				log.Warn("cannot measure the free room: nothing is refused for lack of it", "error", err)
 			}
 			return n, err
 		}

@@ -113,7 +113,7 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 		}
 		if _, err := fmt.Fprintf(out, "ready %s\n", remote.URL(l.Addr())); err != nil {
 			stop(err)
-			failed = fmt.Errorf("saying that the server is ready: %w", err)
+			failed = fmt.Errorf("printing that the server is ready: %w", err)
 			break
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/stores"
 )
 
 // streams are where the command writes: what it has to say to programs, and to
@@ -25,7 +26,10 @@ type streams struct {
 // Main runs the command line with the process's streams and signals, and
 // returns the exit code. The first SIGINT or SIGTERM lets the server finish what
 // is under way; a second, a second later or more, ends the process at once.
-func Main(args []string) int {
+func Main(args []string) int { return MainWith(nil, args) }
+
+// MainWith is Main with the stores of a set.
+func MainWith(set *stores.Set, args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
@@ -33,7 +37,7 @@ func Main(args []string) int {
 	defer cancel()
 	done := make(chan int, 1)
 	s := streams{os.Stdin, os.Stdout, os.Stderr}
-	go func() { done <- run(ctx, args, s) }()
+	go func() { done <- run(ctx, set, args, s) }()
 	select {
 	case code := <-done:
 		return code
@@ -58,15 +62,15 @@ func Main(args []string) int {
 const sameSignal = time.Second
 
 func endAtOnce(sig os.Signal, s streams) int {
-	fmt.Fprintln(s.err, "partd-server: a second signal: ending at once, without waiting for what is under way")
+	fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without waiting for requests under way")
 	if number, ok := sig.(syscall.Signal); ok {
 		return 128 + int(number) // as shells do
 	}
 	return cliutil.ExitFailed
 }
 
-func run(ctx context.Context, args []string, s streams) int {
-	root := newRoot(s)
+func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
+	root := newRoot(set, s)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -80,18 +84,18 @@ func run(ctx context.Context, args []string, s streams) int {
 	return cliutil.ExitFailed
 }
 
-const help = `partd-server gives many processes the use of one store, over TCP or Unix sockets
-(ZeroMQ's protocol): Go programs by tcp://HOST:PORT as the URL of a store, and
-Python's partd by partd.Client("tcp://HOST:PORT").
+const help = `partd-server shares one store between many processes, over TCP or Unix sockets
+(ZeroMQ's protocol): Go programs use tcp://HOST:PORT as the URL of a store, and
+Python's partd uses partd.Client("tcp://HOST:PORT").
 
-For each address it prints "ready URL" once connections are accepted; with port 0
-the system chooses a port. SIGTERM and SIGINT let it write everything to the store,
-finish the requests under way (within --drain-timeout) and end; a second signal
-ends it at once. SIGHUP lets it read users and certificates again.
+For each address it prints "ready URL" once it accepts connections; with port 0
+the system chooses a port. On SIGTERM and SIGINT it writes everything to the store,
+finishes the requests under way (within --drain-timeout) and ends; a second signal
+ends it at once. On SIGHUP it reads users and certificates again.
 
-Without users (--tokens-file, --tls-client-ca) whoever can connect may read, change
-and remove everything. So it listens on addresses of this machine alone, unless
-there are users and TLS, or --insecure is given.`
+Without users (--tokens-file, --tls-client-ca) anyone who can connect may read,
+change and remove everything. So it listens only on addresses of this machine,
+unless there are users and TLS, or --insecure is given.`
 
 const examples = `  partd-server
   partd-server --store file:/data/shared --listen ipc:///run/partd/partd.sock
@@ -99,8 +103,8 @@ const examples = `  partd-server
   partd-server --listen tls://:7077 --tls-cert cert.pem --tls-key key.pem --tokens-file users
   partd-server --store 'log:/data/partd?sync=true' --memory 2GiB --log-format json`
 
-func newRoot(s streams) *cobra.Command {
-	c := new(config)
+func newRoot(set *stores.Set, s streams) *cobra.Command {
+	c := &config{stores: set}
 	root := &cobra.Command{
 		Use:     "partd-server",
 		Short:   "Share one store among many processes, Go and Python",
@@ -116,7 +120,8 @@ func newRoot(s streams) *cobra.Command {
 	}
 	c.add(root)
 	completion := cliutil.NewCompletion(s.out, "flags")
-	completion.Example = `  source <(partd-server completion bash)
+	completion.Example = `  partd-server completion --install bash
+  source <(partd-server completion bash)
   partd-server completion fish | source`
 	root.AddCommand(newToken(s), completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
@@ -133,7 +138,7 @@ by a second signal.`,
 
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return cliutil.Usagef("partd-server takes flags, token, completion SHELL or version, but was given %q", args[0])
+		return cliutil.Usagef("partd-server takes flags, token, completion SHELL or version, but got %q", args[0])
 	}
 	return nil
 }

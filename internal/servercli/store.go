@@ -41,7 +41,7 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	if c.namespaceDir() != "" {
 		share = max(share-share/4, min(share, logstore.MinMemory))
 	}
-	store, err := stores.OpenDefaults(ctx, c.store, map[string]string{"memory": strconv.FormatInt(share, 10)})
+	store, err := c.stores.Open(ctx, c.store, map[string]string{"memory": strconv.FormatInt(share, 10)})
 	if errors.As(err, new(*stores.URLError)) {
 		return nil, cliutil.Usagef("--store: %w", err)
 	}

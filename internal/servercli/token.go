@@ -9,16 +9,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/tokens"
 	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/remote/tokens"
 )
 
 const tokenHelp = `Edit the file of a server's users (--tokens-file). It has hashes of their tokens,
-from which nobody gets the tokens back. A server reads it when it starts, and
-again at SIGHUP.
+from which nobody can recover the tokens. A server reads it when it starts, and
+again on SIGHUP.
 
-A user may have several tokens, for different namespaces, each with rights of its
-own. A client shows a token by token-file=FILE in its URL, or $PARTD_TOKEN.`
+A user may have several tokens, for different namespaces, each with its own
+rights. A client shows a token by token-file=FILE in its URL, or $PARTD_TOKEN.`
 
 func newToken(s streams) *cobra.Command {
 	root := &cobra.Command{
@@ -46,18 +46,17 @@ func newTokenAdd(s streams) *cobra.Command {
 	var byCert bool
 	cmd := &cobra.Command{
 		Use:   "add NAME",
-		Short: "Add a user, or a token of one, and print the token",
-		Long: `Add a token of a user and print it, this once: nothing keeps it. The rights are some of
+		Short: "Add a user, or another token, and print the token",
+		Long: `Add a token for a user and print it, only this once: nothing keeps it. RIGHTS are any of
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop
-  admin   list the namespaces where it is held; in the default one, end the server
+  admin   list the namespaces it holds in; in the default one, end the server
 They hold in all namespaces unless --namespace names one ("." is the default one).
 With --certificate the user shows a certificate of --tls-client-ca instead, whose
 common name is NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
   partd-server token add report --rights read --namespace job7 --tokens-file users`,
-		Args: cliutil.Takes(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := tokensFile(cmd)
 			if err != nil {
@@ -75,7 +74,7 @@ common name is NAME.`,
 				if slices.ContainsFunc(all, func(o tokens.Grant) bool {
 					return o.User == g.User && o.Namespace == g.Namespace && o.ByCertificate() == byCert
 				}) {
-					return nil, cliutil.Usagef("%s has the user %s in that namespace already: partd-server token remove it first", file, g.User)
+					return nil, cliutil.Usagef("%s already has the user %s in that namespace: remove it first with partd-server token remove", file, g.User)
 				}
 				return append(all, g), nil
 			})
@@ -86,7 +85,7 @@ common name is NAME.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS` with commas between them: read, append, change, admin")
+	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
 	cmd.Flags().StringVar(&namespace, "namespace", tokens.Everywhere, "`NAME` of the one namespace that they hold in")
 	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user shows a certificate, and gets no token")
 	return cmd
@@ -95,7 +94,6 @@ common name is NAME.`,
 func newTokenList(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the users with their rights", Example: "  partd-server token list --tokens-file users",
-		Args: cliutil.Takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			file, err := tokensFile(cmd)
 			if err != nil {
@@ -124,7 +122,6 @@ func newTokenRemove(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Remove a user with all tokens, or those of one namespace",
 		Example: "  partd-server token remove etl --tokens-file users",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := tokensFile(cmd)
 			if err != nil {

@@ -239,7 +239,7 @@ func (l *Limits) measure() figures {
 		f.used, errs[1] = l.Used()
 	}
 	if f.err = errors.Join(errs[:]...); f.err != nil {
-		f.err = fmt.Errorf("measuring the room that there is: %w", f.err)
+		f.err = fmt.Errorf("measuring the free room: %w", f.err)
 	}
 	f.ended = time.Now()
 	f.took = f.ended.Sub(begun)

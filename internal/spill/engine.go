@@ -1,6 +1,6 @@
-// Package spill is what the engines beneath sorting and aggregating share, which
-// take more than fits in memory: temporary files of blocks with a checksum each,
-// and how an engine starts, fails and ends.
+// Package spill is what the engines of sorting and aggregating share to take more
+// than fits in memory: temporary files of blocks with a checksum each, and how an
+// engine starts, fails and ends.
 package spill
 
 import (
@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
@@ -24,6 +25,9 @@ const (
 // ErrClosed is wrapped by the error of what is asked of something closed, and
 // wraps [partd.ErrClosed].
 var ErrClosed error = closedError{}
+
+// ErrNotOpened is the error of what is asked of a zero value. It wraps ErrClosed.
+var ErrNotOpened = fmt.Errorf("it is a zero value, which no constructor has made: %w", ErrClosed)
 
 // closedError wraps an error about stores in words of its own.
 type closedError struct{}
@@ -62,11 +66,11 @@ func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 		e.Threads = runtime.GOMAXPROCS(0)
 	}
 	if e.Threads < 0 {
-		return fmt.Errorf("%s with %d threads: there is one at least", doing, e.Threads)
+		return fmt.Errorf("%s with %d threads: at least one is needed", doing, e.Threads)
 	}
 	parts = cmp.Or(parts, e.Threads)
 	if minMemory := MinMemory * int64(parts); e.Memory < minMemory {
-		return fmt.Errorf("%s in %d bytes of memory with %d threads: they take %d at least", doing, e.Memory, e.Threads, minMemory)
+		return fmt.Errorf("%s in %d bytes of memory with %d threads: they need at least %d", doing, e.Memory, e.Threads, minMemory)
 	}
 	if e.Temp == nil {
 		var err error
@@ -77,7 +81,7 @@ func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	}
 	e.Cond.L = &e.Mu
 	e.Ctx, e.stop = context.WithCancelCause(ctx)
-	context.AfterFunc(e.Ctx, func() { _ = e.Fail(context.Cause(e.Ctx)) })
+	context.AfterFunc(e.Ctx, func() { _ = e.Fail(canceled.Err(e.Ctx)) })
 	return nil
 }
 
@@ -92,18 +96,21 @@ func (e *Engine) Fail(err error) error {
 
 // FailLocked does so for who holds Mu.
 func (e *Engine) FailLocked(err error) {
-	if e.err == nil {
+	if e.err == nil && e.Ctx != nil {
 		e.err = err
-		e.stop(err)
+		e.stop(canceled.Because(err))
 	}
 	e.Cond.Broadcast()
 }
 
 // Failure returns what ended everything, if something did. Mu is held.
 func (e *Engine) Failure() error {
+	if e.Ctx == nil {
+		return ErrNotOpened
+	}
 	// What notes the end of the context may not have come to it yet.
 	if e.err == nil && e.Ctx.Err() != nil {
-		e.FailLocked(context.Cause(e.Ctx))
+		e.FailLocked(canceled.Err(e.Ctx))
 	}
 	return e.err
 }
@@ -135,7 +142,7 @@ func (e *Engine) StartReading() error {
 	case e.Reading:
 		return errors.New("what went in can be read once only")
 	case e.Writers > 0:
-		return fmt.Errorf("%d of those that write are not closed yet", e.Writers)
+		return fmt.Errorf("%d writers are not closed yet", e.Writers)
 	}
 	e.Reading = true
 	return nil

@@ -25,6 +25,7 @@ type File struct {
 	blocks  []block
 	size    int64 // bytes written
 	longest int   // block
+	gone    int64 // bytes at the beginning that were given back
 }
 
 // block is where a block begins; it ends where the next one begins, or the file.
@@ -102,8 +103,28 @@ func (f *File) Finish() error {
 	return err
 }
 
+// stride is how much is given back at once.
+const stride = 1 << 20
+
+// Drop gives back the disk and the page cache of the first n blocks, which nobody
+// reads any more. What is written next takes the same memory again, which costs
+// several times less than memory that nobody has touched for long. Where the file
+// system cannot do that, the file keeps them until it is closed.
+func (f *File) Drop(n int) {
+	end := f.size
+	if n < len(f.blocks) {
+		end = f.blocks[n].offset
+	}
+	if end -= end % stride; end > f.gone {
+		if p, ok := f.file.(vfs.Puncher); ok {
+			_ = p.Punch(f.gone, end-f.gone)
+		}
+		f.gone = end
+	}
+}
+
 // Reset forgets all blocks, and keeps the file for others.
-func (f *File) Reset() { f.Buf, f.begun, f.blocks, f.size = f.Buf[:0], 0, f.blocks[:0], 0 }
+func (f *File) Reset() { f.Buf, f.begun, f.blocks, f.size, f.gone = f.Buf[:0], 0, f.blocks[:0], 0, 0 }
 
 // Close removes the file. nil is none.
 func (f *File) Close() error {

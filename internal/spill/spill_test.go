@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -76,6 +78,42 @@ func TestBlocks(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Blocks that nobody reads any more give their disk back; those behind them are
+// as they were.
+func TestDrop(t *testing.T) {
+	file, err := vfstest.NewMem().OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := New(file, "records", 300_000)
+	defer f.Close()
+	all := write(t, f, slices.Repeat([]int{300_000}, 10)...)
+	before, err := f.file.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, 4, 4, 3, 9, 10} {
+		f.Drop(n)
+		info, err := f.file.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := map[int]int64{0: 0, 1: 0, 4: 1 << 20, 3: 1 << 20, 9: 2 << 20, 10: 2 << 20}[n]
+		if before.Disk-info.Disk != given || info.Size != before.Size {
+			t.Errorf("after %d blocks: %d bytes were given back, want %d; the size is %d", n, before.Disk-info.Disk, given, info.Size)
+		}
+		if b, err := f.Read(nil, 9, 1); err != nil || !bytes.Equal(b, all[9*300_000:]) {
+			t.Errorf("after %d blocks the last one is another: %v", n, err)
+		}
+	}
+	f.Reset()
+	write(t, f, slices.Repeat([]int{300_000}, 10)...)
+	f.Drop(4)
+	if info, err := f.file.Info(); err != nil || before.Disk-info.Disk != 1<<20 {
+		t.Errorf("of a file that is used again %d bytes were given back: %v", before.Disk-info.Disk, err)
 	}
 }
 

@@ -13,6 +13,8 @@ var (
 	ErrUnknownOutcome = errors.New("the outcome is unknown: it may have taken effect, and a retry may double it")
 	ErrNeedsReopen    = errors.New("writes are refused until the store is opened again, since an earlier write failed and its state is unknown")
 	ErrClosed         = fmt.Errorf("the store is closed (%w)", fs.ErrClosed)
+	ErrNotOpened      = fmt.Errorf("it is a zero value, which no constructor has made: %w", ErrClosed)
+	ErrInUse          = errors.New("in use")
 	ErrSessionExpired = errors.New("the session is over, or was forgotten because there were too many: begin a new one")
 	ErrSessionGap     = errors.New("an earlier operation of the session is missing")
 	ErrSessionReused  = errors.New("the number belongs to another operation of the session")

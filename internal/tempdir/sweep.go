@@ -79,7 +79,7 @@ func isOurs(fsys vfs.FS, name string) (bool, error) {
 // One that does not exist is no error.
 func removeTree(dir string) error {
 	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return fmt.Errorf("%s is a symbolic link now, and is left alone", dir)
+		return fmt.Errorf("%s is now a symbolic link, and is left alone", dir)
 	}
 	return os.RemoveAll(dir)
 }

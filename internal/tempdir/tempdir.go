@@ -53,7 +53,7 @@ type dir struct {
 }
 
 // ErrClosed is the error of what is asked of a closed Set.
-var ErrClosed = errors.New("the temporary directories are removed already")
+var ErrClosed = errors.New("the temporary directories are already removed")
 
 // New returns temporary directories in the given places, none given means
 // [os.TempDir]. It removes what dead processes left there. Directories are made
@@ -205,6 +205,9 @@ func (s *Set) own(name string) (vfs.Lock, error) {
 // Close removes the directories and all that they hold. What could not be
 // removed, the next New removes.
 func (s *Set) Close() error {
+	if s == nil {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // TryLock takes the lock of a file if it is free. It returns nil where somebody else has
@@ -31,7 +33,7 @@ func WaitLock(ctx context.Context, fsys FS, name string, exclusive bool) (Lock, 
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, canceled.Err(ctx)
 		case <-time.After(wait):
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // OS is the real file system.
@@ -68,7 +70,7 @@ func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
 	case r := <-opened:
 		return r.file, r.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, canceled.Err(ctx)
 	}
 }
 

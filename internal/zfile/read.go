@@ -120,7 +120,7 @@ func (r *Reader) failed(err error) error {
 		err = io.ErrUnexpectedEOF
 	}
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return fmt.Errorf("%s: its zstd window (--long, --ultra) is larger than the %d MiB that there are for it, an eighth of --memory: "+
+		return fmt.Errorf("%s: its zstd window (--long, --ultra) is larger than the %d MiB available for it, an eighth of --memory: "+
 			"1GiB reads the 128 MiB of zstd --long; or decompress the file first", r.name, r.window>>20)
 	}
 	return &Error{Name: r.name, Format: r.format, Offset: r.src.offset(), Err: err}

@@ -56,7 +56,7 @@ func ByName(name string) compress.Format { return extensions[strings.ToLower(fil
 func CheckName(name string) error {
 	switch ext := strings.ToLower(filepath.Ext(name)); ext {
 	case ".xz", ".lzma", ".br", ".z", ".sz", ".7z", ".zip", ".rar", ".tar", ".parquet":
-		return fmt.Errorf("%s: files that end in %s are not written; those in %s are", name, ext, Extensions)
+		return fmt.Errorf("%s: files ending in %s cannot be written; those in %s can", name, ext, Extensions)
 	}
 	return nil
 }

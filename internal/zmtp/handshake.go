@@ -48,6 +48,10 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	if err := in.greeting(); err != nil {
 		return err
 	}
+	// Servers of ours pad the signature with zeros, libzmq with a length.
+	if role == Dealer && [8]byte(in.buf[1:9]) != [8]byte{} {
+		return ErrLibzmq
+	}
 	if _, err := out.Write(appendReady(nil, role)); err != nil {
 		return err
 	}
@@ -69,14 +73,14 @@ func (r *Reader) greeting() error {
 		case at == 9 && c != 0x7f:
 			return protocolErrorf("byte 9 of its greeting is %#02x, the signature ends with 0x7f", c)
 		case at == 10 && c < 3:
-			return protocolErrorf("its greeting is of ZMTP %d, 3 is the lowest", c)
+			return protocolErrorf("its greeting is of ZMTP %d, below 3", c)
 		case at == 32 && c > 1:
 			return protocolErrorf("byte 32 of its greeting is %#02x, not 0 or 1", c)
 		}
 	}
 	r.pos = greetingLen
 	if theirs, _, _ := bytes.Cut(r.buf[12:32], []byte{0}); string(theirs) != mechanism {
-		return protocolErrorf("its mechanism is %q, it should be %s", theirs, mechanism)
+		return protocolErrorf("its mechanism is %q, not %s", theirs, mechanism)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func TestRefused(t *testing.T) {
 		{greeting + command("READY", kind("DEALER")+kind("DEALER")), "two socket types"},
 		{greeting + command("READY", kind("DEALER")+"\x01x\x00\x00\x00\x05"), "of 5 bytes"},
 		{greeting + command("READY", kind("DEALER")+"\x01x"), "cut off"},
-		{greeting + command("READY", strings.Repeat("x", maxReadyLen)), "the limit is 4096"},
+		{greeting + command("READY", strings.Repeat("x", maxReadyLen)), "over the limit of 4096"},
 	} {
 		_, err := Open(&discarding{piecewise{data: []byte(c.sent), size: 1 << 10}}, Router, time.Second)
 		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), c.want) {
@@ -144,4 +144,18 @@ func TestHandshakeTimeout(t *testing.T) {
 		theirs.Close()
 		time.Sleep(time.Minute) // the peer ends, too
 	})
+}
+
+// TestLibzmq tells libzmq's servers by their greeting, before READY is sent. Its clients are
+// as any.
+func TestLibzmq(t *testing.T) {
+	greeting := "\xff" + strings.Repeat("\x00", 7) + "\x01\x7f\x03\x01NULL" + strings.Repeat("\x00", 48)
+	ready := string(AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", string(Dealer))))
+	for role, want := range map[Role]error{Dealer: ErrLibzmq, Router: nil} {
+		var sent bytes.Buffer
+		_, err := Open(&recording{discarding{piecewise{data: []byte(greeting + ready), size: 1 << 10}}, &sent}, role, time.Second)
+		if !errors.Is(err, want) || want != nil && sent.Len() != greetingLen {
+			t.Errorf("%s: %v, after %d bytes", role, err, sent.Len())
+		}
+	}
 }

@@ -133,7 +133,7 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 		}
 		whole := r.pos + header + n
 		if flags&flagMore != 0 {
-			return nil, false, protocolErrorf("a message of several frames, it should have one")
+			return nil, false, protocolErrorf("a message of several frames instead of one")
 		}
 		if flags&flagCommand == 0 && n > firstGrowth && whole > r.end {
 			body := make([]byte, n)

@@ -14,7 +14,7 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 	for {
 		b := r.buf[r.pos:r.end]
 		if len(b) > 0 && b[0]&flagReserved != 0 {
-			return 0, 0, 0, protocolErrorf("a frame with flags %#02x, of which some are reserved", b[0])
+			return 0, 0, 0, protocolErrorf("a frame with reserved flags %#02x", b[0])
 		}
 		if len(b) >= 2 && b[0]&flagLong == 0 {
 			flags, n, header = b[0], int(b[1]), 2
@@ -24,7 +24,7 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 			size := binary.BigEndian.Uint64(b[1:])
 			// Beyond any limit, and beyond what an int can count.
 			if size > uint64(r.opts.MaxMessage) {
-				return 0, 0, 0, fmt.Errorf("%w: a frame says that it has %d bytes, the limit is %d", ErrTooLarge, size, r.opts.MaxMessage)
+				return 0, 0, 0, fmt.Errorf("%w: a frame claims %d bytes, over the limit of %d", ErrTooLarge, size, r.opts.MaxMessage)
 			}
 			flags, n, header = b[0], int(size), maxHeaderLen
 			break
@@ -38,11 +38,11 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 			return 0, 0, 0, protocolErrorf("a command that goes on in another frame")
 		}
 		if n > r.maxCommand {
-			return 0, 0, 0, protocolErrorf("a command of %d bytes, the limit is %d", n, r.maxCommand)
+			return 0, 0, 0, protocolErrorf("a command of %d bytes, over the limit of %d", n, r.maxCommand)
 		}
 	}
 	if total := int64(r.before + header + n); total > r.opts.MaxMessage {
-		return 0, 0, 0, fmt.Errorf("%w: it has at least %d bytes, the limit is %d", ErrTooLarge, total, r.opts.MaxMessage)
+		return 0, 0, 0, fmt.Errorf("%w: it has at least %d bytes, over the limit of %d", ErrTooLarge, total, r.opts.MaxMessage)
 	}
 	return flags, n, header, nil
 }

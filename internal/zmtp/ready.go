@@ -55,7 +55,7 @@ func (r *Reader) ready() error {
 	}
 	// A REQ or a REP would put an empty frame before each message.
 	if kind != string(Dealer) && kind != string(Router) {
-		return protocolErrorf("a socket of type %q, it should be DEALER or ROUTER", kind)
+		return protocolErrorf("a socket of type %q, not DEALER or ROUTER", kind)
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func socketType(properties []byte) (kind string, err error) {
 		size := binary.BigEndian.Uint32(b[1+n:])
 		b = b[1+n+4:]
 		if uint64(size) > uint64(len(b)) {
-			return "", protocolErrorf("READY has a property %q of %d bytes, of which there are %d", name, size, len(b))
+			return "", protocolErrorf("READY has a property %q of %d bytes, but only %d came", name, size, len(b))
 		}
 		if strings.EqualFold(name, "Socket-Type") {
 			if found {

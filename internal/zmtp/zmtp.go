@@ -34,6 +34,10 @@ var ErrProtocol = errors.New("the peer breaks the protocol ZMTP")
 // ErrTooLarge is wrapped by the error for a message over the limit.
 var ErrTooLarge = errors.New("the message is too large")
 
+// ErrLibzmq is what a client finds at a server of libzmq's: none of ours, and maybe Python's
+// own, whose thread ends at a request that it does not know.
+var ErrLibzmq = errors.New("the server is libzmq's, as Python's partd.Server is, which has another protocol: give the address of a partd-server")
+
 func protocolErrorf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
@@ -87,7 +91,7 @@ func Pong(command []byte) ([]byte, error) {
 	switch name {
 	case "PING":
 		if len(body) < 2 || len(body) > 2+16 {
-			return nil, protocolErrorf("a PING of %d bytes, it has 2 to 18", len(body))
+			return nil, protocolErrorf("a PING of %d bytes, not 2 to 18", len(body))
 		}
 		return AppendCommand(nil, "PONG", body[2:]), nil
 	case "ERROR":

@@ -13,11 +13,15 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// One process appends a GB in pieces of 100 bytes, and reads it grouped. The memory is
-// the default, of which the peak of the process must not be more.
+// One process appends a GB in pieces of 100 bytes, and reads it grouped, in the default
+// memory or in so little that a disk helps. The peak of the process must not be more.
 func BenchmarkGateway(b *testing.B) {
-	for _, keys := range []int{1000, 1_000_000} {
-		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+	for _, c := range []struct {
+		keys    int
+		options string
+	}{{1000, "512MiB"}, {1_000_000, "512MiB"}, {1_000_000, "64MiB"}, {1_000_000, "64MiB&disk=4GiB"}} {
+		keys := c.keys
+		b.Run(fmt.Sprintf("keys=%d,memory=%s", keys, c.options), func(b *testing.B) {
 			g := startGateway(b)
 			const total, pieces = 1 << 30, 1000
 			value := make([]byte, 1<<20)
@@ -25,7 +29,7 @@ func BenchmarkGateway(b *testing.B) {
 				binary.LittleEndian.PutUint64(value[8*i:], rand.Uint64())
 			}
 			for n := range b.N {
-				url := strings.Replace(g.url(fmt.Sprint("b", n), ""), "memory=16MiB", "memory=512MiB", 1)
+				url := strings.Replace(g.url(fmt.Sprint("b", n), ""), "memory=16MiB", "memory="+c.options, 1)
 				s := openURL(b, url)
 				// Seconds of the processors for a GB, since those of a clock depend on what
 				// else a machine does.

@@ -1,13 +1,13 @@
-// Package cloud opens stores in buckets of S3, of what speaks its protocol, and of
+// Package cloud opens stores in buckets of S3, of S3-compatible servers, and of
 // Google Cloud Storage, by URL:
 //
 //	s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST
 //	gs://BUCKET/PREFIX
 //
-// Credentials are found as the clouds' own programs find them: for S3 in the variables
-// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, in the files
-// ~/.aws/credentials, or by the role of the machine; for Google by its application default
-// credentials. [Schemes] are for [stores.NewSet]:
+// Credentials are looked up as the clouds' own programs do: for S3 in the variables
+// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, in the file
+// ~/.aws/credentials, or from the machine's role; for Google as its application default
+// credentials. Pass [Schemes] to [stores.NewSet]:
 //
 //	store, err := stores.NewSet(cloud.Schemes()...).Open(ctx, "s3://bucket/prefix?region=eu-central-1", nil)
 package cloud
@@ -30,7 +30,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Schemes are s3 and gs.
+// Schemes returns the schemes s3 and gs.
 func Schemes() []stores.Scheme {
 	size := func(name, fallback, about string) stores.Option {
 		return stores.Option{Name: name, Usage: "SIZE", Default: fallback, About: about, Check: func(value string) error {
@@ -38,10 +38,14 @@ func Schemes() []stores.Scheme {
 			return err
 		}}
 	}
-	any := func(string) error { return nil }
 	shared := []stores.Option{
 		size("memory", "512MiB", "what it takes at the most"),
-		size("segment", "64MiB", "what is gathered before it is uploaded, as far as a tenth of memory allows"),
+		size("segment", "64MiB", "what is gathered before it is uploaded, as far as a seventh of memory allows"),
+		{Name: "disk", Usage: "SIZE", Default: "0", About: "temporary files of readers, at the most, to read a large store in one pass; 0: read in many passes", Check: func(value string) error {
+			_, err := diskSize(value)
+			return err
+		}},
+		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", About: "where these files are"},
 		{Name: "readonly", Usage: "true|false", Default: "false", About: "make no object", Check: func(value string) error {
 			_, err := strconv.ParseBool(value)
 			return err
@@ -53,7 +57,7 @@ func Schemes() []stores.Scheme {
 			}
 			return err
 		}},
-		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", About: "the server, as http://127.0.0.1:7070", Check: any},
+		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", About: "the server, as http://127.0.0.1:7070"},
 	}
 	scheme := func(name, about string, options ...stores.Option) stores.Scheme {
 		return stores.Scheme{
@@ -74,7 +78,7 @@ func Schemes() []stores.Scheme {
 	}
 	return []stores.Scheme{
 		scheme("s3", "a bucket of S3, or of what speaks its protocol, for many processes and machines",
-			stores.Option{Name: "region", Usage: "NAME", Default: "$AWS_REGION, or us-east-1", About: "of the bucket", Check: any}),
+			stores.Option{Name: "region", Usage: "NAME", Default: "$AWS_REGION, or us-east-1", About: "of the bucket"}),
 		scheme("gs", "a bucket of Google Cloud Storage, for many processes and machines"),
 	}
 }
@@ -95,12 +99,16 @@ func bucket(ctx context.Context, scheme, location string, o map[string]string) (
 	return openS3(name, prefix, region, cmp.Or(o["endpoint"], os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")))
 }
 
-// OpenBucket opens the bucket of a URL without a store in it: what is below PREFIX. It
-// makes no request. Where the bucket is an io.Closer, the caller closes it.
+// OpenBucket opens the bucket that a URL names, limited to objects below PREFIX,
+// without opening a store. It makes no request. If the bucket is an io.Closer, the
+// caller closes it.
 func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, err
+	}
+	if strings.Contains(rawURL, "#") { // which begins no fragment in the URLs of stores
+		return nil, fmt.Errorf("%q: write a # in a PREFIX as %%23", rawURL)
 	}
 	known := map[string][]string{"s3": {"endpoint", "region"}, "gs": {"endpoint"}}[u.Scheme]
 	if known == nil {
@@ -136,6 +144,8 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 	// The values have been checked.
 	opts.Memory, _ = stores.ParseSize(cmp.Or(o["memory"], "512MiB"))
 	opts.SegmentSize, _ = stores.ParseSize(cmp.Or(o["segment"], "64MiB"))
+	opts.Disk, _ = diskSize(o["disk"])
+	opts.DiskDir = o["disk-dir"]
 	opts.ReadOnly, _ = strconv.ParseBool(cmp.Or(o["readonly"], "false"))
 	opts.RetryFor, _ = time.ParseDuration(cmp.Or(o["retry"], "1m"))
 	counter := objstore.Count(b)
@@ -146,13 +156,21 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 	return &Store{s, counter}, nil
 }
 
-// Store is a store in a bucket of a cloud, with the requests that it made.
+// diskSize parses a size that may be 0.
+func diskSize(value string) (int64, error) {
+	if value == "" || value == "0" {
+		return 0, nil
+	}
+	return stores.ParseSize(value)
+}
+
+// Store is a store in a cloud bucket. It counts its requests.
 type Store struct {
 	*objstore.Store
 	counter *objstore.Counter
 }
 
-// Requests are those that the store has made so far.
+// Requests returns the number of requests so far.
 func (s *Store) Requests() objstore.Requests { return s.counter.Requests() }
 
 // Close closes the store and its connections.

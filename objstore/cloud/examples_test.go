@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// withClouds opens the stores of an example, which has no part in this module.
+// withClouds opens the stores of an example, which has no part in this module, as
+// docs/cluster.md says.
 const withClouds = `package main
 
 import (
@@ -35,6 +36,10 @@ func buildExample(t *testing.T, bin, name string) {
 	source, err := filepath.Abs("../../examples/" + name)
 	if err != nil {
 		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/cluster.md")
+	if err != nil || !strings.Contains(string(page), "```go\n"+withClouds+"```\n") {
+		t.Fatalf("docs/cluster.md has another program: %v", err)
 	}
 	opener := filepath.Join(t.TempDir(), "clouds.go")
 	if err := os.WriteFile(opener, []byte(withClouds), 0o600); err != nil {
@@ -84,6 +89,9 @@ func TestExamples(t *testing.T) {
 	for name, c := range map[string]struct{ needs, command, want string }{
 		"count": {"sh", scripts + "/count.sh a?.txt | sort", fmt.Sprintf(words, 1, 2)},
 		"join":  {"parallel", scripts + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort"},
+		"parts": {"sh", `for f in a?.txt; do tasks map --server $SERVER --job sort $f & done; wait
+			for i in 0 1 2; do tasks reduce --server $SERVER --job sort --tasks 4 --part $i/3 --share s$i >out$i & done; wait
+			tasks verify --server $SERVER --tasks 4 s0 s1 s2 && cat out?`, "sort a?.txt"},
 		"wordcount": {"sh", `wordcount begin --server $SERVER && wordcount map --server $SERVER a[01].txt & wordcount map --server $SERVER a[23].txt && wait &&
 			wordcount reduce --server $SERVER --top 100000 | grep -v different | sort`, fmt.Sprintf(words, 1, 2)},
 	} {

@@ -238,7 +238,7 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 		return nil, b.explain(err, name)
 	case resp.StatusCode != want:
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("%v/%s: the server answers %s, and not the part that was asked for", b, name, resp.Status)
+		return nil, fmt.Errorf("%v/%s: the server answered %s instead of the part asked for", b, name, resp.Status)
 	}
 	return resp.Body, nil
 }

@@ -4,6 +4,14 @@
 
 Each has its turn at each step in a process of its own, and writes the median of the rounds, in seconds, and the most memory
 that the process and its children had at once, in MB. Whoever keeps files writes them to a new directory. The results are compared.
+
+On two idle cores (AMD64, 24 GiB; pyarrow and pandas of the tests, DuckDB 2.0.0, polars 2.1.0), 507 MB:
+
+              partd_go            duckdb              polars
+    put       12.20 s  1187 MB     3.37 s   606 MB     8.56 s   422 MB
+    aggregate  0.30 s   213 MB     0.11 s   179 MB     0.34 s   220 MB
+    resample   0.70 s   187 MB     0.19 s   294 MB     0.41 s   144 MB
+    join       1.11 s   775 MB     0.10 s   152 MB     0.31 s   221 MB
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""dask's shuffles beside each other: partd and p2p on a cluster of two workers, partd
-and disk on two threads. Each run is a process of its own; they take turns.
+"""dask's shuffles beside each other: partd, partd over three servers, over a bucket, and
+p2p on a cluster of two workers; partd and disk on two threads. Each run is a process of its
+own; they take turns. The bucket is versitygw's, which $PARTD_VERSITYGW names.
 
     python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
 
-Time is that of the shuffle alone, on the clock and of all processors; memory is the
+All servers are on this machine, and count. Time is that of the shuffle alone, on the clock and of all processors; memory is the
 most that all processes held at once, without what they share and the rows that were
 there before.
 """
@@ -11,14 +12,17 @@ there before.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 
 import dask
 import dask.dataframe as dd
@@ -74,14 +78,46 @@ class Watch:
         return self.seconds() - self.cpu, self.most - self.start
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def servers(directory: str) -> Iterator[str]:
+    """Three servers as one store."""
+    from partd_go import serve
+
+    with contextlib.ExitStack() as stack:
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+        for address in addresses:
+            stack.enter_context(serve(directory=directory, flags=("--memory=256MiB", "--listen", f"tcp://{address}")))
+        yield "tcp://" + ",".join(addresses)
+
+
+@contextlib.contextmanager
+def bucket(directory: str) -> Iterator[str]:
+    """A prefix of a bucket, whose objects are files."""
+    os.makedirs(f"{directory}/bucket")
+    os.environ |= {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "secretsecret"}
+    address = f"127.0.0.1:{free_port()}"
+    command = [os.environ["PARTD_VERSITYGW"], "--port", address, "--access", "user", "--secret", "secretsecret", "--quiet",
+               "--keep-alive", "posix", directory]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as gateway:
+        yield f"s3://bucket/jobs?endpoint=http://{address}"
+        gateway.kill()
+
+
 def measure(method: str, rows: int, parts: int, compression: str | None) -> dict[str, float]:
     import partd_go.dask
 
     name, scheduler = method.split("-")
     with tempfile.TemporaryDirectory() as directory, dask.config.set({"temporary-directory": directory}):
-        from contextlib import ExitStack
-
-        with ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            url = None
+            if name in ("shards", "bucket"):
+                url = stack.enter_context((servers if name == "shards" else bucket)(directory))
+                name = "partd"
             if scheduler == "workers":
                 from distributed import Client, LocalCluster
 
@@ -93,7 +129,7 @@ def measure(method: str, rows: int, parts: int, compression: str | None) -> dict
             else:
                 stack.enter_context(dask.config.set(scheduler="threads", num_workers=2))
             if name == "partd":
-                stack.enter_context(partd_go.dask.use(compression=compression))
+                stack.enter_context(partd_go.dask.use(url, compression=compression))
             df = dd.from_map(part, range(parts), rows=rows // parts).persist()
             want = df.map_partitions(check, meta=check(part(0, 9))).compute().sum()
             out = df.shuffle("id", shuffle_method=name).map_partitions(check, meta=check(part(0, 9)))
@@ -111,7 +147,8 @@ def main() -> None:
     flags.add_argument("--partitions", type=int, default=40)
     flags.add_argument("--rounds", type=int, default=3)
     flags.add_argument("--compression")
-    flags.add_argument("--methods", default="partd-workers,p2p-workers,partd-threads,disk-threads")
+    flags.add_argument("--methods", default="partd-workers,shards-workers,bucket-workers,p2p-workers,partd-threads,disk-threads")
+    flags.add_argument("--figures", help="add the medians to this file, as docs/plots/draw reads them")
     flags.add_argument("--one", help=argparse.SUPPRESS)
     args = flags.parse_args()
     if args.one:
@@ -125,7 +162,15 @@ def main() -> None:
             out = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
             found[method].append(json.loads(out.splitlines()[-1]))
             print(method, {k: round(v, 1) for k, v in found[method][-1].items()}, flush=True)
-    for mine, other in [("partd-workers", "p2p-workers"), ("partd-threads", "disk-threads")]:
+    if args.figures:
+        with open(args.figures, "a") as file:
+            for method, runs in found.items():
+                seconds, peak = [run["seconds"] for run in runs], max(run["MB"] for run in runs) * 1e6
+                line = {"bench": "dask", "job": f"shuffle {args.rows} rows", "who": method, "value": statistics.median(seconds)}
+                line |= {"least": min(seconds), "most": max(seconds), "unit": "s", "runs": len(runs), "peak_bytes": round(peak)}
+                print(json.dumps(line), file=file)
+    against = {"partd-workers": "p2p-workers", "shards-workers": "p2p-workers", "bucket-workers": "p2p-workers"}
+    for mine, other in (against | {"partd-threads": "disk-threads"}).items():
         if mine in found and other in found:
             ratios = {
                 k: statistics.median(o[k] / m[k] for m, o in zip(found[mine], found[other], strict=True))

@@ -30,19 +30,22 @@ class Settings:
     insecure_token: bool = False
     connect_timeout: float = 10.0
     retry_for: float = 60.0
+    python_server: bool = False
 
     def parse(self) -> Address:
         """Takes the URL apart, and checks what else is given with it."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
-            raise Misuse(f"the namespace is {address.namespace!r} in {self.url}, and {self.namespace!r} beside it")
+            raise Misuse(f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give one")
         namespace = address.namespace or self.namespace
         if namespace and not _NAMESPACE.fullmatch(namespace):
             raise Misuse(f"namespace {namespace!r}: it has 1 to 64 letters, digits, '-', '_' and '.'")
         if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
             raise Misuse(f"{self.url} with options for TLS: write tls://HOST:PORT")
+        if self.python_server and (self.token or namespace or address.secure):
+            raise Misuse(f"{self.url} with python_server=True: partd's own server has neither users nor namespaces nor TLS")
         if self.tls_key and not self.tls_cert:
-            raise Misuse("a tls_key without its tls_cert: give both")
+            raise Misuse("tls_key without tls_cert: give both")
         return Address(address.secure, address.host, address.port, address.path, namespace)
 
 
@@ -93,7 +96,7 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             if not peer.is_loopback:
                 raise failure(
                     Refused, "connect", settings.url, "over tcp:// others could read the token, which was not sent",
-                    "write tls:// (or, in a network where nobody listens, give insecure_token=True)",
+                    "write tls:// (or, in a network that you trust, give insecure_token=True)",
                 )  # fmt: skip
         return sock
     except BaseException:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import pyarrow as pa
 
 from .errors import SchemaMismatch
 from .frames import VALUES, from_arrow, to_arrow
-from .wire import Key
+from .wire import Key, Nested
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 _KIND = b"partd_go"  # in a schema's metadata: which library the table was of
 KINDS = ("pyarrow", "pandas", "polars")
@@ -28,7 +35,7 @@ def encode(table: Any, compression: str | None = None) -> pa.Buffer:
 def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
-        raise TypeError(f"a value of type {type(table).__name__}: make a DataFrame of it, as by to_frame()")
+        raise TypeError(f"a value of type {type(table).__name__}: convert it to a DataFrame, such as by to_frame()")
     # Of an index that is a range the pieces of a table would have different ones.
     arrow = to_arrow(table, ranges=True)
     if kind not in ("pandas", "polars"):
@@ -47,7 +54,7 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
         while reader.tell() < reader.size():
             pieces.append(pa.ipc.open_stream(reader).read_all())
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"get {key!r}: what is there is no table ({error}): read it as it was appended") from error
+        raise ValueError(f"get {key!r}: the value is not a table ({error}): read it as it was appended") from error
     if not pieces:
         return _of_kind(pa.table({}), kind or "pyarrow")
     table = join(pieces, key)
@@ -92,7 +99,7 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
     fields: dict[str, pa.Field] = {}
     for schema in schemas:
         if len(set(schema.names)) < len(schema.names):
-            raise SchemaMismatch(f"get {key!r}: two columns have one name in {schema.names}: rename one")
+            raise SchemaMismatch(f"get {key!r}: two columns share a name in {schema.names}: rename one")
         for field in schema:
             known = fields.get(field.name)
             wanted = field.type if known is None else _common(known.type, field.type)
@@ -161,12 +168,26 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
             )
 
 
-class Arrow:
+class Arrow(Generic[T]):
     """Keeps tables in a partd: those appended under a key are read as one.
 
     kind, of KINDS, is what get returns; without it, of each key what its first piece
     was. compression is of the columns: "lz4" or "zstd".
     """
+
+    @overload
+    def __init__(
+        self: Arrow[pa.Table | pandas.DataFrame | polars.DataFrame], partd: Any, *, kind: None = None, compression: str | None = None
+    ): ...
+
+    @overload
+    def __init__(self: Arrow[pa.Table], partd: Any, *, kind: Literal["pyarrow"], compression: str | None = None): ...
+
+    @overload
+    def __init__(self: Arrow[pandas.DataFrame], partd: Any, *, kind: Literal["pandas"], compression: str | None = None): ...
+
+    @overload
+    def __init__(self: Arrow[polars.DataFrame], partd: Any, *, kind: Literal["polars"], compression: str | None = None): ...
 
     def __init__(self, partd: Any, *, kind: str | None = None, compression: str | None = None):
         if kind not in (None, *KINDS):
@@ -179,12 +200,30 @@ class Arrow:
         """Adds each table's rows to the end of its key's, all or none."""
         self.partd.append({key: bytes(encode(table, self.compression)) for key, table in data.items()}, **options)
 
+    @overload
+    def get(self, keys: list[K], **options: Any) -> list[T]: ...
+
+    @overload
+    def get(self, keys: list[Any], **options: Any) -> list[Nested[T]]: ...
+
+    @overload
+    def get(self, keys: Hashable, **options: Any) -> T: ...
+
     def get(self, keys: Any, **options: Any) -> Any:
         """The table of a key, or the tables of a list of keys, which may have lists in it.
 
         A key that was never appended to has a table without columns.
         """
         return self._decode(keys, self.partd.get(keys, **options))
+
+    @overload
+    def pop(self, keys: list[K], **options: Any) -> list[T]: ...
+
+    @overload
+    def pop(self, keys: list[Any], **options: Any) -> list[Nested[T]]: ...
+
+    @overload
+    def pop(self, keys: Hashable, **options: Any) -> T: ...
 
     def pop(self, keys: Any, **options: Any) -> Any:
         """Like get, and removes the keys in the same step."""
@@ -204,7 +243,7 @@ class Arrow:
     def close(self) -> None:
         self.partd.close()
 
-    def __enter__(self) -> Arrow:
+    def __enter__(self) -> Arrow[T]:
         return self
 
     def __exit__(self, *exception: object) -> None:

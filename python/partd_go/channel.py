@@ -43,6 +43,9 @@ class Channel:
     until it is answered: the server applies it once. There is one under way at most.
     """
 
+    kind = Link
+    entries = staticmethod(wire.entries)  # how a change's data is sent
+
     def __init__(self, settings: Settings, address: Address):
         self.settings, self.address = settings, address
         self.deadline: float | None = None  # of the call under way
@@ -69,14 +72,23 @@ class Channel:
     def connected(self) -> Link:
         if self.link is None:
             session = self.changes.session if self.changes else None
-            link = Link(self.settings, self.address, self.deadline, session)
+            link = self.kind(self.settings, self.address, self.deadline, session)
             if self.changes and not self.changes.kept and link.instance != self.instance:
                 self.changes = None  # it died with the server
             self.link, self.instance = link, link.instance
         self.link.deadline = self.deadline
+        if self.changes and self.changes.unsettled:
+            self._settle(self.link, self.changes)
         return self.link
 
     instance = 0  # of the server connected to last
+
+    @staticmethod
+    def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
+        return [wire.keys(wanted)]
+
+    def check(self, op: int) -> None:
+        """Raises what says that the server cannot do that."""
 
     def repeat(self, op: int, attempt: Callable[[Link], T]) -> T:
         """Makes an attempt over a connection, and another one where that breaks."""
@@ -95,7 +107,7 @@ class Channel:
                 self.hang_up()
                 raise failure(
                     ConnectionFailed, wire.NAMES[op], self.settings.url, f"no partd-server answers there ({error})",
-                    "give the address of a partd-server; Python's own server has another protocol",
+                    "give the address of a partd-server, or python_server=True for partd's own",
                 ) from error  # fmt: skip
             except (struct.error, IndexError) as error:
                 self.hang_up()
@@ -128,7 +140,7 @@ class Channel:
         if isinstance(error, ssl.SSLCertVerificationError):
             raise failure(
                 Refused, wire.NAMES[op], self.settings.url, f"the server's certificate is not trusted ({error})",
-                "give tls_ca, the file of the authority that made it, and tls_name if its name is another",
+                "give tls_ca, the file of the authority that signed it, and tls_name if it has another name",
             ) from error  # fmt: skip
 
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
@@ -138,9 +150,9 @@ class Channel:
 
         def attempt(link: Link) -> None:
             if sent and self.changes is not sent[0]:
-                raise self._unknown(op, "the server was started again, and its store does not remember it")
+                raise self._unknown(op, "the server was restarted, and its store does not remember the change")
             try:
-                changes = self._ready(link, settle=not sent)
+                changes = self._ready(link)
             except Error as error:
                 if op == wire.DROP and not sent and error.codes & {NO_SPACE, QUOTA}:
                     # There is no room for a session, and this makes room. It goes once.
@@ -184,10 +196,8 @@ class Channel:
             UnknownOutcome, wire.NAMES[op], self.settings.url, what, "read the keys to see whether it was applied"
         )
 
-    def _ready(self, link: Link, settle: bool = True) -> Changes:
-        """Returns the session, with all before the next change settled."""
-        if self.changes and self.changes.unsettled and settle:
-            self._settle(link, self.changes)
+    def _ready(self, link: Link) -> Changes:
+        """Returns the session, of which the server keeps no pop that was taken."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, kept, token = struct.unpack("<QB16s", body)
@@ -254,7 +264,7 @@ class Channel:
                 sent[:] = changes, changes.pops, link.instance
                 resent = 0
             elif changes is not sent[0]:
-                raise self._unknown(wire.POP, "the server was started again")
+                raise self._unknown(wire.POP, "the server was restarted")
             else:
                 resent = wire.RESENT
             header = {"session": changes.session.id, "seq": changes.pops}

@@ -10,16 +10,18 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, overload
 
 from . import pages, wire
 from .address import Settings
 from .channel import Channel
 from .errors import Closed, Misuse, TimedOut, failure
 from .link import Link
+from .pythonserver import PythonChannel
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
@@ -40,6 +42,10 @@ class Client:
     timeout is how many seconds a call may take, for ever unless given; connecting again
     goes on for retry_for seconds. As a context manager it closes at the end, and drops
     nothing.
+
+    With python_server it speaks the protocol of partd's own server, to that or to a
+    partd-server: what is not known to have been applied is UnknownOutcome, what that
+    server cannot do is Unsupported, and the timeout is 60 seconds unless given.
     """
 
     def __init__(
@@ -56,9 +62,10 @@ class Client:
         insecure_token: bool = False,
         connect_timeout: float = 10.0,
         retry_for: float = 60.0,
+        python_server: bool = False,
     ) -> None:
         if timeout is not None and timeout <= 0 or connect_timeout <= 0 or retry_for < 0:
-            raise Misuse("a timeout of the client is not above 0")
+            raise Misuse("timeout and connect_timeout must be above 0, and retry_for at least 0")
         files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
         self._begin(
             Settings(
@@ -69,9 +76,10 @@ class Client:
                 insecure_token=insecure_token,
                 connect_timeout=connect_timeout,
                 retry_for=retry_for,
+                python_server=python_server,
                 **{name: os.fspath(file) for name, file in files.items() if file is not None},
             ),
-            timeout,
+            60.0 if python_server and timeout is None else timeout,
         )
 
     def _begin(self, settings: Settings, timeout: float | None) -> None:
@@ -87,7 +95,7 @@ class Client:
         # One that can be released by its owner alone, so that an interrupted call can try.
         self._mutex = threading.RLock()
         self._busy = False  # a thread that has the mutex is in a call
-        self._channel = Channel(self._settings, self._address)
+        self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
 
     @property
     def url(self) -> str:
@@ -122,13 +130,14 @@ class Client:
             self._channel.close()
 
     def _call(self, op: int, work: Callable[[Channel], T]) -> T:
+        self._channel.check(op)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         # An interrupt may come right behind acquire: what is tried first is the release.
         try:
             if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
                 raise failure(
-                    TimedOut, wire.NAMES[op], self.url, "other threads used the connection for all of the timeout",
-                    "give each thread a client of its own, or a longer timeout",
+                    TimedOut, wire.NAMES[op], self.url, "other threads used the connection for the whole timeout",
+                    "give each thread its own client, or a longer timeout",
                 )  # fmt: skip
             self._busy = True
             try:
@@ -155,10 +164,21 @@ class Client:
         It returns once the server has them; with fsync, once they survive a loss of
         power of its machine. lock is for partd's layers, and nothing here.
         """
+        if fsync:
+            self._channel.check(wire.SYNC)
         if data:
-            self._change(wire.APPEND, wire.entries(data))
+            self._change(wire.APPEND, self._channel.entries(data))
         if fsync:
             self.sync()
+
+    @overload
+    def get(self, keys: list[K], lock: object = None, **ignored: object) -> list[bytes]: ...
+
+    @overload
+    def get(self, keys: list[Any], lock: object = None, **ignored: object) -> list[wire.Nested[bytes]]: ...
+
+    @overload
+    def get(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
         """The value of a key, or the values of a list of keys, which may have lists in it.
@@ -176,6 +196,15 @@ class Client:
     def iget(self, key: wire.Key) -> bytes:
         return self._get([key])[0]
 
+    @overload
+    def pop(self, keys: list[K], lock: object = None, **ignored: object) -> list[bytes]: ...
+
+    @overload
+    def pop(self, keys: list[Any], lock: object = None, **ignored: object) -> list[wire.Nested[bytes]]: ...
+
+    @overload
+    def pop(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
+
     def pop(self, keys: Any, lock: object = None, **ignored: object) -> Any:
         """Like get, and removes the keys in the same step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
@@ -186,7 +215,7 @@ class Client:
 
     def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None, **ignored: object) -> None:
         """Sets a key that does not exist. The first value stays."""
-        self._change(wire.SET_ONCE, wire.entries({key: value}))
+        self._change(wire.SET_ONCE, self._channel.entries({key: value}))
 
     _iset = iset
 
@@ -194,7 +223,7 @@ class Client:
         """Removes a key, or a list of keys, all or none."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if flat:
-            self._change(wire.DELETE, [wire.keys(flat)])
+            self._change(wire.DELETE, self._channel.keys(flat))
 
     _append, _delete = append, delete
 
@@ -229,10 +258,11 @@ class Client:
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
         """What scan_part yields, with values in pieces: for those larger than memory."""
         if not (0 <= part < parts <= 65536):
-            raise Misuse(f"part {part} of {parts}: parts are numbered from 0, and there are 1 to 65,536")
+            raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
 
     def _pages(self, op: int, body: bytes, parse: Callable[[bytes], list[T]]) -> Iterator[T]:
+        self._channel.check(op)
         if self._closed:
             raise failure(Closed, wire.NAMES[op], self.url, "the client was closed", "make another one")
         return pages.pages(self._settings, self._address, self.timeout, op, body, parse)

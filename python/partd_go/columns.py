@@ -43,7 +43,7 @@ def held(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[
     if isinstance(kind, pd.SparseDtype):
         fill = kind.fill_value.item() if isinstance(kind.fill_value, np.generic) else kind.fill_value
         if not isinstance(fill, (bool, int, float)):
-            raise TypeError(f"its fill value {fill!r} is no number: make it dense")
+            raise TypeError(f"its fill value {fill!r} is not a number: make it dense")
         array, note = held(pd.Series(values.array.to_dense()))
         return array, {"as": "sparse", "fill": fill, "of": note}
     if isinstance(kind, pd.PeriodDtype):

@@ -99,10 +99,10 @@ def failure(kind: type[Error], op: str, url: str, what: str, do: str = "") -> Er
 
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
-    (("in use by another",), NoServer, "close it there, or connect to the server that has it"),
-    (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user may write, or open tables with read_only=True"),
+    (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it"),
+    (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user can write, or open tables with read_only=True"),
     (("no such file",), NoServer, "see whether the path is right"),
-    (("flag", "--"), NoServer, "see the flags by the program's --help"),
+    (("flag", "--"), NoServer, "see the flags with the program's --help"),
 )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def not_started(where: str, said: object) -> Error:
     text = str(said)
     kind, do = next(
         ((kind, do) for signs, kind, do in _CAUSES if any(sign in text.lower() for sign in signs)),
-        (NoServer, "start the program by itself, to see all that it says"),
+        (NoServer, "start the program by itself to see its whole output"),
     )
     return failure(kind, "serve", where, f"the server did not start: {text}", do)
 

@@ -70,7 +70,7 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
             array, about = held(values, nested, dictionaries)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             name = "of the index" if values.name is None else values.name
-            raise SchemaMismatch(f"column {name} of type {values.dtype} cannot be kept: {error}") from error
+            raise SchemaMismatch(f"column {name} of type {values.dtype} cannot be stored: {error}") from error
         arrays.append(array)
         notes.append(about)
 
@@ -98,7 +98,7 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
         if names != texts or "labels" in note:
             note["names"] = packed(to_arrow(_listed(pd.Index(names, dtype=object)).to_frame("0"), nested=True))
     except SchemaMismatch as error:
-        raise SchemaMismatch(f"names of columns, as {labels[0]!r:.80}, of type {labels.dtype} cannot be kept: {error}") from error
+        raise SchemaMismatch(f"names of columns, such as {labels[0]!r:.80}, of type {labels.dtype} cannot be stored: {error}") from error
     noted = json.loads(schema.metadata[b"pandas"])
     if counts:
         noted["index_columns"][0].update(start=index.start, stop=index.stop, step=index.step)

@@ -65,6 +65,10 @@ class Link:
     """
 
     inherited = False  # by a process that was forked
+    python = False  # whether it speaks Python's protocol
+    instance = 0  # of the server
+    flags = _LONG | _COMMAND  # that frames may have
+    longest = _MAX_REPLY  # of the frames that are no commands
 
     def __init__(self, settings: Settings, address: Address, deadline: float | None, session: Session | None = None):
         self.url = settings.url
@@ -102,13 +106,15 @@ class Link:
         assert self.deadline is not None
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the time is over")
+            raise TimeoutError("the timeout has passed")
         return left
 
     def _handshake(self) -> None:
         theirs = self._read(64)
         if theirs[0] != 0xFF or theirs[9] != 0x7F or theirs[10] < 3:
             raise Protocol(f"the server's greeting is {theirs[:12]!r}, not one of ZMTP 3")
+        if any(theirs[1:9]) and not self.python:  # our server sends zeros
+            raise Protocol("libzmq answers, as of Python's own server, which a hello would end")
         if theirs[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {theirs[12:32]!r}, not NULL")
         command, size = self._frame()
@@ -176,7 +182,7 @@ class Link:
     def _read(self, size: int) -> bytes:
         data = self.file.read(size)
         if len(data) < size:
-            raise EOFError(f"the server closed the connection, {len(data)} of {size} bytes into what it was sending")
+            raise EOFError(f"the server closed the connection, after {len(data)} of {size} bytes of a message")
         return data
 
     def _frame(self) -> tuple[int, int]:
@@ -184,25 +190,29 @@ class Link:
         flags, size = self._read(2)
         if flags & _LONG:
             (size,) = struct.unpack(">Q", bytes([size]) + self._read(7))
-        if flags & ~(_LONG | _COMMAND) or size > _MAX_REPLY:
+        if flags & ~self.flags or size > (_MAX_REPLY if flags & _COMMAND else self.longest):
             raise Protocol(f"a frame of {size} bytes with flags {flags}")
-        return flags & _COMMAND, size
+        return flags & ~_LONG, size
 
-    def receive(self, op: int, number: int) -> Reply:
-        """Waits for the reply to the oldest request without one, which has this number."""
+    def _no_command(self) -> tuple[int, int]:
+        """The next frame that is no command."""
         while True:
-            command, size = self._frame()
-            if not command:
-                break
+            flags, size = self._frame()
+            if not flags & _COMMAND:
+                return flags, size
             body = self._read(size)
             if body.startswith(b"\x04PING"):
                 pong = b"\x04PONG" + body[7:23]  # behind the time to live
                 self._write([bytes([_COMMAND, len(pong)]), pong])
+
+    def receive(self, op: int, number: int) -> Reply:
+        """Waits for the reply to the oldest request without one, which has this number."""
+        _, size = self._no_command()
         if size < wire.REPLY.size:
-            raise Protocol(f"{size} bytes that are no reply")
+            raise Protocol(f"{size} bytes that are not a reply")
         magic, of, status, flags, got = wire.REPLY.unpack(self._read(wire.REPLY.size))
         if magic != wire.MAGIC or of != op or got != number:
-            raise Protocol(f"a reply to operation {of}, number {got}, while {op}, number {number}, is waited for")
+            raise Protocol(f"a reply to operation {of}, number {got}, while {op}, number {number}, was expected")
         size -= wire.REPLY.size
         if op == wire.GET and size > _LARGE and not status:
             head, value = self._read(8), self._read(size - 8)

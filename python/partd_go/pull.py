@@ -9,19 +9,24 @@ It needs pandas, pyarrow, and the wheel partd-go-tables, which has the node.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
-import subprocess
+import socket
+import struct
+import sys
 import tempfile
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from .errors import Error, NoServer, UnknownOutcome, failure, not_started
 from .frames import from_arrow, to_arrow
-from .server import Process
+from .server import _END, START, Process, _servers
 from .shown import Looks, Shown, size
 from .tables.errors import NotFound
 from .tables.server import program
@@ -69,17 +74,117 @@ class PullFrame(Process, Shown):
         self._flags = ["--dir", self.directory, f"--sync-timeout={float(sync_timeout):f}s"]
         self._flags += [f"--registry={registry}"] if registry else []
         self._flags += flags
-        try:
-            command = [self._program, "pull", "serve", f"--listen={listen}", *self._flags]
-            self.url = self._start(self.directory, command, self._make("partd-", None), _VARIABLES)
-        except BaseException as error:
-            self._kill()
-            if isinstance(error, OSError) and not isinstance(error, Error):
-                raise not_started(self.directory, error) from error
-            raise
+        self._serve = [self._program, "pull", "serve", f"--listen={listen}", *self._flags]
+        place = os.getcwd() if flags else ""  # they may name files of it
+        same = hashlib.sha256(json.dumps([*self._serve, place, os.uname().nodename]).encode()).hexdigest()[:16]
+        self._key = f"node-{os.getuid()}-{same}"
+        self._held: socket.socket | None = None  # the node's program ends with the last of such connections
+        _servers.add(self)
+        self._join()
 
     def __enter__(self) -> PullFrame:
         return self
+
+    def _join(self) -> None:
+        """Connects to the program that this directory's node has, of whatever process of this user, or starts it."""
+        import fcntl
+
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+            with _own(Path(self.directory, f".{self._key}.lock"), "ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    self._rejoin()
+                finally:
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has the file open
+        except Error:
+            raise
+        except OSError as error:
+            raise not_started(self.directory, error) from error
+
+    def _rejoin(self) -> None:
+        try:
+            made = self._connect()
+        except OSError:
+            self._begin()
+            made = self._connect()
+        old, self._held = self._held, made
+        if old is not None:
+            old.close()
+
+    def _begin(self) -> None:
+        """Starts the node's program, and notes the address of its socket."""
+        self._process, self._directories = None, []
+        try:
+            directory = self._sockets()
+            self._start(self.directory, [*self._serve, f"--share={directory}/socket"], directory, _VARIABLES, shared=True)
+            super()._hang_up()
+            assert self._process
+            self._process.wait()  # the shell, which leaves the program behind
+            new = Path(self.directory, f".{self._key}.new")
+            new.unlink(missing_ok=True)
+            with _own(new, "xb") as file:
+                file.write(os.fsencode(f"{directory}/socket"))
+            new.replace(self._address())
+        except BaseException:
+            held, self._held = self._held, None  # it stays open: the next call tries again
+            self._kill()
+            self._held = held
+            raise
+
+    def _address(self) -> Path:
+        return Path(self.directory, f".{self._key}")
+
+    def _connect(self) -> socket.socket:
+        """A connection to the node's program, which has told its URL. The address may be an old one, at which another
+        user has put something."""
+        with _own(self._address(), "rb") as file:
+            path = file.read(4096).partition(b"\0")[0]
+        if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
+            raise PermissionError(f"{os.fsdecode(path)} belongs to another user")
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.settimeout(START)
+            made.connect(path)
+            if sys.platform == "linux":
+                _, user, _ = struct.unpack("3i", made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                if user != os.getuid():
+                    raise PermissionError(f"the program at {os.fsdecode(path)} belongs to another user")
+            with made.makefile("rb", 0) as said:
+                url = said.readline()
+            if not url:
+                raise ConnectionResetError("the node ends")
+            made.settimeout(None)
+        except BaseException:
+            made.close()
+            raise
+        self.url = os.fsdecode(url.rstrip())
+        return made
+
+    def ended(self) -> bool:
+        return self._held is None
+
+    def close(self) -> None:
+        """Lets the node end, if nobody else uses it, and waits for that."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        with held:
+            held.settimeout(_END)
+            try:
+                held.shutdown(socket.SHUT_WR)
+                while held.recv(4096):
+                    pass
+            except TimeoutError as error:
+                raise failure(NoServer, "close", self.directory, f"the node did not end in {_END:.0f} seconds") from error
+            except OSError:
+                pass  # it was killed
+
+    def _hang_up(self) -> None:
+        super()._hang_up()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def save(self, name: str, df: Any) -> None:
         """Saves a frame whose index is of times. At times that the table has, its columns take the place of
@@ -91,15 +196,16 @@ class PullFrame(Process, Shown):
         index = df.index.name if df.index.name is not None else _UNNAMED
         if index in df.columns:
             raise ValueError(f"save {name!r}: a column has the index's name {index!r}: rename one")
-        if not all(isinstance(column, str) for column in (index, *df.columns)):
-            raise ValueError(f"save {name!r}: a name of a column or of the index is no text, and would come back as one: rename it")
+        for label, of in ((index, "the index"), *((column, "a column") for column in df.columns)):
+            if not isinstance(label, str):
+                raise ValueError(f"save {name!r}: the name {label!r} of {of}, a {type(label).__name__}, is not text, and would come back as text: rename it")
         rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node keeps no dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
-        with tempfile.TemporaryFile() as file:
+        with tempfile.NamedTemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
                 writer.write_table(rows)
-            file.seek(0)
-            self._run("save", name, ["--format=arrow"], ["-"], stdin=file).close()
+            file.flush()
+            self._run("save", ["--format=arrow", "--", name, file.name], name).close()
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
         """The rows from a time to another, both included, in the order of time; what is missing here is
@@ -111,7 +217,7 @@ class PullFrame(Process, Shown):
             flags.append(f"--from={_text(pd.Timestamp(start))}")
         if end is not None:
             flags.append(f"--to={_text(pd.Timestamp(end).as_unit('ns') + pd.Timedelta(1, 'ns'))}")
-        with self._run("get", name, flags) as file:
+        with self._run("get", [*flags, "--", name], name) as file:
             rows = pa.ipc.open_stream(file).read_all()
         index = next(field.name for field in rows.schema if pa.types.is_timestamp(field.type))
         frame = from_arrow(rows, "pandas").set_index(index)
@@ -121,34 +227,63 @@ class PullFrame(Process, Shown):
     def _looks(self) -> Looks:
         place = f"PullFrame in {self.directory}"
         try:
-            with self._run("list", None, []) as file:
+            with self._run("list", []) as file:
                 lines = [re.fullmatch(r"(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)", line) for line in file.read().decode().splitlines()[1:]]
         except Error as error:
             return f"{place}: {error}", (), ()
         rows = [(name, version, count, size(int(n)), holders) for name, version, count, n, _, holders in (line.groups() for line in lines if line)]
         return f"{place}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
-    def _run(self, command: str, name: str | None, flags: list[str], more: list[str] | None = None, stdin: Any = subprocess.DEVNULL) -> Any:
-        """Runs a command of `partd-tables pull` on the directory, and returns the file that it wrote to."""
-        if self._process is None or self._process.stdin is None or self._process.stdin.closed:
-            raise failure(NoServer, command, self.directory, "the node was closed", "open it again")
-        out = tempfile.TemporaryFile()
+    def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
+        """Has the node do a command of `partd-tables pull`, and returns the file that it wrote to."""
+        op = f"{command} {name!r}" if name else command
+        out = tempfile.NamedTemporaryFile()
         try:
-            ran = subprocess.run(
-                [self._program, "pull", command, *self._flags, *flags, *(["--", name] if name is not None else []), *(more or [])],
-                stdin=stdin, stdout=out, stderr=subprocess.PIPE,
-                env={key: value for key, value in os.environ.items() if not key.startswith(_VARIABLES)},
-            )  # fmt: skip
-            if ran.returncode:
-                said = ran.stderr.decode(errors="replace").strip()
-                cause = _CAUSE.sub("", said, count=1)
-                kind = next((kind for text, kind in _KINDS if text in cause), Error)
-                raise failure(kind, f"{command} {name!r}" if name is not None else command, self.directory, cause)
-            out.seek(0)
+            call = json.dumps({"Args": [command, *arguments], "Out": out.name}).encode()
+            said = self._ask(op, call)
+            if said is None and command != "save":
+                said = self._ask(op, call)  # as many as two are killed seldom
+            if said is None:
+                kind = UnknownOutcome if command == "save" else NoServer
+                raise failure(kind, op, self.directory, "the node was killed during the call", "call again")
+            if said:
+                cause = _CAUSE.sub("", said.strip(), count=1)
+                raise failure(next((kind for text, kind in _KINDS if text in cause), Error), op, self.directory, cause)
         except BaseException:
             out.close()
             raise
         return out
+
+    def _ask(self, op: str, call: bytes) -> str | None:
+        """What the node says to a call: "" if it was done, None if it was killed meanwhile. One that was killed before
+        is started anew."""
+        if self._held is None:
+            raise failure(NoServer, op, self.directory, "the node was closed", "open it again")
+        try:
+            under = self._connect()
+        except OSError:
+            self._join()
+            try:
+                under = self._connect()
+            except OSError as error:
+                raise not_started(self.directory, error) from error
+        with under:
+            try:
+                under.sendall(call + b"\n")
+                with under.makefile("rb") as said:
+                    answer = said.readline()
+            except ConnectionError:
+                return None
+        return str(json.loads(answer)) if answer.endswith(b"\n") else None
+
+
+def _own(path: Path, mode: str) -> Any:
+    """Opens a file that is this user's, and no link: others may use the directory, too."""
+    file = open(path, mode, opener=lambda name, how: os.open(name, how | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
+    if os.fstat(file.fileno()).st_uid != os.getuid():
+        file.close()
+        raise PermissionError(f"{path} belongs to another user: let them remove it, or use another directory")
+    return file
 
 
 def _text(time: Any) -> str:

@@ -33,6 +33,7 @@ code=$?
 while [ $n -gt 0 ]; do rm -rf -- "$1"; shift; n=$((n - 1)); done
 exit $code
 """
+_RUN_SHARED = f"({_RUN}) &"  # it outlives who started it
 
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go") -> str:
@@ -78,13 +79,15 @@ class Process:
         return made if len(os.fsencode(made)) <= _MAX_SOCKET else self._make("partd-", "/tmp")
 
     def _start(
-        self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START
+        self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START, shared: bool = False
     ) -> str:
-        """Starts a command that says "ready URL" in time, without variables of its own, and returns the URL."""
+        """Starts a command that says "ready URL" in time, without variables of its own, and returns the URL. One that is
+        shared ends by itself."""
+        run, more = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _RUN, "sh", *self._directories, "--", *command, "--exit-on-stdin-close"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                ["/bin/sh", "-c", run, "sh", *self._directories, "--", *command, *more],
+                stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
                 env={name: value for name, value in os.environ.items() if not name.startswith(variables)},
             )  # fmt: skip
             _servers.add(self)
@@ -94,7 +97,7 @@ class Process:
                 log.seek(0)
                 raise not_started(what, log.read(64 << 10).decode(errors="replace").strip())
             if not ended:
-                do = "see whether the disk or the machine is busy, or give it longer by start_timeout"
+                do = "see whether the disk or the machine is busy, or give a longer start_timeout"
                 raise failure(NoServer, "serve", what, f"the server was not ready within {timeout:g} seconds", do)
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
@@ -158,16 +161,21 @@ class Server(Process):
     """A partd-server on a Unix socket that only this user can open, until close()."""
 
     def __init__(
-        self, store: str | None, *, directory: str | os.PathLike[str] | None = None, flags: tuple[str, ...] = ()
+        self,
+        store: str | None,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        flags: tuple[str, ...] = (),
+        command: list[str] | None = None,
     ) -> None:
         super().__init__()
-        program = find("partd-server")
+        command = command or [find("partd-server")]
         try:
             sockets = self._sockets()
             data = "" if store else self._make("partd-data-", directory)
             store = store or "log:" + urllib.parse.quote(os.path.abspath(data))
             self.url = "ipc://" + urllib.parse.quote(sockets + "/socket")
-            self._start(store, [program, "--store", store, "--listen", self.url, *flags], sockets, "PARTD_SERVER_")
+            self._start(store, [*command, "--store", store, "--listen", self.url, *flags], sockets, "PARTD_SERVER_")
         except BaseException as error:
             self._kill()
             if isinstance(error, OSError) and not isinstance(error, Error):

@@ -241,7 +241,11 @@ def index(file: str) -> None:
     for code in codes:
         found = nodes.get((code.co_name, code.co_firstlineno), [])
         if len(found) == 1:
-            _dumps[code] = ast.dump(_NoDocstrings().visit(copy.deepcopy(found[0])))
+            node = _NoDocstrings().visit(copy.deepcopy(found[0]))
+            for decorator in getattr(node, "decorator_list", ()):
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "stage":
+                    decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "ttl"]  # no result depends on it
+            _dumps[code] = ast.dump(node)
 
 
 class _NoDocstrings(ast.NodeTransformer):

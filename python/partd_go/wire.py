@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Union
+from typing import Any, TypeAlias, TypeVar, Union
 
 from .errors import Misuse
 
@@ -40,6 +40,8 @@ MAX_KEY = 0xFFFF
 LARGE = 0xFFFFFFFF
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
+V = TypeVar("V")
+Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the value of a key, or of a list of keys, which may have lists in it
 
 
 def encode_key(key: Key) -> bytes:
@@ -68,16 +70,22 @@ def keys(wanted: Iterable[Key]) -> bytes:
 
 def _check_keys(encoded: list[bytes]) -> None:
     if encoded and max(map(len, encoded)) > MAX_KEY:
-        raise Misuse(f"a key of {max(map(len, encoded))} bytes: shorten it to {MAX_KEY} at the most")
+        raise Misuse(f"a key of {max(map(len, encoded))} bytes: shorten it to at most {MAX_KEY}")
 
 
-def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
-    """Keys with their values, in pieces, of which large values are some by themselves."""
+def pairs(data: Mapping[Key, Buffer]) -> tuple[list[bytes], list[Buffer]]:
+    """Keys and their values, as bytes."""
     encoded = [encode_key(key) for key in data]
     values: list[Buffer] = list(data.values())
     if set(map(type, values)) - {bytes}:
         values = [value if isinstance(value, bytes) else _flat(value) for value in values]
     _check_keys(encoded)
+    return encoded, values
+
+
+def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
+    """Keys with their values, in pieces, of which large values are some by themselves."""
+    encoded, values = pairs(data)
     sizes = list(map(len, values))
     heads = map(ENTRY.pack, map(len, encoded), sizes)
     parts = itertools.chain.from_iterable(zip(heads, encoded, values))
@@ -87,8 +95,13 @@ def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
         return [b"".join([count, *parts])]
     if longest >= LARGE:
         raise Misuse(f"a value of {longest} bytes: append it in pieces of less than 4 GiB")
+    return gathered(itertools.chain([count], parts))
+
+
+def gathered(parts: Iterable[Buffer]) -> list[Buffer]:
+    """The same bytes in fewer pieces: those that are small are joined."""
     pieces: list[Buffer] = []
-    small: list[Buffer] = [count]
+    small: list[Buffer] = []
     for part in parts:
         if len(part) < BY_REFERENCE:
             small.append(part)
@@ -103,7 +116,7 @@ def _flat(value: Buffer) -> Buffer:
     try:
         view = memoryview(value)
     except TypeError:
-        raise Misuse(f"a value of type {type(value).__name__}: values are bytes, encode it first") from None
+        raise Misuse(f"a value of type {type(value).__name__}: values are bytes; encode it first") from None
     return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 
 

@@ -11,6 +11,7 @@ import itertools
 import os
 from typing import Any
 
+import pandas as pd
 import partd
 import partd.zmq
 import pytest
@@ -25,6 +26,11 @@ _exists = os.path.exists
 
 # These are of how partd.File names and removes its directories.
 OF_DIRECTORIES = {"test_del", "test_specify_dirname", "test_filenames"}
+
+# What cannot hold with pandas 3, and why.
+CANNOT = dict.fromkeys(
+    ["test_PandasColumns", "test_column_selection"], "partd 1.4.2's PandasColumns fails on the str that pandas 3 makes of texts"
+)
 
 
 class StandIn(partd_go.Client):
@@ -86,6 +92,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if item.name not in OF_DIRECTORIES]
+    if pd.__version__ >= "3":
+        left = set(CANNOT)
+        for item in items:
+            if item.name in CANNOT:
+                item.add_marker(pytest.mark.xfail(strict=True, raises=AttributeError, reason=CANNOT[item.name]))
+                left.discard(item.name)
+        assert not left, f"there are no such tests: {left}"
 
 
 def pytest_unconfigure() -> None:

@@ -25,6 +25,11 @@ CANNOT = {
     "test_path_handling": "its file does not import tempfile",
     "test_write_dask_dataframe": "dask makes another type of its texts before they are written",
 }
+if pd.__version__ >= "3":
+    CANNOT |= {
+        "test_multicolumn_with_mixed_types": "it wants texts to be objects, which pandas 3 has as str before they are written",
+        "test_timedelta_support": "it wants nanoseconds, where pandas 3 has read microseconds from the texts before they are written",
+    }
 
 
 def pytest_collection_modifyitems(items):

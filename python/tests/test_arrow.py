@@ -147,5 +147,5 @@ def test_what_is_no_table(store, junk):
     tables = partd_go.Arrow(store)
     tables.append({"x": pa.table({"a": [1]})})
     store.append({"x": junk})
-    with pytest.raises(ValueError, match="get 'x': what is there is no table"):
+    with pytest.raises(ValueError, match="get 'x': the value is not a table"):
         tables.get("x")

@@ -238,12 +238,12 @@ def test_task_that_runs_twice(url: str) -> None:
         client.append({s.key(0): stored})
         assert len(shuffle.read(plan, 0)) == 60
         client.delete(s.key(0))
-        with pytest.raises(RuntimeError, match="partition 0 has 0 rows, and 60 were committed"):
+        with pytest.raises(RuntimeError, match="partition 0 has 0 rows, but 60 were committed"):
             shuffle.read(plan, 0)
         client.append({s.key(0): stored[:-1]})
         with pytest.raises(attempts.Damaged, match="at byte [0-9]+: a frame that does not end"):
             shuffle.read(plan, 0)
-        with pytest.raises(RuntimeError, match="what task 2 of 3 committed is not there"):
+        with pytest.raises(RuntimeError, match="the commit of task 2 of 3 is missing"):
             shuffle.barrier(s, 3)
         with pytest.raises(ValueError, match="rows go to the partitions 0 to 2, and there are 2"):
             shuffle.write(df, shuffle.Shuffle(s.store, "y", 2), 0, "_partitions", None)
@@ -268,7 +268,7 @@ def test_use_and_close(tmp_path: Path) -> None:
     with dask.config.set({"temporary-directory": str(tmp_path / "tmp")}):
         with partd_go.dask.use() as used:
             assert list((tmp_path / "tmp").iterdir())
-            with pytest.raises(RuntimeError, match="in use already"):
+            with pytest.raises(RuntimeError, match="already in use"):
                 partd_go.dask.use()
             assert len(frame().shuffle("id").compute(scheduler="threads")) == ROWS // 8 * 8
             # Small sides are sent to all, as with dask's own methods.
@@ -294,7 +294,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         partd_go.dask.use(partd_go.Client("tcp://127.0.0.1:1", retry_for=0.1))
     with monkeypatch.context() as patch:
         patch.setattr(dask, "__version__", "2031.1.0")
-        with pytest.raises(RuntimeError, match="this is 2031.1.0: install one of those, as by pip install"):
+        with pytest.raises(RuntimeError, match="this is 2031.1.0: install one of those, such as by pip install"):
             partd_go.dask.use()
     with monkeypatch.context() as patch:
         patch.setattr(method.use, "_patch", lambda self: None)
@@ -308,7 +308,7 @@ def test_worker_that_cannot_reach_the_server(cluster: LocalCluster, monkeypatch:
         from partd_go.dask import cluster as ours
 
         patch.setattr(ours, "reach", refuse)
-        with pytest.raises(RuntimeError, match="cannot shuffle through .*: no way. All need partd_go"):
+        with pytest.raises(RuntimeError, match="cannot shuffle through .*: no way. All need this version of partd_go"):
             partd_go.dask.use()
     assert method._active is None
 

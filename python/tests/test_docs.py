@@ -60,7 +60,7 @@ def test_links(page):
 
 
 def test_every_page_is_named():
-    assert {page.name for page in PAGES[1:]} == set(re.findall(r"\(docs/([^)]+)\)", PAGES[0].read_text()))
+    assert {page.name for page in PAGES[1:]} == set(re.findall(r"\(docs/([^)#]+\.md)", PAGES[0].read_text()))
 
 
 def run(name: str, *args: str) -> str:

@@ -47,7 +47,7 @@ def test_layers_of_tables(store):
     layer.append({"x": array})
     layer.append({"x": array})
     assert list(layer.get("x")) == [*array, *array]
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=pd.Index([3, 4], name="i"))
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=pd.Index([3, 4], name="i")).astype({"b": object})
     for kind in (partd.PandasBlocks, partd.PandasColumns):
         store.drop()
         layer = kind(store)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
+import struct
 import subprocess
+import sys
 import threading
+import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +24,9 @@ import pandas as pd
 import pyarrow as pa
 
 import partd_go
-from partd_go.pull import Conflict, NotFound, SyncFailed, pullframe
+from partd_go.pull import Conflict, NotFound, PullFrame, SyncFailed, pullframe
+
+fcntl = pytest.importorskip("fcntl", reason="a node is shared by Unix sockets")
 
 same = pd.testing.assert_frame_equal
 
@@ -36,6 +45,25 @@ def nodes(tmp_path):
 def prices(days=4, zone=None, index="when"):
     times = pd.date_range("2024-01-01", periods=days, freq="D", name=index, tz=zone)
     return pd.DataFrame({"sym": ["A", "B"] * (days // 2), "price": np.arange(days) + 0.5}, times)
+
+
+def socket_of(pf):
+    """The socket of a node's program, whose directory is removed after its end."""
+    return Path(pf._address().read_text())
+
+
+def gone(directory):
+    end = time.monotonic() + 30
+    while directory.exists():
+        assert time.monotonic() < end, f"{directory} is still there"
+        time.sleep(0.01)
+
+
+def elsewhere(directory, does, *arguments):
+    """Opens a node in another process, which says its URL, and does something."""
+    code = "import sys; from partd_go.pull import pullframe; pf = pullframe((), sys.argv[1], flags=('--lease=2s',)); print(pf.url, flush=True);"
+    made = subprocess.Popen([sys.executable, "-c", code + does, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return made, made.stdout.readline().strip()
 
 
 def test_saved_here_loaded_there(nodes, name):
@@ -141,8 +169,7 @@ def test_killed_and_returned(tmp_path, name):
         os.killpg(one._process.pid, signal.SIGKILL)
         with pytest.raises(SyncFailed):
             two.load(name)
-        with pytest.raises(partd_go.Error):
-            one.close()
+        one.close()
         with pullframe((), tmp_path / "one", flags=("--lease=2s",)) as one:
             same(one.load(name), frame, check_freq=False)
             same(two.load(name), frame, check_freq=False)
@@ -151,7 +178,353 @@ def test_killed_and_returned(tmp_path, name):
 
 def test_closed(tmp_path, name):
     pf = pullframe((), tmp_path)
+    program = socket_of(pf).parent
+    assert program.exists() and not pf.ended()
     pf.close()
-    assert pf._process.poll() == 0
+    pf.close()
+    gone(program)
+    assert pf.ended()
     with pytest.raises(partd_go.errors.NoServer, match="closed"):
         pf.load(name)
+
+
+def test_no_program(nodes, name, monkeypatch):
+    """Once a node is open, no call starts a program."""
+    one, two = nodes
+
+    def refuse(*command, **options):
+        raise AssertionError(f"a program was started: {command}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for _ in range(2):
+        one.save(name, prices())
+        same(two.load(name), prices(), check_freq=False)
+        assert name in repr(two)
+
+
+def test_one_program(tmp_path, name):
+    """Handles of a directory have one program, in whatever process, which ends with the last of them, and not with the one
+    that started it."""
+    first, url = elsewhere(tmp_path, "sys.stdin.read()")
+    with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
+        assert one.url == two.url == url and one._process is two._process is None
+        with pullframe((), tmp_path, flags=("--lease=3s",)) as other:
+            assert other.url != url  # it was asked for something else
+        one.save(name, prices())
+        first.kill()
+        first.wait()
+        first.stdin.close()
+        first.stdout.close()
+        one.close()
+        same(two.load(name), prices(), check_freq=False)
+        program = socket_of(two).parent
+        assert program.exists()
+    assert not program.exists() or gone(program) is None
+
+
+def test_flags_of_another_place(tmp_path, monkeypatch):
+    """A file that flags name is another one elsewhere."""
+    urls = set()
+    for place, token in (("a", "one"), ("b", "another")):
+        os.mkdir(tmp_path / place)
+        monkeypatch.chdir(tmp_path / place)
+        Path("token").write_text(f"a secret of {token}, which is long enough")
+        with pullframe("localhost:1", tmp_path / "node", flags=("--token-file=token",)) as opened:
+            urls.add(opened._key)
+            with pullframe("localhost:1", tmp_path / "node", flags=("--token-file=token",)) as same_one:
+                assert same_one.url == opened.url
+    assert len(urls) == 2
+
+
+def test_opened_at_once(tmp_path):
+    """Of many that open a node at once one starts its program."""
+    opened, lock = [], threading.Lock()
+
+    def open_one():
+        pf = pullframe((), tmp_path)
+        with lock:
+            opened.append(pf)
+
+    threads = [threading.Thread(target=open_one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 6 and len({pf.url for pf in opened}) == 1
+    assert sum(pf._process is not None for pf in opened) == 1
+    program = socket_of(opened[0]).parent
+    for pf in opened:
+        pf.close()
+    gone(program)
+
+
+def test_killed_and_begun_anew(tmp_path, name):
+    """The program that was killed is started anew by who calls next, once, and what it had is there."""
+    with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
+        one.save(name, prices())
+        before = one.url
+        os.killpg(one._process.pid, signal.SIGKILL)
+        same(two.load(name), prices(), check_freq=False)
+        same(one.load(name), prices(), check_freq=False)
+        assert one.url == two.url != before
+        program = socket_of(one).parent
+    gone(program)
+
+
+def test_killed_meanwhile(tmp_path, name):
+    """A save whose node is killed meanwhile says that nobody knows; a load asks again."""
+    with pullframe((), tmp_path, flags=("--lease=2s",)) as one:
+        one.save(name, prices())
+        ask, killed = one._ask, []
+
+        def killing(op, call):
+            connect = one._connect
+
+            def connected():
+                made = connect()
+                if not killed:
+                    os.killpg(one._process.pid, signal.SIGKILL)
+                    killed.append(op)
+                return made
+
+            one._connect = connected
+            try:
+                return ask(op, call)
+            finally:
+                one._connect = connect
+
+        one._ask = killing
+        with pytest.raises(partd_go.UnknownOutcome, match="killed"):
+            one.save(name, prices())
+        killed.clear()
+        one._ask = ask
+        one.load(name)  # which starts it anew
+        one._ask = killing
+        same(one.load(name), prices(), check_freq=False)
+        assert killed == [f"get {name!r}"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked(tmp_path, name):
+    """A fork has no share in the node, and does not keep it."""
+    pf = pullframe((), tmp_path)
+    program = socket_of(pf).parent
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            pf.load(name)
+        except partd_go.errors.NoServer:
+            os.write(write, b"closed")
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(read, 10) == b"closed"
+        pf.close()
+        gone(program)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)
+
+
+def test_address_of_another(tmp_path, monkeypatch):
+    """An address that another user has left is not gone to."""
+    with pullframe((), tmp_path) as one:
+        fstat, theirs = os.fstat, one._address().stat()
+
+        def of_another(file):
+            found = fstat(file)
+            same = os.path.samestat(found, theirs)
+            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if same else found
+
+        monkeypatch.setattr(os, "fstat", of_another)
+        with pullframe((), tmp_path) as two:
+            assert two.url != one.url
+
+
+@pytest.mark.parametrize("seen", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
+def test_address_taken_over(tmp_path, name, monkeypatch, seen):
+    """Another user makes the socket's directory anew once the node ended, and answers that all is saved."""
+    with pullframe((), tmp_path) as one, socket.socket(socket.AF_UNIX) as listener:
+        place = socket_of(one)
+        os.killpg(one._process.pid, signal.SIGKILL)
+        shutil.rmtree(place.parent, ignore_errors=True)
+        place.parent.mkdir()
+        listener.bind(str(place))
+        listener.listen()
+        told = []
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as theirs, theirs.makefile("rwb") as both:
+                        with contextlib.suppress(OSError):
+                            both.write(b"http://theirs\n")
+                            both.flush()
+                            told.append(both.readline())
+                            both.write(b'""\n')
+
+        threading.Thread(target=answer, daemon=True).start()
+        lstat, option = os.lstat, socket.socket.getsockopt
+
+        def of_another(path, **options):
+            found = lstat(path, **options)
+            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.fspath(path) == os.fsencode(place.parent) else found
+
+        def of_their_process(made, *which):
+            return struct.pack("3i", 1, os.getuid() + 1, 1) if made.getpeername() == str(place) else option(made, *which)
+
+        if seen == "directory":
+            monkeypatch.setattr(os, "lstat", of_another)
+        else:
+            monkeypatch.setattr(socket.socket, "getsockopt", of_their_process)
+        one.save(name, prices())
+        assert not any(told)
+        same(one.load(name), prices(), check_freq=False)
+        monkeypatch.undo()
+        listener.shutdown(socket.SHUT_RDWR)
+        shutil.rmtree(place.parent)
+
+
+def test_address_damaged(tmp_path):
+    """Of an address that is no path, or a link, the node is started anew."""
+    with pullframe("localhost:1", tmp_path) as one:
+        address, urls = one._address(), {one.url}
+        linked = address.rename(tmp_path / "linked")
+        address.symlink_to(linked)
+        for damaged in (None, b"\xff\n", b"/\0", b""):
+            if damaged is not None:
+                address.write_bytes(damaged)
+            with pullframe("localhost:1", tmp_path) as another:
+                urls.add(another.url)
+                assert not address.is_symlink()
+    assert len(urls) == 5
+
+
+def test_directory_of_two_machines(tmp_path, monkeypatch):
+    """Each has a node of its own: they do not see each other's sockets."""
+    with pullframe((), tmp_path) as one:
+        here = os.uname()
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result([here.sysname, "another", *here[2:]]))
+        with pullframe((), tmp_path) as two:
+            assert two.url != one.url and socket_of(two) != socket_of(one)
+
+
+def test_killed_again_at_once(tmp_path, monkeypatch):
+    """A node that was started anew and is gone again is a NoServer, too."""
+    with pullframe((), tmp_path) as one:
+
+        def refuse():
+            raise ConnectionRefusedError("refused")
+
+        monkeypatch.setattr(one, "_join", lambda: None)
+        monkeypatch.setattr(one, "_connect", refuse)
+        with pytest.raises(partd_go.errors.NoServer, match="refused"):
+            one.load("x")
+
+
+def test_links_and_a_lock_of_another(tmp_path, monkeypatch):
+    """What another user puts where a node's files are made is not written to, and not waited for."""
+    with pullframe((), tmp_path) as one:
+        new, lock = (Path(f"{one._address()}.{kind}") for kind in ("new", "lock"))
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    new.symlink_to(precious)
+    with pullframe((), tmp_path):
+        assert precious.read_text() == "precious"
+    lock.unlink()
+    lock.symlink_to(precious)
+    with pytest.raises(partd_go.errors.NoServer):
+        pullframe((), tmp_path)
+    assert precious.read_text() == "precious"
+    lock.unlink()
+    lock.touch()
+    fstat, theirs = os.fstat, lock.stat()
+
+    def of_another(file):
+        found = fstat(file)
+        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.path.samestat(found, theirs) else found
+
+    monkeypatch.setattr(os, "fstat", of_another)
+    with pytest.raises(partd_go.errors.NoServer, match="another user"):
+        pullframe((), tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_while_it_opens(tmp_path, monkeypatch):
+    """A process that another thread forks meanwhile does not keep the lock."""
+    connect, children = PullFrame._connect, []
+
+    def forking(pf):
+        if not children:
+            child = os.fork()
+            if child == 0:
+                time.sleep(60)
+                os._exit(0)
+            children.append(child)
+        return connect(pf)
+
+    monkeypatch.setattr(PullFrame, "_connect", forking)
+    try:
+        with pullframe((), tmp_path) as pf, open(tmp_path / f".{pf._key}.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def test_names_that_are_no_text(nodes, name):
+    """Names of columns and of the index are texts: others are refused, and told which."""
+    one, _ = nodes
+    times = prices().index
+    for frame, told in (
+        (pd.DataFrame({0: [1.0] * 4}, times), "0 of a column, a int"),
+        (pd.DataFrame({("a", "b"): [1.0] * 4}, times), "('a', 'b') of a column, a tuple"),
+        (pd.DataFrame({"a": [1.0] * 4}, times.rename(7)), "7 of the index, a int"),
+    ):
+        with pytest.raises(ValueError) as failed:
+            one.save(name, frame)
+        assert told in str(failed.value) and "rename" in str(failed.value)
+    with pytest.raises(NotFound):
+        one.load(name)
+
+
+def test_begun_anew_in_vain(tmp_path, name, monkeypatch):
+    """A node that could not be started anew is by a later call."""
+    with pullframe((), tmp_path) as one:
+        one.save(name, prices())
+        program = socket_of(one).parent
+        os.killpg(one._process.pid, signal.SIGKILL)
+        right = one._serve
+        one._serve = [one._program, "pull", "serve", "--no-such-flag"]
+        with pytest.raises(partd_go.errors.NoServer, match="no-such-flag"):
+            one.load(name)
+        one._serve = right
+        same(one.load(name), prices(), check_freq=False)
+        assert socket_of(one).parent != program
+
+
+def test_beside_pullframe(nodes, name):
+    """What docs/pull.md says beside pullframe's README, and no other test has."""
+    one, two = nodes
+    frame = pd.DataFrame({"m": [1.0, 2.0], "z": ["a", None]}, pd.DatetimeIndex(["2024-01-01", "2024-01-02 00:00:00.123456789"]))
+    one.save(name, frame)
+    same(two.load(name, None, None), frame)
+    two.save(name, pd.DataFrame({"a": [3.0], "m": [np.nan]}, frame.index[1:]))
+    same(one.load(name), frame.assign(m=[1.0, np.nan], a=[np.nan, 3.0]))  # a missing value takes the place, too
+    assert len(one.load(name, frame.index[1] + pd.Timedelta(1))) == len(one.load(name, end=frame.index[0] - pd.Timedelta(1))) == 0
+    with pytest.raises(TypeError, match="kafka_hosts"):
+        pullframe(kafka_hosts=set(), directory=one.directory)
+    with pytest.raises(NotFound) as failed:
+        two.load(f"{name} of nobody")
+    assert not hasattr(failed.value, "demand") and f"{name} of nobody" in str(failed.value)
+    same(two.load(name), one.load(name))
+    for file in Path(one.directory, "files").iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    made = subprocess.run([one._program, "pull", "verify", *one._flags], stdout=subprocess.PIPE)
+    found = [finding for finding in map(json.loads, made.stdout.splitlines()) if finding["table"] == name]  # others may have died
+    assert found and all(finding["repaired"] for finding in found)

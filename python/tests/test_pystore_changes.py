@@ -224,6 +224,74 @@ def test_types_that_fit(collection, name, handling):
     equal(collection.item("x").to_pandas(), pd.concat([frame, added.astype({"v": frame.v.dtype})]), check_freq=False)
 
 
+def nothing(n):
+    return [None] * n
+
+
+WIDENED = {  # what an item has, what is appended, and the type then
+    "larger integers": (np.array([1, 2], "int8"), [7, 300], "int64"),
+    "longer integers": (np.array([1, 2], "int32"), [7, 2**40], "int64"),
+    "integers as floats": ([1, 2], [7.0, 2.5], "float64"),
+    "finer floats": (np.array([1.5, 2.5], "float32"), [7.0, 0.1], "float64"),
+    "nullable integers": (pd.array([1, 2], "Int16"), pd.array([None, 70000], "Int32"), "Int32"),
+    "nothing as texts": (nothing(2), ["x", "y"], None),
+    "nothing as floats": (nothing(2), [1.5, 2.5], "float64"),
+    "nothing as truths": (nothing(2), [True, False], None),
+    "nothing as times": (nothing(2), pd.date_range("2024", periods=2, tz="Asia/Tokyo"), None),
+    "nothing as periods": (nothing(2), pd.period_range("2024", periods=2, freq="M"), None),
+    "nothing as categories": (nothing(2), pd.Categorical(["x", "y"]), None),
+    "nothing as nested": (nothing(2), [[1], {"a": None}], None),
+}
+
+
+@pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
+@pytest.mark.parametrize("name", WIDENED)
+def test_appends_that_widen(collection, name, handling):
+    """What the item's evolution allows is widened in the append's own commit, whatever the way with duplicates; a column of
+    nothing takes a type without one, too."""
+    there, more, kind = WIDENED[name]
+    for strategy in ("COMPATIBLE", "FLEXIBLE", *([None] if name.startswith("nothing") else [])):
+        frame, added = rows(0, 0, v=there), rows(1, 1, start="2024-01-03" if handling == "error" else "2024-01-02", v=more)
+        collection.write("x", frame, overwrite=True)
+        if strategy:
+            collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
+        versions = len(collection._tables.versions("x", "c"))
+        collection.append("x", added, duplicate_handling=handling)
+        frames = {"keep_last": [frame[:1], added], "keep_first": [frame, added[1:]]}.get(handling, [frame, added])
+        got = collection.item("x").to_pandas()
+        assert handling != "keep_last" or len(collection._tables.versions("x", "c")) == versions + 1
+        want = [None if pd.isna(value) is True else value for one in frames for value in one.v]
+        assert [None if pd.isna(value) is True else value for value in got.v] == want
+        assert kind is None or got.v.dtype == kind
+        assert list(got.a) == [value for one in frames for value in one.a]
+
+
+@pytest.mark.parametrize("strategy", ["ADD_ONLY", "COMPATIBLE", "FLEXIBLE"])
+def test_columns_of_rows_that_are_there(collection, strategy):
+    """A column that came with rows that were all there has its type all the same."""
+    collection.write("x", rows(1, 2))
+    collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
+    collection.append("x", rows(3, 4, v=["x", "y"]), duplicate_handling="keep_first")
+    collection.append("x", rows(5, v=["z"], start="2024-01-03"), duplicate_handling="keep_first")
+    assert list(collection.item("x").to_pandas().a) == [1, 2, 5]
+    assert list(collection.item("x").to_pandas().v)[2] == "z"
+
+
+@pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
+@pytest.mark.parametrize(
+    "there, more",
+    [([1, 2], ["x", "y"]), ([1.5, 2.5], ["x", "y"]), (["x", "y"], [1, 2]), ([2**53 + 1, 2], [2.5, 7.0]), ([True, False], [1, 2])],
+)
+def test_appends_that_widen_nothing(collection, there, more, handling):
+    """A number is no text, and no value changes: what cannot be widened is refused, with the column and its types."""
+    frame = rows(0, 0, v=there)
+    collection.write("x", frame)
+    collection.enable_schema_evolution("x", pystore.EvolutionStrategy.FLEXIBLE)
+    with pytest.raises(pystore.SchemaError, match='column "v": (it has type .* and the table has|as float64)'):
+        collection.append("x", rows(0, 0, start="2024-02-01", v=more), duplicate_handling=handling)
+    equal(collection.item("x").to_pandas(), frame, check_freq=False)
+
+
 def test_index_of_another_unit(collection):
     collection.write("x", rows(1, 2))
     collection.append("x", rows(3, 4).set_axis(rows(3, 4).index.as_unit("us")))

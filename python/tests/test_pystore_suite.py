@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pd = pytest.importorskip("pandas")
+
 TESTS = os.environ.get("PYSTORE_TESTS")  # of pystore's source, as .ci/peers unpacks it
 
 
@@ -31,5 +33,5 @@ def test_suite(tmp_path):
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
     passed = re.search(r"(\d+) passed", run.stdout)
-    assert passed and int(passed[1]) >= 119 and "skipped" not in run.stdout, run.stdout
+    assert passed and int(passed[1]) >= (118 if pd.__version__ >= "3" else 119) and "skipped" not in run.stdout, run.stdout
     shutil.rmtree(home)

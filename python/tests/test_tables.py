@@ -320,6 +320,24 @@ def test_secured(tmp_path):
         partd_go.tables.connect("grpc://tables.example.org:8081", "token")
 
 
+@pytest.mark.parametrize("read", [Path.read_text, Path.read_bytes, Path])
+def test_secured_by_text(tmp_path, read):
+    """What shoots' server takes: the certificate and its key themselves."""
+    cert, key = [read(Path(file)) for file in certificate(tmp_path)]
+    with partd_go.tables.serve(tmp_path / "t", port=0, cert=cert, key=key) as server:
+        with partd_go.tables.connect(server.url, tls_ca=(tmp_path / "cert").read_text()) as tables:
+            tables.put("q", quotes())
+        if sys.platform == "linux":  # where others may read the command
+            command = Path(f"/proc/{server._process.pid}/cmdline").read_text().split("\0")
+            files = [Path(file) for flag, file in zip(command, command[1:]) if flag.startswith("--tls-")]
+            assert len(files) == 2 and all(file.stat().st_mode & 0o77 == 0 for file in files if read is not Path)
+            if read is not Path:
+                server.shutdown()
+                assert not any(file.exists() for file in files)
+    with pytest.raises(partd_go.NoServer):
+        partd_go.tables.serve(tmp_path / "t", port=0, cert="-----BEGIN nothing", key=key)
+
+
 def test_wheels(tmp_path):
     """Both wheels in an environment where nothing else is run the first example of the page."""
     wheels = os.environ.get("PARTD_WHEELS")
@@ -342,3 +360,5 @@ def test_wheels(tmp_path):
         env["PATH"] = os.environ["PATH"]
     told = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout
     assert told.startswith("partd-tables ")
+    (program,) = (tmp_path / "env").glob("lib/*/site-packages/partd_go_tables/_bin/partd-tables")
+    assert program.stat().st_size <= 110_000_000

@@ -153,8 +153,9 @@ def test_told():
 def test_not_started():
     for said, kind, do in (
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), partd_go.NoSpace, "make room"),
-        ("error: the tail: in use by another process", partd_go.NoServer, "connect to the server that has it"),
-        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d"), partd_go.NoServer, "may write"),
+        ("error: the tail is in use by another process", partd_go.NoServer, "connect to the server that has it"),
+        ("error: the tail is in use by process 7 on host", partd_go.NoServer, "connect to the server that has it"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d"), partd_go.NoServer, "can write"),
         ("unknown flag: --x", partd_go.NoServer, "--help"),
         ("it broke", partd_go.NoServer, "by itself"),
     ):

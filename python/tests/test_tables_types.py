@@ -59,11 +59,12 @@ def test_type(tables, name):
 
 
 KEEPING = ("first", "last", "min", "max")
+PANDAS_2 = pd.__version__.startswith("2.")  # a later one leaves nulls out before it compares, so that bytes and lists have an order
 CANNOT = {  # of pandas, and why
     **{(name, how): "there is no order of categories that were not given one"
        for name in ("category of numbers", "category of times") for how in ("min", "max")},
     **{(name, how): "Python cannot compare the values, or not with a null"
-       for name in ("bytes", "list", "dict") for how in ("min", "max")},
+       for name in (("bytes", "list", "dict") if PANDAS_2 else ("dict",)) for how in ("min", "max")},
     **{(name, "nunique"): "Python cannot hash the values" for name in ("list", "dict", "pyarrow's list<item: int64>")},
     **{("pyarrow's list<item: int64>", how): "there is no function for lists" for how in ("min", "max")},
     ("sparse", "count"): "it asks a SparseArray for a method that there is not",
@@ -100,6 +101,9 @@ def test_resampled_type(tables, name, how):
     want = getattr(frame.resample("D", on="when"), how)().reset_index()
     if want.v.dtype == object:
         want.v = want.v.where(want.v.notna(), None)
+    if name == "sparse" and how in ("min", "max") and not PANDAS_2:
+        assert want.v.dtype == "int64"  # pandas 3 gives dense numbers, where it gave, and we give, sparse ones
+        want.v = want.v.astype(frame.v.dtype)
     pd.testing.assert_frame_equal(got, want, check_dtype=how in KEEPING)
 
 
@@ -144,3 +148,17 @@ def test_what_arrow_lacks(tables):
         with pytest.raises((pa.ArrowException, TypeError), match="column v"):
             tables.put("lacks", pd.DataFrame({"v": pd.Series(values)}))
     assert "lacks" not in tables.list()
+
+
+def test_upsert_widens(tables):
+    """One commit widens a column, gives one of nothing a type, adds one, and puts the rows; pyarrow, polars and SQL read it."""
+    frame = pd.DataFrame({"k": [1, 2], "n": [1, 2], "none": [None, None]})
+    tables.put("widened", frame, settings={"evolution": "flexible"})
+    tables.put("widened", pd.DataFrame({"k": [2], "n": [2.5], "none": ["x"], "new": [True]}), upsert=["k"])
+    want = {"k": [1, 2], "n": [1.0, 2.5], "none": [None, "x"], "new": [None, True]}
+    assert len(tables.versions("widened")) == 2
+    assert tables.get("widened", as_="arrow").sort_by("k").to_pydict() == want
+    assert tables.sql("SELECT * FROM widened ORDER BY k", as_="arrow").to_pydict() == want
+    assert tables.get("widened", as_="polars").sort("k").to_dict(as_series=False) == want
+    with pytest.raises(partd_go.Misuse, match='column "n": it has type (large_)?utf8, and the table has float64'):
+        tables.put("widened", pd.DataFrame({"k": [2], "n": ["y"], "none": ["x"], "new": [True]}), upsert=["k"])

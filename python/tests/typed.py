@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Hashable
 
 import pandas as pd
 import polars as pl
@@ -10,6 +11,9 @@ import pyarrow as pa
 from typing_extensions import assert_type
 
 import partd_go.tables
+from partd_go import Arrow, Client, pystore
+from partd_go.pull import PullFrame
+from partd_go.stage import Stage, stage
 from partd_go.tables import AsyncTables, Described, Table, Tables, Version
 
 
@@ -50,6 +54,74 @@ async def asynchronous(tables: AsyncTables) -> None:
     assert_type(await tables.versions("t"), list[Version])
     async for batch in tables.scan("t"):
         assert_type(batch, pa.RecordBatch)
+
+
+def keys(store: Client) -> None:
+    assert_type(store.get("a"), bytes)
+    assert_type(store.get(["a", "b"]), list[bytes])
+    assert_type(store.pop(("a", 1)), bytes)
+    assert_type(store.iget("a"), bytes)
+    for part in store.get([["a"], ["b", "c"]]):
+        assert isinstance(part, bytes) or len(part) > 0
+    frames = Arrow(store, kind="pandas")
+    assert_type(frames.get("a"), pd.DataFrame)
+    assert_type(frames.pop(["a", "b"]), list[pd.DataFrame])
+    assert_type(Arrow(store, kind="polars").get("a"), pl.DataFrame)
+    assert_type(Arrow(store, kind="pyarrow").get("a"), pa.Table)
+    with Arrow(store) as each:
+        assert isinstance(each.get("a"), (pa.Table, pd.DataFrame, pl.DataFrame))
+
+
+@stage(raw_file="in.csv", cache=True)
+def clean(raw_file: str) -> pd.DataFrame:
+    return pd.read_csv(raw_file)
+
+
+@stage(rows=clean)
+def total(rows: pd.DataFrame) -> float:
+    return float(rows["sold"].sum())
+
+
+@stage
+def one() -> int:
+    return 1
+
+
+assert_type(clean, Stage[pd.DataFrame])
+assert_type(clean(), pd.DataFrame)
+assert_type(total(), float)
+assert_type(one(), int)
+
+
+def pulled(frames: PullFrame) -> None:
+    assert_type(frames.load("prices"), pd.DataFrame)
+
+
+@pystore.with_validation(pystore.create_validator())
+def written(frame: pd.DataFrame, name: str = "a") -> int:
+    return len(frame)
+
+
+def stored(name: str) -> None:
+    collection = pystore.store(name).collection("c")
+    item = collection.item("a")
+    assert_type(item.to_pandas(), pd.DataFrame)
+    assert_type(item.head(), pd.DataFrame)
+    assert_type(collection.read_batch(["a"]), dict[str, pd.DataFrame | None])
+    assert_type(collection.index("a", last=True), Hashable)
+    collection.index("a").size
+    assert_type(written(item.tail(), name="b"), int)
+    with pystore.transaction(collection) as changes:
+        changes.write("a", item.to_pandas())
+    for part in pystore.memory.read_in_chunks(collection, "a"):
+        assert_type(part, pd.DataFrame)
+
+
+async def stored_async(name: str) -> None:
+    async with pystore.async_pystore.store(name) as opened:
+        assert_type(await opened.collection("c").item("a").to_pandas(), pd.DataFrame)
+        assert_type(await opened.collection("c").read_batch(["a"]), dict[str, pd.DataFrame | None])
+        assert_type(await opened.list_collections(), list[str])
 
 
 with partd_go.tables.connect("market", progress=False) as opened:

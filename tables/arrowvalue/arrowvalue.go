@@ -1,9 +1,10 @@
-// Package arrowvalue keeps Arrow record batches as values of any partd store:
-// batches are appended under a key, by however many writers, and the key is read
-// back as one stream. No table, catalog or directory is needed.
+// Package arrowvalue stores Arrow record batches as values in any partd store: any number
+// of writers append batches to a key, and a reader gets all of them as one stream. It needs
+// no table, catalog or directory.
 //
-// A key's value is a row of frames, as package frame has them, one an append. Each
-// holds a whole stream of Arrow's IPC format; all have the same schema.
+// The value of a key is a sequence of frames, in the format of package frame, one per
+// append. Each frame holds a complete stream in Arrow's IPC format. All streams of a key
+// have the same schema.
 package arrowvalue
 
 import (
@@ -18,18 +19,18 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// ErrSchema is wrapped by the error for batches whose schema is not that of the
+// ErrSchema is wrapped by the error for batches whose schema differs from that of their
 // key.
 var ErrSchema = errors.New("not the schema of the key")
 
-// Entry returns what to append to a key for these batches, so that many keys can
-// be appended to at once. Batches must be of one schema; with none, the schema
-// alone is kept.
+// Entry returns an entry that appends batches to a key, so that one append can cover many
+// keys. Every batch must have the given schema. Without batches, the entry records the
+// schema alone.
 func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (partd.Entry, error) {
 	value := appender(frame.Begin(nil))
 	w := ipc.NewWriter(&value, ipc.WithSchema(schema))
 	for _, b := range batches {
-		if !b.Schema().Equal(schema) {
+		if b == nil || !b.Schema().Equal(schema) {
 			return partd.Entry{}, fmt.Errorf("arrowvalue: append %s: a batch has %w", partd.QuoteKey(key), ErrSchema)
 		}
 		if err := w.Write(b); err != nil {
@@ -49,8 +50,8 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Append appends batches to a key, as one append, which is visible whole or not
-// at all.
+// Append appends batches of one schema to a key in a single append: readers see all of them
+// or none. Without batches it does nothing.
 func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
 	if len(batches) == 0 {
 		return nil

@@ -65,6 +65,12 @@ func all(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadO
 	return lines, r.Err()
 }
 
+func TestNilBatch(t *testing.T) {
+	if _, err := arrowvalue.Entry("k", schema, rows(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
+		t.Error(err)
+	}
+}
+
 func TestAppendAndRead(t *testing.T) {
 	log, err := logstore.Open(t.TempDir(), nil)
 	if err != nil {

@@ -18,20 +18,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// DefaultLimit is the memory, in bytes, that reading an append takes at most unless
-// told otherwise, what the caller retains included.
+// DefaultLimit is the default of [ReadOptions].Limit, in bytes.
 const DefaultLimit = 1 << 30
 
-// ReadOptions of Read.
+// ReadOptions are the options of Read. The zero value, and nil, are the defaults.
 type ReadOptions struct {
-	// Limit of the memory that reading an append takes, in bytes, whatever the
-	// value's bytes claim. 0 means [DefaultLimit].
+	// Limit bounds the memory for reading one append, in bytes, including batches that the
+	// caller retains, whatever sizes the stored bytes claim. 0 means [DefaultLimit].
 	Limit int64
 }
 
-// Read reads what was appended to a key until now. A key that is empty gives an
-// error that wraps fs.ErrNotExist. The batches have been checked: to look at any
-// value of them is safe, whoever wrote the bytes. The caller releases the reader.
+// Read reads everything that has been appended to a key. For an empty key, its error wraps
+// fs.ErrNotExist. Read checks the batches, so that every value is safe to access, whoever
+// wrote the bytes. The caller must release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
 	r := &reader{key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {

@@ -23,6 +23,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
@@ -36,6 +37,7 @@ type bench struct {
 	rows       int
 	streamRows int
 	seriesRows int
+	figures    string
 }
 
 func main() {
@@ -45,6 +47,7 @@ func main() {
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
 	flag.IntVar(&b.streamRows, "stream-rows", 300_000, "rows of the streaming benchmark, in batches of 10")
 	flag.IntVar(&b.seriesRows, "series-rows", 10_000_000, "rows of the time series that is appended to")
+	flag.StringVar(&b.figures, "figures", "", "add the times of one, bulk, stream and series to this `file`, as docs/plots/draw reads them")
 	flag.Parse()
 	if err := b.run(*only); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -108,7 +111,7 @@ func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error
 		return err
 	}
 	defer r.Release()
-	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.Append, nil)
+	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, nil)
 	return err
 }
 
@@ -131,6 +134,11 @@ func (b *bench) peer(name string, args ...string) (map[string]float64, error) {
 	}
 	seconds := map[string]float64{}
 	return seconds, json.Unmarshal(out, &seconds)
+}
+
+// figure keeps what a job took, the median of some runs.
+func (b *bench) figure(job, who string, seconds float64, runs int) error {
+	return figures.Append(b.figures, figures.Figure{Bench: "tables", Job: job, Who: who, Value: 1000 * seconds, Unit: "ms", Runs: runs})
 }
 
 // each is the time of one of n.
@@ -164,7 +172,9 @@ func (b *bench) one() error {
 	commit := time.Duration(iceberg["commit"] * float64(time.Second))
 	fmt.Printf("append one row, acknowledged: %v, with Sync %v; a commit of pyiceberg %v: %.0f × and %.0f ×\n",
 		each(took[0], n), each(took[1], n), commit, commit.Seconds()*n/took[0].Seconds(), commit.Seconds()*n/took[1].Seconds())
-	return nil
+	const job = "append 1 row, acknowledged"
+	return errors.Join(b.figure(job, "tables", took[0].Seconds()/n, b.rounds), b.figure(job, "tables, synced", took[1].Seconds()/n, b.rounds),
+		b.figure(job, "pyiceberg", iceberg["commit"], b.rounds))
 }
 
 func (b *bench) times(n int, f func(i int) error) error {
@@ -242,12 +252,19 @@ func (b *bench) bulk() error {
 		return err
 	}
 	fmt.Printf("append %d rows: %v; read one column of them by a filter: %v\n", b.rows, wrote, reading)
+	appending, filtering := fmt.Sprintf("append %d rows at once", b.rows), fmt.Sprintf("read a column of %d rows by a filter", b.rows)
+	if err := errors.Join(b.figure(appending, "tables", wrote.Seconds(), b.rounds), b.figure(filtering, "tables", reading.Seconds(), b.rounds)); err != nil {
+		return err
+	}
 	for _, peer := range []string{"pyarrow", "duckdb", "pyiceberg"} {
 		took, err := b.peer(peer, "bulk")
 		if err != nil {
 			return err
 		}
 		fmt.Printf("  %s: %.3f s and %.3f s: ours is %.2f × and %.2f × as fast\n", peer, took["append"], took["read"], took["append"]/wrote.Seconds(), took["read"]/reading.Seconds())
+		if err := errors.Join(b.figure(appending, peer, took["append"], b.rounds), b.figure(filtering, peer, took["read"], b.rounds)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -314,16 +331,23 @@ func (b *bench) stream() error {
 	}
 	ours := float64(b.streamRows) / took.Seconds()
 	fmt.Printf("stream of %d rows in batches of %d, %d columns, each synced: %.0f rows/s, counted in %v\n", b.streamRows, size, batch.NumCols(), ours, sql)
+	job := fmt.Sprintf("append %d rows of %d columns, synced", size, batch.NumCols())
+	if err := b.figure(job, "tables", size/ours, b.rounds); err != nil {
+		return err
+	}
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
 		return err
 	}
-	for _, peer := range []string{"duckdb", "pyiceberg"} {
+	for _, peer := range []string{"duckdb", "ducklake", "pyiceberg"} {
 		seconds, err := b.peer(peer, "stream")
 		if err != nil {
 			return err
 		}
 		for name, of := range seconds {
 			fmt.Printf("  %s: %.0f rows/s: ours is %.0f × as fast\n", name, size/of, ours/(size/of))
+			if err := b.figure(job, name, of, b.rounds); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -37,7 +37,7 @@ func (b *bench) resample() (err error) {
 			took, err := b.median(func() (time.Duration, error) {
 				start := time.Now()
 				_, err := transform.Resample(b.ctx, s, &transform.ResampleOptions{
-					Source: transform.TableName{Bucket: "b", Name: "t"}, Target: transform.TableName{Bucket: "b", Name: function}, Mode: tables.Replace,
+					Source: transform.TableName{Bucket: "b", Name: "t"}, Target: transform.TableName{Bucket: "b", Name: function}, Mode: tables.PutReplace,
 					Rule: "s", TimeColumn: "at", Functions: []string{function}, Columns: []string{"price"},
 				})
 				return time.Since(start), err

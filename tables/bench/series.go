@@ -88,6 +88,9 @@ func (b *bench) series() (err error) {
 	for _, name := range slices.Sorted(maps.Keys(ours.Seconds)) {
 		fmt.Printf("  %s: %.2f ms, %.2f ms of processors\n", name, 1000*ours.Seconds[name][0], 1000*ours.Seconds[name][1])
 	}
+	if err := b.seriesFigures("tables", ours); err != nil {
+		return err
+	}
 	for _, peer := range []string{"pystore", "arcticdb"} {
 		out, err := b.python(peer, peer, fmt.Sprint(seriesTables))
 		if err != nil {
@@ -95,6 +98,9 @@ func (b *bench) series() (err error) {
 		}
 		var theirs measured
 		if err := json.Unmarshal(out, &theirs); err != nil {
+			return err
+		}
+		if err := b.seriesFigures(peer, &theirs); err != nil {
 			return err
 		}
 		fmt.Printf("%s: %d MB on disk in %d files\n", peer, theirs.Bytes>>20, theirs.Files)
@@ -112,6 +118,20 @@ func (b *bench) series() (err error) {
 			}
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seriesFigures keeps the times of one of the programs.
+func (b *bench) seriesFigures(who string, m *measured) error {
+	for _, key := range slices.Sorted(maps.Keys(m.Seconds)) {
+		name, by := key, who
+		if job, synced := strings.CutSuffix(key, " synced"); synced {
+			name, by = job, who+", synced"
+		}
+		if err := b.figure(name, by, m.Seconds[key][0], b.rounds); err != nil {
 			return err
 		}
 	}
@@ -174,7 +194,7 @@ func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
 					return err
 				}
 				defer r.Release()
-				_, err = s.Bucket("b").Put(b.ctx, name, r, tables.Append, o)
+				_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, o)
 				return err
 			}, err
 		}
@@ -241,7 +261,7 @@ func (b *bench) readSeries(s *tables.Store, m *measured) error {
 	}
 	if err := m.spend("resample and write", b.rounds, func(int) error {
 		_, err := transform.Resample(b.ctx, s, &transform.ResampleOptions{
-			Source: transform.TableName{Bucket: "b", Name: "series"}, Target: transform.TableName{Bucket: "c", Name: "bins"}, Mode: tables.Replace,
+			Source: transform.TableName{Bucket: "b", Name: "series"}, Target: transform.TableName{Bucket: "c", Name: "bins"}, Mode: tables.PutReplace,
 			Rule: "min", TimeColumn: "at", Functions: []string{"mean"}, Columns: []string{"price"},
 		})
 		return err

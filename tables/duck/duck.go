@@ -1,12 +1,12 @@
-// Package duck runs SQL over the tables of a store with DuckDB, which is linked
-// into the program.
+// Package duck runs SQL over the tables of a store with DuckDB, which is linked into the
+// program.
 //
-// Each query has a database of its own, in memory, that can read the files of the
-// tables that the query names, as they were when it began, and nothing else: one
-// SELECT, no other files, no settings, no environment. See docs/sql.md.
+// Each query runs in its own in-memory database. It is a single SELECT that reads the
+// tables it names, in their state when it began, and nothing else: no other files, settings
+// or environment variables. See docs/sql.md.
 //
-// It needs cgo. Without it, or on a platform that DuckDB is not built for, all
-// builds, and each query returns an error that wraps errors.ErrUnsupported.
+// The package needs cgo. Without cgo, or on a platform that DuckDB does not support,
+// programs still build, but every query returns an error that wraps errors.ErrUnsupported.
 package duck
 
 import "github.com/go-partd/partd/tables/internal/worker"
@@ -18,42 +18,43 @@ const (
 	DefaultQueries = 16
 )
 
-// MaxSQL is the length of the longest statement, in bytes.
+// MaxSQL is the maximum length of a statement, in bytes.
 const MaxSQL = 256 << 10
 
-// Options of an engine. The zero value, and nil, are the defaults.
+// Options are the options of New. The zero value, and nil, are the defaults.
 type Options struct {
-	// Memory is what one query may hold, in bytes. 0 means [DefaultMemory].
+	// Memory limits the memory of one query, in bytes. 0 means [DefaultMemory].
 	Memory int64
 
-	// Total is what all queries hold together, 16 MiB times twice Queries or more:
-	// each may have an equal part of half of it, and half of what others left of
-	// the rest. 0 means Queries times Memory.
+	// Total limits the memory of all queries together, in bytes, and must be at least 32
+	// MiB times Queries. Half of it is divided equally among the queries. From the other
+	// half, a query may take half of what the others have left. 0 means Queries times
+	// Memory.
 	Total int64
 
-	// Threads is how many a query runs on. 0 means as many as GOMAXPROCS.
+	// Threads is the number of threads of a query. 0 means GOMAXPROCS.
 	Threads int
 
-	// TempDir is where queries put what exceeds Memory, and rows that are in no
-	// file yet, in a directory that Close removes. What a process left that died,
-	// the next New removes. "" means that of the system.
+	// TempDir is where queries store data beyond Memory, and rows that no file has yet.
+	// They use a new directory there, which Close removes. New removes those that dead
+	// processes left behind. "" means the system's directory for temporary files.
 	TempDir string
 
-	// MaxTemp bounds what one query puts there, in bytes. 0 means [DefaultMaxTemp].
+	// MaxTemp limits what one query stores in TempDir, in bytes. 0 means [DefaultMaxTemp].
 	MaxTemp int64
 
-	// Queries is how many run at a time; more wait. A query runs until its reader
-	// is released. 0 means [DefaultQueries].
+	// Queries limits how many queries run at once; others wait. A query runs until its
+	// reader is released. 0 means [DefaultQueries].
 	Queries int
 
-	// Processes runs each query in a process of its own: this program, started
-	// again, whose main has to call [RunWorker] first. Such a process is killed when
-	// the query's context ends, may hold no more than its part of the memory and
-	// what is fixed (see docs/sql.md), and takes nothing else down with it. On
-	// Windows there are none.
+	// Processes runs each query in a separate process: this program, started again. Its
+	// main must call [RunWorker] first. A query's process is killed when the context of the
+	// query ends. It is limited to its share of the memory and a fixed amount (see
+	// docs/sql.md), and harms nothing else if it crashes. On Windows, New returns an error
+	// that wraps errors.ErrUnsupported.
 	Processes bool
 }
 
-// RunWorker does the work, and ends the process, if an engine with Options.Processes
-// started it for a query.
+// RunWorker runs a query and exits if an engine with Options.Processes started this
+// process. Otherwise it returns at once.
 func RunWorker() { worker.Main() }

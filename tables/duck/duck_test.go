@@ -19,6 +19,12 @@ import (
 // newStore returns a store with SQL, in whose tail rows stay.
 func newStore(t testing.TB, o *duck.Options) *tables.Store {
 	t.Helper()
+	return observedStore(t, o, nil)
+}
+
+// observedStore is newStore with an Observer.
+func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tables.Store {
+	t.Helper()
 	if o == nil {
 		o = &duck.Options{}
 	}
@@ -30,7 +36,7 @@ func newStore(t testing.TB, o *duck.Options) *tables.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1})
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1, Observer: observer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +72,7 @@ func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.Re
 		t.Fatal(err)
 	}
 	defer r.Release()
-	if _, err := s.Bucket(bucket).Put(t.Context(), name, r, tables.Append, nil); err != nil {
+	if _, err := s.Bucket(bucket).Put(t.Context(), name, r, tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -101,6 +107,12 @@ func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, w
 	got, err := rows(t, s, sql, o)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%s: %v, %v; want %v", sql, got, err, want)
+	}
+}
+
+func TestCloseNil(t *testing.T) {
+	if err := (*duck.Engine)(nil).Close(); err != nil { // deferred before the error of New is looked at
+		t.Error(err)
 	}
 }
 

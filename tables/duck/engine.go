@@ -3,6 +3,7 @@
 package duck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -24,7 +26,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// Engine is DuckDB as a tables.Engine. It is safe for concurrent use.
+// Engine is a tables.Engine that runs DuckDB. It is safe for concurrent use.
 type Engine struct {
 	opts    Options
 	temp    *tempdir.Set
@@ -54,24 +56,13 @@ const (
 	maxSpareProcesses = 4
 )
 
-// New returns an engine. It may serve several stores.
+// New returns an engine. Several stores may share it.
 func New(o *Options) (*Engine, error) {
-	e := &Engine{}
-	if o != nil {
-		e.opts = *o
-	}
-	if e.opts.Memory == 0 {
-		e.opts.Memory = DefaultMemory
-	}
-	if e.opts.Threads == 0 {
-		e.opts.Threads = runtime.GOMAXPROCS(0)
-	}
-	if e.opts.MaxTemp == 0 {
-		e.opts.MaxTemp = DefaultMaxTemp
-	}
-	if e.opts.Queries == 0 {
-		e.opts.Queries = DefaultQueries
-	}
+	e := &Engine{opts: *cmp.Or(o, new(Options))}
+	e.opts.Memory = cmp.Or(e.opts.Memory, DefaultMemory)
+	e.opts.Threads = cmp.Or(e.opts.Threads, runtime.GOMAXPROCS(0))
+	e.opts.MaxTemp = cmp.Or(e.opts.MaxTemp, DefaultMaxTemp)
+	e.opts.Queries = cmp.Or(e.opts.Queries, DefaultQueries)
 	if e.opts.Memory < 16<<20 || e.opts.Threads < 1 || e.opts.MaxTemp < 0 || e.opts.Queries < 1 {
 		return nil, fmt.Errorf("tables: options of SQL: Memory of %d bytes must be at least 16 MiB, Threads (%d) and Queries (%d) at least 1, MaxTemp (%d) not negative",
 			e.opts.Memory, e.opts.Threads, e.opts.Queries, e.opts.MaxTemp)
@@ -96,9 +87,12 @@ func New(o *Options) (*Engine, error) {
 	return e, nil
 }
 
-// Close removes what the engine holds. Queries have to be over: their readers are
-// released.
+// Close removes the engine's temporary files. All queries must have ended, with their
+// readers released.
 func (e *Engine) Close() error {
+	if e == nil {
+		return nil
+	}
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
@@ -259,6 +253,9 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 		return nil, err
 	}
 	result, err := q.db.Start(ctx, j)
+	if database.NeedsMemory(err) && ctx.Err() == nil {
+		result, err = q.spilling(ctx, j)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +277,26 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 		return &encoded{RecordReader: r, apart: apart, failed: failed}, nil
 	}
 	return r, nil
+}
+
+// spilling starts a statement once more in another database, that failed since a table
+// of its keys has to be in memory whole, and is larger than what is left, before DuckDB
+// begins to spill. It is slower, with one thread, but needs no such table.
+func (q *query) spilling(ctx context.Context, j *database.Job) (database.Rows, error) {
+	q.db.Finish()
+	q.e.giveBack(q.db)
+	q.db = nil
+	db, err := q.e.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q.db = db
+	db.Heed(ctx)
+	if _, err := db.Names(j.SQL); err != nil { // it is asked for them first
+		return nil, err
+	}
+	j.Threads, j.Spills = 1, true
+	return db.Start(ctx, j)
 }
 
 // Describe implements tables.Engine.
@@ -315,9 +332,7 @@ func (e *Engine) lend(wanted int64) int64 {
 // prepare finds what the statement names, and returns what runs it where that can
 // be read, and nothing else. Only schemas are read if only those are wanted.
 func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*database.Job, error) {
-	if o != nil {
-		q.o = *o
-	}
+	q.o = *cmp.Or(o, new(tables.QueryOptions))
 	switch {
 	case q.o.Memory < 0:
 		return nil, fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
@@ -328,14 +343,14 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	case !utf8.ValidString(sql):
 		return nil, errors.New("the statement is not UTF-8")
 	}
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
 	select {
 	case q.e.slots <- struct{}{}:
 		q.slot = true
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, canceled.Err(ctx)
 	}
 	sql, err := q.shown(ctx, sql)
 	if err != nil {
@@ -361,7 +376,10 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)
 	}
-	j := &database.Job{SQL: sql, Memory: most, Views: views(q.tables), Parameters: q.o.Parameters}
+	j := &database.Job{SQL: sql, Memory: most, Parameters: q.o.Parameters}
+	for _, t := range q.tables {
+		j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
+	}
 	// Each thread holds what it sorts, groups or joins before that can be spilled.
 	if n := max(1, int(most/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n

@@ -10,15 +10,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
 )
 
 // ended adds why a query was interrupted to what DuckDB says about it.
 func ended(ctx context.Context, err error) error {
-	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+	if cause := canceled.Err(ctx); cause != nil && !errors.Is(err, ctx.Err()) {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
-	return err
+	return canceled.Explain(ctx, err)
 }
 
 // pathError is an error without the paths that it names.

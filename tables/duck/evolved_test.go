@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/peers"
@@ -57,4 +58,61 @@ print(t.scan(snapshot_id=t.metadata.snapshots[0].snapshot_id).to_arrow().to_pyli
 	if err != nil || strings.TrimSpace(string(out)) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, out, want)
 	}
+}
+
+// TestUpsertWidened reads a table that upserts have widened, by SQL, and by pyiceberg with
+// pyarrow and with DuckDB: each sees the rows from before in the types of now.
+func TestUpsertWidened(t *testing.T) {
+	python := peers.Python(t, "warehouse")
+	s := newStore(t, nil)
+	of := func(i, f, n, v arrow.DataType) *arrow.Schema {
+		fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}
+		for at, typ := range []arrow.DataType{i, f, n, v} {
+			fields = append(fields, arrow.Field{Name: string("ifnv"[at]), Type: typ, Nullable: true})
+		}
+		return arrow.NewSchema(fields, nil)
+	}
+	put(t, s, "b", "t", jsonBatch(t, of(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float32, arrow.Null, arrow.PrimitiveTypes.Int64), `{"k":1,"i":1,"f":0.5,"n":null,"v":1},{"k":2,"i":2,"f":1.5,"n":null,"v":2}`))
+	if err := s.Bucket("b").SetEvolution(t.Context(), "t", tables.Flexible); err != nil {
+		t.Fatal(err)
+	}
+	upsert := func(columns *arrow.Schema, rows string) {
+		t.Helper()
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{jsonBatch(t, columns, rows)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Bucket("b").Upsert(t.Context(), "t", r, &tables.UpsertOptions{Keys: []string{"k"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upsert(of(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":3,"i":5000000000,"f":1e300,"n":"x","v":3}`)
+	put(t, s, "b", "t", jsonBatch(t, of(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":4,"i":4,"f":4,"n":"tail","v":4}`))
+	want := [...]string{"1|1|0.5|(null)|1", "2|2|1.5|(null)|2", "3|5000000000|1e+300|x|3", "4|4|4|tail|4"}
+	expect(t, s, "SELECT k, i, f, n, v FROM b.t ORDER BY k", nil, want[:]...)
+	expect(t, s, "SELECT k FROM b.t WHERE n IS NULL AND i < 2", nil, "1")
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	const read = `
+import sys
+from pyiceberg.catalog import load_catalog
+t = load_catalog("partd", type="sql", uri=f"sqlite:///{sys.argv[1]}/catalog.db", warehouse=f"file://{sys.argv[1]}").load_table("b.t")
+rows = sorted(t.scan().to_arrow().to_pylist(), key=lambda r: r["k"])
+assert sorted(t.scan().to_duckdb("t").sql("SELECT * FROM t").fetchall()) == [tuple(r.values()) for r in rows]
+assert sorted(t.scan(row_filter="n is null and i < 2").to_arrow()["k"].to_pylist()) == [1]
+print([*map(str, t.schema().as_arrow().types)], [tuple(r.values()) for r in rows])
+`
+	peer := func(want string) {
+		t.Helper()
+		out, err := exec.Command(python, "-c", read, s.Dir()).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%v\n%s\nwant\n%s", err, out, want)
+		}
+	}
+	peer("['int64', 'int64', 'double', 'large_string', 'int64'] [(1, 1, 0.5, None, 1), (2, 2, 1.5, None, 2), (3, 5000000000, 1e+300, 'x', 3), (4, 4, 4.0, 'tail', 4)]")
+	upsert(of(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64), `{"k":2,"i":2,"f":2,"n":"y","v":2.5}`)
+	want[1], want[2] = "2|2|2|y|2.5", "3|5000000000|1e+300|x|3"
+	expect(t, s, "SELECT k, i, f, n, v FROM b.t ORDER BY k", nil, want[:]...)
+	peer("['int64', 'int64', 'double', 'large_string', 'double'] [(1, 1, 0.5, None, 1.0), (2, 2, 2.0, 'y', 2.5), (3, 5000000000, 1e+300, 'x', 3.0), (4, 4, 4.0, 'tail', 4.0)]")
 }

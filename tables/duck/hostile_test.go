@@ -45,6 +45,7 @@ func TestHostile(t *testing.T) {
 		"WITH x AS (INSERT INTO t VALUES (1, 'a') RETURNING k) SELECT * FROM x", "MERGE INTO t USING t AS u ON true WHEN MATCHED THEN DELETE",
 		// Other files.
 		"SELECT * FROM read_parquet('OTHER')", "SELECT * FROM parquet_scan('OTHER')", "SELECT * FROM 'OTHER'", `SELECT * FROM "OTHER"`,
+		"SELECT arrow_typeof(getenv('PARTD_TEST_SECRET'))", "SELECT arrow_typeof((SELECT content FROM read_text('/etc/passwd')))",
 		"SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM read_csv_auto('/etc/passwd')", "SELECT * FROM '/etc/passwd.csv'",
 		"SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM read_blob('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM GLOB('/*')",
 		"SELECT * FROM read_json('/etc/passwd')", "SELECT * FROM read_ndjson_objects('/etc/passwd')", "SELECT * FROM sniff_csv('/etc/passwd')",

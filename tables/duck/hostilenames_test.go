@@ -113,9 +113,9 @@ func TestHostileNames(t *testing.T) {
 		}
 		batch := b.NewRecordBatch()
 		bucket, fold := s.Bucket("b"), r.IntN(2) == 0
-		mode := tables.Append
+		mode := tables.PutAppend
 		if r.IntN(2) == 0 {
-			mode = tables.Replace
+			mode = tables.PutReplace
 		}
 		_, err := bucket.Put(ctx, "t", oneOf(batch), mode, nil)
 		var unfit *tables.SchemaError

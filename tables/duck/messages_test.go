@@ -3,10 +3,12 @@
 package duck_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"iter"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -36,7 +38,33 @@ func (m messages) Recv() (*flight.FlightData, error) {
 // TestMessages reads results of processes as messages, one after the other from the
 // same process.
 func TestMessages(t *testing.T) {
-	s := newStore(t, &duck.Options{Processes: true, Queries: 1})
+	told := &outcomes{}
+	for _, o := range []tables.Observer{nil, told} {
+		testMessages(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, o), told)
+	}
+	if len(told.queries) != 4 {
+		t.Errorf("the Observer was told of %v", told.queries)
+	}
+}
+
+// outcomes is an Observer that keeps how queries ended.
+type outcomes struct {
+	mu      sync.Mutex
+	queries []tables.Outcome
+}
+
+func (o *outcomes) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
+	return ctx, func(out tables.Outcome) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if op.Name == "query" {
+			o.queries = append(o.queries, out)
+		}
+	}
+}
+
+func testMessages(t *testing.T, s *tables.Store, told *outcomes) {
+	t.Helper()
 	put(t, s, "b", "t", numbers(0, 100_000))
 	for sql, want := range map[string]int64{
 		"SELECT * FROM b.t":                           100_000,
@@ -67,12 +95,24 @@ func TestMessages(t *testing.T) {
 		in.Release()
 		stop()
 		r.Release()
+		if i := len(told.queries) - 1; i >= 0 && (told.queries[i].Rows != want || told.queries[i].Err != nil) {
+			t.Errorf("%s: the Observer was told %+v", sql, told.queries[i])
+		}
 	}
 }
 
 // TestMessagesFail fails a statement behind its first rows, and leaves another one.
 func TestMessagesFail(t *testing.T) {
-	s := newStore(t, &duck.Options{Processes: true, Queries: 1})
+	testMessagesFail(t, newStore(t, &duck.Options{Processes: true, Queries: 1}))
+	told := &outcomes{}
+	testMessagesFail(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, told))
+	if len(told.queries) != 3 || !errors.As(told.queries[0].Err, new(*tables.SQLError)) || told.queries[1].Err != nil {
+		t.Errorf("the Observer was told %+v", told.queries)
+	}
+}
+
+func testMessagesFail(t *testing.T, s *tables.Store) {
+	t.Helper()
 	r, err := s.Query(t.Context(), "SELECT CASE WHEN range < 900000 THEN '1' ELSE 'x' END::INT FROM range(1000000)", nil)
 	if err != nil {
 		t.Fatal(err)

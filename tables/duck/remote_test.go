@@ -52,7 +52,7 @@ func TestFilesOfABucket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("").Put(ctx, "t", r, tables.Append, nil); err != nil {
+		if _, err := s.Bucket("").Put(ctx, "t", r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -30,12 +30,7 @@ type bound struct {
 	rows          *scratchFile // rows that are in no file of the table
 }
 
-func (t *bound) String() string {
-	if t.bucket == "" {
-		return sqlquote.Name(t.table)
-	}
-	return sqlquote.Name(t.bucket) + "." + sqlquote.Name(t.table)
-}
+func (t *bound) String() string { return sqlquote.Within(t.bucket, t.table) }
 
 func (t *bound) close() {
 	if t.rows != nil {
@@ -71,9 +66,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 				return all, database.Refused(sql, n.At, "%s stands for a state to compare with, and none was given", database.Before)
 			}
 		}
-		if t.schema == "" {
-			t.schema = mainSchema
-		}
+		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
 		if t.bucket, t.table, opened, err = q.find(ctx, n, at); err != nil {
 			return all, database.ErrorAt(sql, n.At, err)
@@ -183,20 +176,7 @@ func (q *query) bind(ctx context.Context, t *bound, table *tables.Table, schemas
 }
 
 // within is the schema of the table's view.
-func (t *bound) within() string {
-	if t.catalog == "" {
-		return sqlquote.Name(t.schema)
-	}
-	return sqlquote.Name(t.catalog) + "." + sqlquote.Name(t.schema)
-}
-
-// views are the statements that make tables known.
-func views(all []*bound) (set []string) {
-	for _, t := range all {
-		set = append(set, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
-	}
-	return set
-}
+func (t *bound) within() string { return sqlquote.Within(t.catalog, t.schema) }
 
 // view is the statement that makes the table known. Columns are found by Iceberg's
 // ids: files may have them under older names, or lack them.

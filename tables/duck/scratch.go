@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -51,7 +52,7 @@ func (s *scratch) write(ctx context.Context, m *tables.ScanPlan, mark string) (*
 	case <-f.written:
 	case <-ctx.Done():
 		f.release()
-		return nil, ctx.Err()
+		return nil, canceled.Err(ctx)
 	}
 	if f.err == nil {
 		return f, nil
@@ -135,7 +136,7 @@ func (f *scratchFile) fill(ctx context.Context, m *tables.ScanPlan, tail bool) e
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	write := func(b arrow.RecordBatch) error { return errors.Join(ctx.Err(), w.Write(b)) }
+	write := func(b arrow.RecordBatch) error { return errors.Join(canceled.Err(ctx), w.Write(b)) }
 	if tail {
 		for i := 0; i < len(m.Tail) && err == nil; i++ {
 			err = write(m.Tail[i])

@@ -35,7 +35,7 @@ func TestTailThatIsFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Release()
-		if _, err := store.Bucket("b").Put(ctx, "t", r, tables.Append, nil); err != nil {
+		if _, err := store.Bucket("b").Put(ctx, "t", r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package filter
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -19,6 +20,7 @@ type boundNode struct {
 	name   string         // of the column
 	as     arrow.DataType // as which it is compared; nil if it cannot be
 	values []value
+	like   *pattern // of opLike
 
 	against   bool // it is compared to another column
 	otherName string
@@ -115,7 +117,8 @@ func kindOf(t arrow.DataType) (kind literalKind, name string) {
 		return literalBool, "true or false"
 	case arrow.IsInteger(id), arrow.IsFloating(id), arrow.IsDecimal(id), id == arrow.DURATION:
 		return literalNumber, "a number"
-	case arrow.IsBaseBinary(id), id == arrow.STRING_VIEW, id == arrow.BINARY_VIEW, isTime(t):
+	case arrow.IsBaseBinary(id), id == arrow.STRING_VIEW, id == arrow.BINARY_VIEW,
+		slices.Contains([]arrow.Type{arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.TIME32, arrow.TIME64}, id):
 		return literalText, "a text in single quotes"
 	}
 	return 0, ""
@@ -125,6 +128,12 @@ func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 	want, name := kindOf(t)
 	if b.as == nil || name == "" {
 		return fmt.Errorf("filter: position %d: column %q is %s, which can only be compared by is null and is not null", n.offset+1, n.column, t)
+	}
+	if n.op == opLike {
+		if err := b.bindLike(n.values); err != nil {
+			return fmt.Errorf("filter: position %d: column %q is %s: %w", n.offset+1, n.column, t, err)
+		}
+		return nil
 	}
 	for _, l := range n.values {
 		if l.kind != want {

@@ -7,17 +7,21 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Bounds is what is known of a column's values in a group of rows without reading
-// them. Least and Most are as Iceberg and Parquet write them; nil is unknown. They may be
-// beyond the values.
+// Bounds describes the values of a column in a group of rows that has not been read. Least
+// and Most are encoded as Iceberg and Parquet encode them; nil means unknown. Least may be
+// below all values, and Most above them.
 type Bounds struct {
 	Least, Most []byte
-	Rows, Nulls int64 // Nulls below zero are unknown
+	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether a row of a group may hold the condition, and whether one may
-// not, be it false or null. Column returns what is known of a column of the schema.
+// May reports whether any row of a group may satisfy the condition, and whether any may
+// not, because it is false or null there. The function column returns the bounds of a
+// column of the schema.
 func (c *Condition) May(column func(name string) Bounds) (hold, not bool) {
+	if c.root == nil {
+		return true, false
+	}
 	all, _ := c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
 		return []outcomes{n.within(column(n.name))}, nil
 	})
@@ -43,6 +47,8 @@ func (n *boundNode) within(b Bounds) (out outcomes) {
 		if out = holds; n.op == opNone {
 			out = fails
 		}
+	case opLike:
+		out = n.like.within(b)
 	default:
 		out = n.between(b)
 	}
@@ -89,8 +95,8 @@ func (n *boundNode) order(bound []byte, v value) (order int, ok bool) {
 	return b.order(n.as, v), ok
 }
 
-// Overlap reports whether columns of a type, of which these are the bounds, may have a
-// value in common.
+// Overlap reports whether two columns of type t, with bounds a and b, may have a value in
+// common.
 func Overlap(t arrow.DataType, a, b Bounds) bool {
 	apart := func(most, least []byte) bool {
 		x, okX := decoded(t, most)

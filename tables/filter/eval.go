@@ -15,7 +15,7 @@ import (
 func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomes, error) {
 	return c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
 		out := make([]outcomes, rows)
-		a, err := looked(column, n.name, n.as)
+		a, err := looked(column, n.name, n.as, !n.against)
 		if err != nil {
 			return nil, err
 		}
@@ -30,7 +30,7 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 		}
 		n.compare(out, a)
 		if n.against {
-			b, err := looked(column, n.otherName, n.otherAs)
+			b, err := looked(column, n.otherName, n.otherAs, false)
 			if err != nil {
 				return nil, err
 			}
@@ -43,10 +43,10 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 	})
 }
 
-// looked returns a column in the type as which it is compared.
-func looked(column func(string) arrow.Array, name string, as arrow.DataType) (arrow.Array, error) {
+// looked returns a column in the type as which it is compared, or as codes for values of it.
+func looked(column func(string) arrow.Array, name string, as arrow.DataType, codes bool) (arrow.Array, error) {
 	a := column(name)
-	if as == nil {
+	if as == nil || codes && coded(a, as) {
 		a.Retain()
 		return a, nil
 	}
@@ -55,6 +55,16 @@ func looked(column func(string) arrow.Array, name string, as arrow.DataType) (ar
 		return nil, fmt.Errorf("filter: column %q: %w", name, err)
 	}
 	return converted, nil
+}
+
+// coded reports whether a column is one of codes for values of a type.
+func coded(a arrow.Array, as arrow.DataType) bool {
+	d, ok := a.(*array.Dictionary)
+	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), as) {
+		return false
+	}
+	_, ok = d.Indices().(*array.Int32)
+	return ok
 }
 
 func nullsOf(out []outcomes, a arrow.Array) {
@@ -85,6 +95,14 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 		return
 	}
 	switch a := column.(type) {
+	case *array.Dictionary: // the codes of nulls may be any
+		of := make([]outcomes, a.Dictionary().Len())
+		n.compare(of, a.Dictionary())
+		for i, code := range a.Indices().(*array.Int32).Int32Values() {
+			if uint64(code) < uint64(len(of)) {
+				out[i] = of[code]
+			}
+		}
 	case *array.Int32:
 		numbers(n, out, a.Int32Values())
 	case *array.Int64:
@@ -104,6 +122,14 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	case *array.Decimal128:
 		each(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, orderedDecimals)
 	case *array.String:
+		if n.op == opLike {
+			for i := range out {
+				if out[i] = fails; n.like.matches(a.Value(i)) {
+					out[i] = holds
+				}
+			}
+			return
+		}
 		each(n, out, a.Value, func(v value) string { return v.text }, ordered)
 	case *array.Binary:
 		each(n, out, a.ValueString, func(v value) string { return v.text }, ordered)
@@ -123,8 +149,8 @@ func numbers[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcom
 		return
 	}
 	v, is := literal(n.values[0]), after[n.op]
-	for i, c := range column {
-		out[i] = is[ordered(c, v)&3]
+	for i, c := range column { // without a branch, which would often go the other way
+		out[i] = is[(unordered-(unordered-less)*one(c < v)-(unordered-same)*one(c == v)-(unordered-greater)*one(c > v))&3]
 	}
 }
 
@@ -146,6 +172,13 @@ func each[T comparable](n *boundNode, out []outcomes, column func(int) T, litera
 			out[i] = holds
 		}
 	}
+}
+
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func truth(b bool) int64 {

@@ -1,20 +1,20 @@
-// Package filter selects rows by an expression such as
+// Package filter selects rows by conditions on their columns, written much as in SQL:
 //
 //	price > 100 and sym in ('A', 'B')
 //
-// An expression is parsed, and then applied to record batches. Scans also leave out the
-// files and row groups of which [Condition.May] says by their bounds that no row holds it.
+// Parse an expression, or build one from values, and apply it to record batches. Scans also
+// skip every file and row group for which [Condition.May] concludes from the bounds that no
+// row can match.
 //
-// Logic has three values, as SQL's: a comparison with a null is neither true nor
-// false, and only rows for which the whole is true are kept. A NaN is unequal to
-// every number, and neither less nor greater. The grammar is in docs/filter.md.
+// Logic is three-valued, as in SQL: a comparison with a null is neither true nor false, and
+// a row is kept only if the whole expression is true for it. A NaN is neither equal to, less
+// than nor greater than any number. docs/filter.md has the grammar.
 package filter
 
 import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -22,9 +22,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// SyntaxError says what is wrong with the text of an expression, and where.
+// SyntaxError describes what is wrong with the text of an expression, and where.
 type SyntaxError struct {
-	Offset int // in bytes from the beginning of the text
+	Offset int // in bytes from the start of the text
 	Msg    string
 }
 
@@ -32,11 +32,12 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
 }
 
-// Expr is an expression that is not yet bound to a schema. It is a condition for
-// scans, and may be used by many goroutines.
+// Expr is an expression that is not bound to a schema yet. Scans take it as their filter.
+// It is safe for concurrent use.
 type Expr struct {
 	text  string
 	root  *node
+	err   error                   // why it is none, of a value that cannot be compared
 	bound atomic.Pointer[boundTo] // by the last Filter
 }
 
@@ -45,8 +46,13 @@ type boundTo struct {
 	condition *Condition
 }
 
-// Columns returns the names of the columns that are looked at, each once.
-func (e *Expr) Columns() []string { return e.root.columns(nil) }
+// Columns returns the names of the columns that the expression uses, each once.
+func (e *Expr) Columns() []string {
+	if e == nil {
+		return nil
+	}
+	return e.root.columns(nil)
+}
 
 func (n *node) columns(to []string) []string {
 	for _, part := range n.parts {
@@ -64,26 +70,21 @@ func (n *node) columns(to []string) []string {
 	return to
 }
 
-// And returns the expression that is true where all are.
-func And(all ...*Expr) *Expr {
-	if len(all) == 1 {
-		return all[0]
-	}
-	joined, texts := &node{op: opAnd}, make([]string, len(all))
-	for i, e := range all {
-		joined.parts, texts[i] = append(joined.parts, e.root), "("+e.text+")"
-	}
-	return &Expr{text: strings.Join(texts, " and "), root: joined}
-}
-
-// Condition is an expression bound to a schema. It may be used by many goroutines.
+// Condition is an expression bound to a schema. The zero Condition is true for all rows. It
+// is safe for concurrent use.
 type Condition struct {
-	Columns []string // that are looked at, each once
+	Columns []string // the columns it uses, each once
 	root    *boundNode
 }
 
-// Bind binds the expression to the columns of a schema.
+// Bind binds the expression to the columns of a schema. A nil Expr is true for all rows.
 func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
+	if e == nil {
+		return &Condition{}, nil
+	}
+	if e.err != nil {
+		return nil, e.err
+	}
 	root, err := bind(e.root, schema)
 	if err != nil {
 		return nil, err
@@ -91,9 +92,12 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 	return &Condition{e.Columns(), root}, nil
 }
 
-// Holds returns for each row whether the condition is true. Column returns a column's
-// rows, in the type that it was bound to or in the one that a table keeps of it.
+// Holds reports for each row whether the condition is true. The function column returns the
+// values of a column, in the type bound to or in the type that the table stores.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
+	if c.root == nil {
+		return slices.Repeat([]bool{true}, rows), nil
+	}
 	all, err := c.outcomesOf(rows, column)
 	if err != nil {
 		return nil, err
@@ -105,8 +109,14 @@ func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]boo
 	return out, nil
 }
 
-// String returns the text that was parsed.
-func (e *Expr) String() string { return e.text }
+// String returns the text that was parsed, or a text that Parse turns into the same
+// expression.
+func (e *Expr) String() string {
+	if e == nil {
+		return ""
+	}
+	return e.text
+}
 
 type operator int
 
@@ -121,6 +131,7 @@ const (
 	opGt
 	opGe
 	opIn
+	opLike
 	opNull
 	opAll  // true where the column is not null
 	opNone // false where the column is not null
@@ -140,14 +151,14 @@ type node struct {
 	offset int
 }
 
-// Filter returns the rows of a batch for which the expression is true. The caller
-// releases what it returns.
+// Filter returns the rows of a batch for which the expression is true. The caller must
+// release the result.
 func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	c, err := e.of(batch.Schema())
 	if err != nil {
 		return nil, err
 	}
-	keep, err := c.Holds(int(batch.NumRows()), columnsOf(batch))
+	keep, err := c.Holds(int(batch.NumRows()), func(name string) arrow.Array { return batch.Column(batch.Schema().FieldIndices(name)[0]) })
 	if err != nil {
 		return nil, err
 	}
@@ -160,6 +171,9 @@ func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordB
 
 // of returns the expression bound to a schema.
 func (e *Expr) of(schema *arrow.Schema) (*Condition, error) {
+	if e == nil {
+		return e.Bind(schema)
+	}
 	if was := e.bound.Load(); was != nil && was.schema == schema {
 		return was.condition, nil
 	}
@@ -168,8 +182,4 @@ func (e *Expr) of(schema *arrow.Schema) (*Condition, error) {
 		e.bound.Store(&boundTo{schema, c})
 	}
 	return c, err
-}
-
-func columnsOf(batch arrow.RecordBatch) func(string) arrow.Array {
-	return func(name string) arrow.Array { return batch.Column(batch.Schema().FieldIndices(name)[0]) }
 }

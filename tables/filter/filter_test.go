@@ -59,9 +59,14 @@ func ids(t testing.TB, text string, batch arrow.RecordBatch) string {
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
+	return idsOf(t, e, batch)
+}
+
+func idsOf(t testing.TB, e *filter.Expr, batch arrow.RecordBatch) string {
+	t.Helper()
 	out, err := e.Filter(t.Context(), batch)
 	if err != nil {
-		t.Fatalf("%s: %v", text, err)
+		t.Fatalf("%s: %v", e, err)
 	}
 	defer out.Release()
 	return fmt.Sprint(out.Column(0).(*array.Int64).Int64Values())
@@ -369,4 +374,24 @@ func FuzzParse(f *testing.F) {
 		}
 		out.Release()
 	})
+}
+
+// A nil Expr is true for all rows, as And says.
+func TestNilExpr(t *testing.T) {
+	batch := batchOf(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"a":1},{"a":2}]`)
+	all := filter.And()
+	if all != nil || all.String() != "" || len(all.Columns()) != 0 {
+		t.Errorf("%v, %q, %q", all, all.String(), all.Columns())
+	}
+	kept, err := all.Filter(t.Context(), batch)
+	if err != nil || kept.NumRows() != 2 {
+		t.Errorf("%v rows, %v", kept, err)
+	}
+	c, err := all.Bind(batch.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hold, not := c.May(nil); !hold || not {
+		t.Error(hold, not)
+	}
 }

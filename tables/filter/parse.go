@@ -18,7 +18,7 @@ type parser struct {
 	err   error // the first one, behind which there is only the end
 }
 
-// Parse reads an expression. Its error is a [*SyntaxError].
+// Parse parses an expression. Its error is a [*SyntaxError].
 func Parse(text string) (*Expr, error) {
 	if len(text) > maxText {
 		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes, the limit is %d", len(text), maxText)}
@@ -144,8 +144,19 @@ func (p *parser) comparison() *node {
 	case p.word("in"):
 		n.op = opIn
 		p.list(n)
+	case p.word("like"):
+		n.op, n.values = opLike, []literal{p.quoted()}
+		if p.word("escape") {
+			n.values = append(n.values, p.quoted())
+		}
+	case p.word("between"):
+		low := p.literal()
+		if !p.word("and") {
+			p.wanted("and")
+		}
+		n = between(n.column, low, p.literal(), n.offset)
 	case not:
-		p.wanted("in")
+		p.wanted("in, like or between")
 	default:
 		n.op = p.comparing()
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
@@ -161,7 +172,7 @@ func (p *parser) comparison() *node {
 func (p *parser) comparing() operator {
 	op, ok := comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
-		p.wanted("a comparison: =, !=, <, <=, >, >=, in, not in, is null or is not null")
+		p.wanted("a comparison: =, !=, <, <=, >, >=, in, like, between, or is null, the last four of them with not where that is meant")
 	}
 	p.advance()
 	return op
@@ -187,6 +198,22 @@ func (p *parser) literal() literal {
 	}
 	p.advance()
 	return value
+}
+
+// quoted is literal for a text.
+func (p *parser) quoted() literal {
+	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
+		p.wanted("a text in single quotes")
+	}
+	return p.literal()
+}
+
+// between is what a column comes to that is in a range.
+func between(column string, low, high literal, offset int) *node {
+	part := func(op operator, l literal) *node {
+		return &node{op: op, column: column, values: []literal{l}, offset: offset}
+	}
+	return &node{op: opAnd, parts: []*node{part(opGe, low), part(opLe, high)}, offset: offset}
 }
 
 // negated returns a node, or its opposite.

@@ -8,14 +8,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-func isTime(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.TIME32, arrow.TIME64:
-		return true
-	}
-	return false
-}
-
 // timeValue converts a text to the units as which a column of dates or times is
 // compared, not rounded.
 func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
@@ -47,8 +39,8 @@ func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
 	return seconds.Mul(seconds, units), nil
 }
 
-// ParseTime reads a date or a time as expressions have them, and reports whether it
-// says its offset from UTC. One that does not is read as UTC.
+// ParseTime parses a date or time as expressions write it, and reports whether the text
+// gives an offset from UTC. Without an offset, it is taken as UTC.
 func ParseTime(text string) (at time.Time, offset bool, err error) {
 	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
 		if at, err = time.Parse(layout, text); err == nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Do sends input, as JSON, to an action of the server, and yields its answers in JSON.
-// docs/flight.md lists the actions; all but those of locks are methods of their own, too.
+// Do sends input to an action of the server, as JSON, and yields the answers, also as JSON.
+// docs/flight.md lists the actions. Most of them have a method of their own, too.
 func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -30,21 +30,27 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 			yield(nil, err)
 			return
 		}
-		stream, err := c.flight.DoAction(ctx, &flight.Action{Type: action, Body: body})
+		conn, err := c.conn()
 		if err != nil {
-			yield(nil, c.fail(err)) // nothing was sent
+			yield(nil, err)
 			return
 		}
+		stream, err := conn.DoAction(ctx, &flight.Action{Type: action, Body: body})
+		if err != nil {
+			yield(nil, c.fail(ctx, err)) // nothing was sent
+			return
+		}
+		o := operations.OfAction(action)
 		for {
 			r, err := stream.Recv()
 			switch {
 			case errors.Is(err, io.EOF):
 				return
 			case err == nil:
-			case reads(action):
-				err = c.fail(err)
+			case o != nil && !o.Writes:
+				err = c.fail(ctx, err)
 			default:
-				err = c.changed(err)
+				err = c.changed(ctx, err)
 			}
 			if !yield(r.GetBody(), err) || err != nil {
 				return
@@ -53,14 +59,9 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 	}
 }
 
-func reads(action string) bool {
-	o := operations.OfAction(action)
-	return o != nil && !o.Writes
-}
-
 func (c *Client) target() operations.Target { return operations.Target{Server: c} }
 
-// Buckets yields the names of the buckets.
+// Buckets yields the names of all buckets.
 func (c *Client) Buckets(ctx context.Context) iter.Seq2[string, error] {
 	return operations.Buckets.Each(ctx, c.target(), &operations.None{})
 }
@@ -71,8 +72,8 @@ func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) it
 	return operations.Tables.Each(ctx, c.target(), &operations.List{Bucket: bucket, Filter: *f})
 }
 
-// Describe returns what is known of a table as it is, or at a version, a snapshot
-// or a time, and its columns.
+// Describe returns the properties and the columns of a table, as it is or at a version,
+// snapshot or time.
 func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error) {
 	d, err := operations.Describe.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)})
 	if err != nil {
@@ -82,7 +83,7 @@ func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At
 	return d.Info, schema, err
 }
 
-// Versions returns a table's versions, oldest first.
+// Versions returns the versions of a table, oldest first.
 func (c *Client) Versions(ctx context.Context, bucket, name string) ([]tables.VersionInfo, error) {
 	return operations.Versions.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
@@ -98,7 +99,7 @@ func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.
 	return err
 }
 
-// Delete deletes tables in one commit: all, or none if one of them is missing.
+// Delete deletes several tables in one commit: all of them, or none if one is missing.
 func (c *Client) Delete(ctx context.Context, bucket string, names ...string) error {
 	_, err := operations.Delete.Do(ctx, c.target(), &operations.Names{Bucket: bucket, Names: names})
 	return err
@@ -184,7 +185,7 @@ func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.P
 	return operations.Partition.Do(ctx, c.target(), &operations.Periods{Bucket: bucket, Name: name, By: by})
 }
 
-// Evolve changes a table's columns, as Bucket.Evolve.
+// Evolve changes the columns of a table, as Bucket.Evolve does.
 func (c *Client) Evolve(ctx context.Context, bucket, name string, changes ...tables.ColumnChange) error {
 	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Changes: changes})
 	return err
@@ -196,12 +197,13 @@ func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables
 	return err
 }
 
-// Rules returns the rules of a table, or those of the bucket itself for "".
+// Rules returns the rules of a table, or those of the bucket itself if name is "".
 func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule, error) {
 	return operations.Rules.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
-// EditRules changes them, as Bucket.EditRules.
+// EditRules changes the rules of a table, or of the bucket itself, as Bucket.EditRules
+// does.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
 	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
 	return err

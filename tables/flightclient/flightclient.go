@@ -1,5 +1,6 @@
-// Package flightclient works with the tables of a server, partd-tables serve, as
-// with those of a directory: rows stream both ways, in bounded memory.
+// Package flightclient works with the tables of a server (partd-tables serve) as package
+// tables works with those of a directory. Rows are streamed in both directions, in bounded
+// memory.
 package flightclient
 
 import (
@@ -20,39 +21,39 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
 )
 
-// DefaultPort is that of a URL without one.
+// DefaultPort is the port of URLs that have none.
 const DefaultPort = "8081"
 
 // maxMessage bounds what is taken of one message, in bytes. The server's are far
 // smaller, unless one row is larger.
 const maxMessage = 256 << 20
 
-// Options of a client. The zero value, and nil, are the defaults.
+// Options are the options of Dial. The zero value, and nil, are the defaults.
 type Options struct {
-	Token string         // "" sends none
-	CAs   *x509.CertPool // who may vouch for the server; nil: those of the system
-	// Insecure sends the token without TLS to another host, too, where everybody on
-	// the way can read it.
+	Token string         // "": no token
+	CAs   *x509.CertPool // the authorities that the server's certificate may come from; nil: the system's
+	// Insecure allows sending the token to another host without TLS, where anyone on the
+	// way can read it.
 	Insecure bool
 }
 
-// Client is a connection to a server. It is safe for concurrent use, and what it
-// lacks, it makes again.
+// Client is a connection to a server. It reconnects as needed and is safe for concurrent
+// use.
 //
-// Errors wrap those that a [tables.Store] returns: tables.ErrNotFound, ErrExists,
-// ErrConflict, errors.ErrUnsupported, and partd.ErrUnknownOutcome where the
-// connection was lost after a change was sent. A put with an id may then be tried
-// again.
+// Errors wrap the same errors as those of a [tables.Store]: tables.ErrNotFound, ErrExists,
+// ErrConflict and errors.ErrUnsupported. If the connection was lost after a change was
+// sent, they wrap partd.ErrUnknownOutcome; a put with an id may then be repeated.
 type Client struct {
 	url    string
 	flight flight.Client
 }
 
-// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT.
-// It connects with the first call.
+// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT. The
+// first call makes the connection.
 func Dial(server string, o *Options) (*Client, error) {
 	o = cmp.Or(o, new(Options))
 	u, err := url.Parse(server)
@@ -85,8 +86,21 @@ func Dial(server string, o *Options) (*Client, error) {
 	return &Client{server, c}, nil
 }
 
-// Close ends the connection, and what runs over it.
-func (c *Client) Close() error { return c.flight.Close() }
+// Close closes the connection and ends all calls on it.
+func (c *Client) Close() error {
+	if c == nil || c.flight == nil {
+		return nil
+	}
+	return c.flight.Close()
+}
+
+// conn returns the connection of a client that Dial made.
+func (c *Client) conn() (flight.Client, error) {
+	if c == nil || c.flight == nil {
+		return nil, fmt.Errorf("flightclient: the client is none that Dial returned: %w", tables.ErrClosed)
+	}
+	return c.flight, nil
+}
 
 // bearer is the token as a header. That it is not sent openly, Dial sees to.
 type bearer string
@@ -118,7 +132,7 @@ var meanings = map[codes.Code]error{
 }
 
 // fail makes an error of what a call returned.
-func (c *Client) fail(err error) error {
+func (c *Client) fail(ctx context.Context, err error) error {
 	s, ok := status.FromError(err)
 	switch {
 	case err == nil:
@@ -131,15 +145,15 @@ func (c *Client) fail(err error) error {
 	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Internal, codes.Canceled, codes.DeadlineExceeded:
 		text = c.url + ": " + text
 	}
-	return &serverError{text, meanings[s.Code()]}
+	return canceled.Explain(ctx, &serverError{text, meanings[s.Code()]})
 }
 
 // changed is fail for a change that was sent: where nothing was heard of it, the
 // outcome is unknown.
-func (c *Client) changed(err error) error {
+func (c *Client) changed(ctx context.Context, err error) error {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
-		return fmt.Errorf("%w: %w", c.fail(err), partd.ErrUnknownOutcome)
+		return fmt.Errorf("%w: %w", c.fail(ctx, err), partd.ErrUnknownOutcome)
 	}
-	return c.fail(err)
+	return c.fail(ctx, err)
 }

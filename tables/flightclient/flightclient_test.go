@@ -73,10 +73,10 @@ func batches(count int, err error) array.RecordReader {
 func TestErrors(t *testing.T) {
 	c, _, stop := serve(t)
 	ctx := t.Context()
-	if _, err := c.Put(ctx, "b", "t", batches(1, nil), tables.Error, nil); err != nil {
+	if _, err := c.Put(ctx, "b", "t", batches(1, nil), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Put(ctx, "b", "t", batches(1, nil), tables.Error, nil)
+	_, err := c.Put(ctx, "b", "t", batches(1, nil), tables.PutError, nil)
 	if !errors.Is(err, tables.ErrExists) || !errors.Is(err, fs.ErrExist) {
 		t.Error(err)
 	}
@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 func TestCutPut(t *testing.T) {
 	c, store, _ := serve(t)
 	broken := errors.New("the disk is broken")
-	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.Append, nil); !errors.Is(err, broken) {
+	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.PutAppend, nil); !errors.Is(err, broken) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,7 +112,7 @@ func TestCutPut(t *testing.T) {
 			cancel()
 		}
 	})
-	if _, err := c.Put(ctx, "", "t", r, tables.Append, nil); !errors.Is(err, context.Canceled) {
+	if _, err := c.Put(ctx, "", "t", r, tables.PutAppend, nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
@@ -127,7 +127,7 @@ func TestCutPut(t *testing.T) {
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
-	if _, err := c.Put(ctx, "", "t", batches(10, nil), tables.Error, &tables.PutOptions{Metadata: tables.Metadata{"a": "b"}}); err != nil {
+	if _, err := c.Put(ctx, "", "t", batches(10, nil), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := c.Scan(ctx, "", "t", nil, &tables.ScanOptions{Limit: 350_000, Columns: []string{"n"}})
@@ -182,7 +182,7 @@ func TestUnfitNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Put(ctx, "b", "t", r, tables.Append, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("column %q", fields[0].Name)) {
+		if _, err := c.Put(ctx, "b", "t", r, tables.PutAppend, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("column %q", fields[0].Name)) {
 			t.Errorf("%v: %v", fields, err)
 		}
 		if there, err := store.Bucket("b").Exists(ctx); there || err != nil {
@@ -195,14 +195,14 @@ func TestUnfitNames(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
-	if _, err := c.Put(ctx, "b", "bad", batches(1, nil), tables.Replace, nil); err != nil {
+	if _, err := c.Put(ctx, "b", "bad", batches(1, nil), tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	lists, err := filepath.Glob(filepath.Join(store.Dir(), "data", "*", "metadata", "snap-*.avro"))
 	if err != nil || len(lists) != 1 {
 		t.Fatal(lists, err)
 	}
-	if _, err := c.Put(ctx, "b", "good", batches(1, nil), tables.Replace, nil); err != nil {
+	if _, err := c.Put(ctx, "b", "good", batches(1, nil), tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(lists[0], []byte("no list"), 0o666); err != nil {

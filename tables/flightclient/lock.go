@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Lock is a lock by name at a server, which the client renews until Unlock.
+// Lock is a named lock at a server. The client keeps renewing it until Unlock.
 type Lock struct {
 	c    *Client
 	id   string
@@ -25,8 +25,8 @@ type Lock struct {
 	lost chan struct{}
 }
 
-// Lock is Bucket.Lock. The server gives it as a lease: should this process or its
-// connection end, others get it half a minute later.
+// Lock is Bucket.Lock. The server grants the lock as a lease: if this process or its
+// connection dies, others can take the lock half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	got, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
 	if err != nil {
@@ -38,8 +38,8 @@ func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	return l, nil
 }
 
-// Lost is closed when the lock could not be renewed in time, so that others may have
-// it.
+// Lost returns a channel that is closed if the lock could not be renewed in time. Others
+// may then hold it.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
 func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
@@ -67,8 +67,11 @@ func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
 	}
 }
 
-// Unlock gives the lock back. Another call does nothing.
+// Unlock releases the lock. Further calls do nothing.
 func (l *Lock) Unlock(ctx context.Context) (err error) {
+	if l == nil {
+		return nil
+	}
 	l.once.Do(func() {
 		l.end()
 		<-l.gone
@@ -79,6 +82,9 @@ func (l *Lock) Unlock(ctx context.Context) (err error) {
 
 // PutAll is Bucket.PutAll.
 func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
+	if puts == nil {
+		return &tables.ArgumentError{Err: errors.New("the sequence of puts is nil")}
+	}
 	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p tables.TablePut) error {
 		_, err := c.Put(ctx, bucket, p.Name, p.Rows, p.Mode, p.Options)
 		return err

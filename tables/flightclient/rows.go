@@ -17,13 +17,14 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// Scan reads the rows of a table as it is, or at a version, a snapshot or a time. Columns, filter and
-// limit are applied by the server. The caller releases the reader, which ends the
+// Scan reads the rows of a table, as it is or at a version, snapshot or time. The server
+// applies columns, filter and limit. The caller must release the reader, which ends the
 // scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	call := wire.Scan{Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)}}
@@ -45,8 +46,8 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 	return c.get(ctx, ticket, rows)
 }
 
-// Query runs a SELECT, as Store.Query. Of the options, the server takes Bucket,
-// Parameters, and a version, a snapshot or a time.
+// Query runs a SELECT, as Store.Query does. The only options that it supports are Bucket,
+// Parameters and At.
 func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	call := wire.Statement{SQL: sql}
 	if o != nil {
@@ -75,15 +76,19 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 }
 
 func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.RecordReader, error) {
+	conn, err := c.conn()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	stream, err := c.flight.DoGet(ctx, &flight.Ticket{Ticket: ticket})
+	stream, err := conn.DoGet(ctx, &flight.Ticket{Ticket: ticket})
 	var r *flight.Reader
 	if err == nil {
 		r, err = flight.NewRecordReader(stream)
 	}
 	if err != nil {
 		cancel()
-		return nil, c.fail(err)
+		return nil, c.fail(ctx, err)
 	}
 	return arrowsafe.Reader(r.Schema(), sorted.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
@@ -94,7 +99,7 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 			}
 		}
 		if r.Err() != nil {
-			yield(nil, c.fail(r.Err()))
+			yield(nil, c.fail(ctx, r.Err()))
 		}
 	}, chunk), func() {
 		cancel()
@@ -102,8 +107,8 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 	}), nil
 }
 
-// Put writes the rows of r to a table, all or none, as Bucket.Put. It reads r to
-// its end and does not release it.
+// Put writes all rows of r to a table, or none, as Bucket.Put does. It reads r to its end
+// but does not release it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m}
 	if o != nil {
@@ -145,23 +150,32 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	if err != nil {
 		return done, err
 	}
+	conn, err := c.conn()
+	if err != nil {
+		return done, err
+	}
+	rows, err := datafile.Gather(r, 0) // which knows readers that were read before
+	if err != nil {
+		return done, &tables.OpError{Op: "put", Bucket: call.Bucket, Table: call.Name, Err: err}
+	}
+	defer rows.Release()
 	ctx, cancel := context.WithCancel(ctx) // before the end was sent, it undoes the put
 	defer cancel()
-	stream, err := c.flight.DoPut(ctx)
+	stream, err := conn.DoPut(ctx)
 	if err != nil {
-		return done, c.fail(err)
+		return done, c.fail(ctx, err)
 	}
-	err = send(stream, command, r)
+	err = send(stream, command, rows)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return done, c.fail(err)
+		return done, c.fail(ctx, err)
 	}
 	sent := err == nil && stream.CloseSend() == nil
 	reply, err := stream.Recv()
 	switch {
 	case err != nil && sent:
-		return done, c.changed(err)
+		return done, c.changed(ctx, err)
 	case err != nil:
-		return done, c.fail(err) // why the server takes no more
+		return done, c.fail(ctx, err) // why the server takes no more
 	}
 	if err := json.Unmarshal(reply.AppMetadata, &done); err != nil {
 		return done, fmt.Errorf("%s: the answer to a put: %w", c.url, err)
@@ -170,11 +184,11 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 }
 
 // send sends rows. It returns io.EOF where the server takes no more.
-func send(stream flight.FlightService_DoPutClient, command []byte, r array.RecordReader) error {
-	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema()))
+func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.Source) error {
+	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
 	for r.Next() {
-		b, err := withSchema(r.RecordBatch(), r.Schema())
+		b, err := withSchema(r.RecordBatch(), r.Schema)
 		if err != nil {
 			return err
 		}

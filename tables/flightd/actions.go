@@ -34,7 +34,7 @@ var actions = map[string]action{
 	"partd.cancel":  {"End calls: id, as in their header partd-call", true, (*Server).cancelCall},
 }
 
-// ListActions lists what DoAction knows.
+// ListActions lists the actions of DoAction.
 func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListActionsServer) error {
 	for name, a := range actions {
 		if err := st.Send(&flight.ActionType{Type: name, Description: a.about}); err != nil {
@@ -44,7 +44,7 @@ func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListAction
 	return s.FlightServer.ListActions(e, st)
 }
 
-// DoAction does an action, and replies with JSON.
+// DoAction performs an action and replies with JSON.
 func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
 	if o := operations.OfAction(in.Type); o != nil {
 		return s.native.action(o, in.Body, st)
@@ -74,7 +74,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 
 // do does an operation in the slots that it takes.
 func do[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
-	release, err := acquire(ctx, o.Slots)
+	release, err := Acquire(ctx, o.Slots)
 	if err != nil {
 		return out, err
 	}
@@ -165,7 +165,7 @@ func (s *Server) resample(ctx context.Context, body []byte) (any, error) {
 	if err := decode(body, &c); err != nil {
 		return nil, err
 	}
-	mode, err := modeOf(c.Mode, tables.Append)
+	mode, err := modeOf(c.Mode, tables.PutAppend)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,8 @@ func (s *Server) resample(ctx context.Context, body []byte) (any, error) {
 		Target: transform.TableName{Bucket: c.TargetBucket, Name: c.Target}, Mode: mode,
 	}
 	if o.SQL = c.SQL; c.SQL == "" {
-		o.Rule, o.TimeColumn, o.Functions = c.Rule, c.TimeCol, split(c.Function)
+		o.Rule, o.TimeColumn, o.TimeIndex = c.Rule, c.TimeCol, true
+		o.Functions = slices.DeleteFunc(strings.Split(c.Function, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 	}
 	done, err := transformed(ctx, s, o.Source, operations.Resample, o)
 	if c.SQL != "" {
@@ -194,10 +195,6 @@ func statementFailure(err error) error {
 	return sqlFailure(err)
 }
 
-func split(list string) []string {
-	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
-}
-
 func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
 	var c struct {
 		transform.CombineOptions
@@ -207,7 +204,7 @@ func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Mode, err = modeOf(c.Mode, tables.Error); err != nil {
+	if o.Mode, err = modeOf(c.Mode, tables.PutError); err != nil {
 		return nil, err
 	}
 	if len(o.Sources) == 0 {
@@ -227,7 +224,7 @@ func (s *Server) clean(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Mode, err = modeOf(c.Mode, tables.Error); err != nil {
+	if o.Mode, err = modeOf(c.Mode, tables.PutError); err != nil {
 		return nil, err
 	}
 	o.KeepFirstOf = c.KeepFirstOf

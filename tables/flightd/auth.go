@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -28,8 +29,8 @@ type claims struct {
 
 var rightsOf = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token that a server with the same secret takes. With buckets
-// it is for these alone, and for HTTP: calls of Flight refuse it.
+// NewToken returns a token for servers with the same secret. With buckets, the token is
+// limited to these and to HTTP: Flight refuses it.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("a token takes a secret that is not empty")
@@ -56,11 +57,12 @@ func (s *Server) verify(address, token string) (Caller, error) {
 	return c, err
 }
 
-// ErrGuesses is the error of Verify for an address from which too many wrong tokens came.
+// ErrGuesses is the error of Verify for an address that has sent too many wrong tokens.
 var ErrGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
 
-// Verify returns whose a token is that comes from an address. Without a secret there
-// is no need of one. The library compares signatures in constant time.
+// Verify checks a token that came from an address, and returns the caller to whom it
+// belongs. A server without a secret needs no token. Signatures are compared in constant
+// time.
 func (s *Server) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
@@ -83,6 +85,18 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	}
 	signed := token[:strings.LastIndexByte(token, '.')] // a signature can be written in several ways
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, signed, s.opts.ReadOnly}, nil
+}
+
+// Bearer is Verify for the token in a request's header, or another where there is none.
+func (s *Server) Bearer(r *http.Request, other string) (Caller, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = other
+	}
+	if token == "" && s.opts.Secret != nil {
+		return Caller{}, errors.New("there is none with the request")
+	}
+	return s.Verify(r.RemoteAddr, token)
 }
 
 // identify returns who makes a call, by its headers: a bearer token, or one as the
@@ -129,8 +143,8 @@ func passwordOf(credentials string) string {
 	return password
 }
 
-// Handshake checks credentials and returns them as a bearer token, as header and
-// as payload: clients read the one or the other.
+// Handshake checks credentials and returns them as a bearer token, in a header and in the
+// payload, since clients read one or the other.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // every call has one
 	leave, ok := s.handshakes.Take(c.conn, func() { c.cancel(errCrowded) })

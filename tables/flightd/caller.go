@@ -17,17 +17,18 @@ import (
 // What is in this file lets another protocol serve the same store, under the same
 // tokens, limits and figures.
 
-// Caller is whose a token is.
+// Caller is the holder of a token.
 type Caller struct {
 	Rights  Rights
-	Buckets []string  // the only ones that it is for; nil: all
-	Expires time.Time // zero where there is no token
+	Buckets []string  // the only ones that the token covers; nil: all
+	Expires time.Time // zero without a token
 	user    string    // whose slots its queries take
 
 	readOnly bool // whatever its rights are
 }
 
-// MayUse is nil where the caller has the right, in these buckets.
+// MayUse returns nil if the caller has a right in all of these buckets, and otherwise an
+// error that wraps fs.ErrPermission.
 func (c *Caller) MayUse(r Rights, buckets ...string) error {
 	if c.readOnly && r > Read {
 		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
@@ -43,8 +44,9 @@ func (c *Caller) MayUse(r Rights, buckets ...string) error {
 	return nil
 }
 
-// Begin is the context of a caller's call from an address, and what ends it with
-// its error. Its statements are held to the caller's buckets.
+// Begin returns the context of a call that a caller makes from an address, and a function
+// that ends the call with its error. Statements in this context may use only the caller's
+// buckets.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
 	began, the := time.Now(), s.newCall(c, address)
 	if c.Rights > None {
@@ -62,7 +64,7 @@ func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (
 	}
 }
 
-// Sending runs f, which waits for the call's client to take something.
+// Sending runs f, which waits for the call's client to receive something.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		c.sending.Store(time.Now().UnixNano())
@@ -71,16 +73,16 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// Cancellable is the context of what Cancel ends by its id, until the function is
-// called.
+// Cancellable returns a context that Cancel can end by its id, until the returned function
+// is called.
 func (s *Server) Cancellable(ctx context.Context, id string) (context.Context, func()) {
 	return s.sql.running.add(ctx, id)
 }
 
-// Cancel ends what runs under an id, and reports whether anything did.
+// Cancel ends whatever runs under an id, and reports whether anything did.
 func (s *Server) Cancel(id string) bool { return s.sql.running.cancel(id) }
 
-// Status is an error with the code by which clients of Flight SQL know it.
+// Status returns err with the gRPC status code that clients of Flight SQL expect for it.
 func Status(err error) error {
 	if code, ok := causes[err]; ok {
 		return status.Error(code, err.Error())
@@ -88,10 +90,10 @@ func Status(err error) error {
 	return sqlError(err)
 }
 
-// Options returns those of the server, with what is the default.
+// Options returns the server's options, with the defaults filled in.
 func (s *Server) Options() Options { return s.opts }
 
-// Left is how long calls under way have once the server is to end.
+// Left returns how much longer running calls may go on once the server shuts down.
 func (s *Server) Left() time.Duration {
 	if by := s.endsBy.Load(); by != 0 {
 		return time.Until(time.Unix(0, by))
@@ -99,11 +101,11 @@ func (s *Server) Left() time.Duration {
 	return s.opts.Grace
 }
 
-// Listener is one whose connections count as those of Flight. Busy says of one of
-// them whether a request is on it: those that are idle make room for others.
+// Listener wraps l so that its connections count as Flight's do. Idle ones are closed to
+// make room for others; Busy tells the server which are idle.
 func (s *Server) Listener(l net.Listener) net.Listener { return s.conns.listener(l) }
 
-// Busy is for Listener.
+// Busy reports the state of a connection of Listener. Call it from http.Server.ConnState.
 func (s *Server) Busy(conn net.Conn, state http.ConnState) {
 	c, ok := conn.(*connection)
 	if !ok || state != http.StateActive && state != http.StateIdle {

@@ -1,6 +1,6 @@
-// Package flightd serves a store of tables over Arrow Flight, on one port: to the
-// clients of Flight SQL, to those of shoots, whose commands are JSON, and to any
-// that put and get tables by their paths.
+// Package flightd serves a store of tables over Arrow Flight, on one port. It serves
+// clients of Flight SQL, clients of shoots, whose commands are JSON, and any client that
+// puts and gets tables by path.
 package flightd
 
 import (
@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 
 	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/tables"
@@ -40,38 +41,37 @@ const (
 	DefaultGrace       = 10 * time.Second
 )
 
-// Options of a Server. The zero value, and nil, are the defaults.
+// Options are the options of New. The zero value, and nil, are the defaults.
 type Options struct {
-	// Secret signs the tokens that calls have to bring. Nil means that whoever
-	// can connect may do anything.
+	// Secret signs the tokens that every call must carry. Nil means that anyone who can
+	// connect may do anything.
 	Secret []byte
 
-	TLS *tls.Config // nil: none
+	TLS *tls.Config // nil: no TLS
 
-	ReadOnly bool // nothing is changed, whatever a token allows
+	ReadOnly bool // refuses every change, whatever a token allows
 
-	MaxMessage int   // bytes of the largest message taken
-	Memory     int64 // for messages and, a quarter, what is decompressed of them; above it the newest puts are refused
+	MaxMessage int   // the largest message accepted, in bytes
+	Memory     int64 // bytes for messages and, up to a quarter, what they decompress to; beyond it, the newest puts are refused
 
-	// Queries and Puts are how many run at a time. A connection has at most a
-	// quarter of them, a host three quarters.
+	// Queries and Puts limit how many of each run at once. One connection may use at most a
+	// quarter of them, and one host three quarters.
 	Queries, Puts int
-	// Connections are how many there may be. For one more, one that is idle is
-	// closed, of the host with the most.
+	// Connections limits the number of connections. To accept one more, the server closes
+	// an idle one, of the host that has the most.
 	Connections int
 
-	IdleTimeout time.Duration // that a call may wait for its client to send, or to take, one message
-	CallTimeout time.Duration // of a whole call
-	Grace       time.Duration // that running calls have once the server is to end
+	IdleTimeout time.Duration // how long a call may wait for its client to send or receive one message
+	CallTimeout time.Duration // how long a whole call may take
+	Grace       time.Duration // how long running calls may go on once the server shuts down
+
+	Operations *Operations // the Observer of the store, to include in the metrics; nil: none
 
 	Logger *slog.Logger // nil: none
 }
 
 func (o *Options) withDefaults() Options {
-	var opts Options
-	if o != nil {
-		opts = *o
-	}
+	opts := *cmp.Or(o, new(Options))
 	opts.MaxMessage = cmp.Or(opts.MaxMessage, DefaultMaxMessage)
 	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
 	opts.Queries = cmp.Or(opts.Queries, DefaultQueries)
@@ -102,9 +102,9 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Server serves a store.
+// Server serves a store of tables.
 type Server struct {
-	flight.FlightServer // of Flight SQL
+	flight.FlightServer // for Flight SQL
 
 	native *nativeServer
 	sql    *sqlServer
@@ -126,7 +126,7 @@ type Server struct {
 	stop    context.CancelFunc
 }
 
-// New makes a server of a store, which it does not close.
+// New returns a server of a store. The server does not close the store.
 func New(store *tables.Store, o *Options) (*Server, error) {
 	s := &Server{native: &nativeServer{store: store, leases: leases{leases: map[string]*lease{}}}, sql: newSQLServer(store), store: store, opts: o.withDefaults()}
 	if err := s.opts.check(); err != nil {
@@ -136,7 +136,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	patience := s.opts.IdleTimeout / 3
 	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries, settledQuery)
 	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
-	s.memory = newBudget(s.opts.Memory, s.opts.IdleTimeout/3)
+	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), limit: s.opts.Memory, patience: patience}
 	s.answers.limit = s.opts.Memory / 4
 	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)
@@ -164,8 +164,8 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve serves a listener, which it closes, until ctx ends or a client that may
-// do so ends the server. Running calls have the time of Options.Grace then.
+// Serve serves a listener until ctx ends or an authorized client shuts the server down. It
+// then gives running calls Options.Grace to finish, and closes the listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -15,9 +15,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoGet sends the rows of a ticket.
+// DoGet sends the rows that a ticket stands for.
 func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
-	switch {
+	switch keys := keysOf(t.Ticket); {
+	case keys != nil:
+		return flight.NewRecordWriter(st, ipc.WithSchema(keys)).Close()
 	case isSQL(t.Ticket):
 		if handle, ok := executed(t); ok {
 			return s.sql.run(st.Context(), handle, st)

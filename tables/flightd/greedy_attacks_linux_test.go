@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +28,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-
-	"github.com/go-partd/partd/tables/internal/testutil/hostilefile"
 )
 
 // An attacker does one thing over and over, from so many clients at a time.
@@ -340,10 +340,22 @@ func bucketsAttacks(t *testing.T, web string) []attacker {
 			}
 		}
 	}
+	hostile := map[string]string{}
+	for _, name := range []string{"bomb", "broken"} {
+		b, err := os.ReadFile(filepath.Join("..", "page", "testdata", name+".parquet"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hostile[name] = string(b)
+	}
+	var sparse strings.Builder
+	for i := range 1 << 16 {
+		fmt.Fprintf(&sparse, `,"c%d":1`, i)
+	}
 	return []attacker{
-		{"Parquet of large texts", 2, []string{from}, put("parquet", hostilefile.Decoded(hostilefile.Bomb))},
-		{"Parquet that makes a library panic", 2, []string{from}, put("parquet", hostilefile.Decoded(hostilefile.Broken))},
+		{"Parquet of large texts", 2, []string{from}, put("parquet", hostile["bomb"])},
+		{"Parquet that makes a library panic", 2, []string{from}, put("parquet", hostile["broken"])},
 		{"2^53 nulls of Arrow", 2, []string{from}, put("arrow", arrows.String())},
-		{"JSON lines of 65,536 columns", 2, []string{from}, put("jsonl", hostilefile.Sparse(1<<16, 16<<10))},
+		{"JSON lines of 65,536 columns", 2, []string{from}, put("jsonl", "{"+sparse.String()[1:]+"}\n"+strings.Repeat("{}\n", 16<<10))},
 	}
 }

@@ -3,6 +3,8 @@ package flightd
 import (
 	"context"
 	"crypto/rand"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,10 +113,7 @@ func (s *nativeServer) endLease(id string) error {
 // unlockAll ends all leases.
 func (s *nativeServer) unlockAll() {
 	s.leases.mu.Lock()
-	ids := make([]string, 0, len(s.leases.leases))
-	for id := range s.leases.leases {
-		ids = append(ids, id)
-	}
+	ids := slices.Collect(maps.Keys(s.leases.leases))
 	s.leases.mu.Unlock()
 	for _, id := range ids {
 		_ = s.endLease(id)

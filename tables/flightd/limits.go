@@ -13,9 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// AcquireQuery waits until the call's peer may run one more query. The caller
-// releases it once the last row was sent. A call takes one slot, however often it
-// asks.
+// AcquireQuery waits until the call of ctx may run a query. Call release after the last row
+// has been sent. A call takes only one slot, however often it asks.
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -29,7 +28,7 @@ func (c *call) with(ctx context.Context) context.Context {
 	return worker.WithOthers(context.WithValue(ctx, callKey{}, c), func() bool { return c.queries.others(c) || c.puts.others(c) })
 }
 
-// AcquirePut is AcquireQuery for what writes rows.
+// AcquirePut is AcquireQuery for calls that write rows.
 func AcquirePut(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -38,9 +37,9 @@ func AcquirePut(ctx context.Context) (release func(), err error) {
 	return c.puts.once(ctx, c, &c.putting)
 }
 
-// AcquireBoth is for what reads and writes. Were the slots taken in the other order
-// as well, two calls could wait for each other.
-func AcquireBoth(ctx context.Context) (release func(), err error) {
+// acquireBoth is for calls that both read and write. It always takes the slots in the same
+// order, so that no two calls wait for each other.
+func acquireBoth(ctx context.Context) (release func(), err error) {
 	query, err := AcquireQuery(ctx)
 	if err != nil {
 		return nil, err
@@ -127,7 +126,12 @@ func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err err
 	l.mu.Unlock()
 	err = l.wait(ctx, w)
 	if err == nil {
-		return func() { l.release(c) }, nil
+		return func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.give(c, -1)
+			l.grant()
+		}, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,13 +227,6 @@ func (l *limiter) stuck(conn string) bool {
 		}
 	}
 	return l.used[conn] >= l.perConn
-}
-
-func (l *limiter) release(c *call) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.give(c, -1)
-	l.grant()
 }
 
 // grant gives what is free to those who wait.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -24,6 +25,18 @@ func until(t *testing.T, what string, ok func() bool) {
 			t.Fatal(what)
 		}
 	}
+}
+
+// What was lost with its stream counts in an idle server for seconds, not until Go
+// happens to collect.
+func TestLostPieces(t *testing.T) {
+	s, _, _ := serveTest(t, nil)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	s.memory.Get(8 << 20)
+	if used := s.memory.used.Load(); used < 8<<20 {
+		t.Fatalf("%d bytes count", used)
+	}
+	until(t, "a lost piece still counts", func() bool { return s.memory.used.Load() < 1<<20 })
 }
 
 // Puts that are cut leave nothing: no rows, no table, no slot, no memory.

@@ -31,10 +31,6 @@ type budget struct {
 	patience time.Duration
 }
 
-func newBudget(limit int64, patience time.Duration) *budget {
-	return &budget{BufferPool: mem.DefaultBufferPool(), limit: limit, patience: patience}
-}
-
 // piece is what the pool has handed out. Those of a stream that was cut do not
 // come back: they are the garbage collector's, which says so.
 type piece struct {

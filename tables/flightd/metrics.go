@@ -1,12 +1,15 @@
 package flightd
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/go-partd/partd/tables"
 )
 
 // metrics are what a server counts. No label's value comes from a client.
@@ -20,6 +23,9 @@ type metrics struct {
 func newMetrics(s *Server) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o := s.opts.Operations; o != nil {
+		m.registry.MustRegister(o.total, o.seconds, o.rows, o.bytes)
+	}
 	f := promauto.With(m.registry)
 	m.calls = f.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_calls_total", Help: "Calls that ended, by method and gRPC code."}, []string{"method", "code"})
 	m.seconds = f.NewHistogramVec(prometheus.HistogramOpts{
@@ -39,7 +45,45 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-// Metrics serves the server's figures as Prometheus reads them.
+// Operations counts operations on tables for a server's metrics, including folds and others
+// that no call waits for. It is a [tables.Observer]: set the same one in the options of the
+// store and of the server.
+type Operations struct {
+	total       *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
+	rows, bytes *prometheus.CounterVec
+}
+
+// NewOperations returns an Observer that has counted nothing yet.
+func NewOperations() *Operations {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_operation" + name, Help: help}, append(labels, "operation"))
+	}
+	return &Operations{
+		total: counter("s_total", "Operations on tables that ended.", "outcome"),
+		rows:  counter("_rows_total", "Rows that operations on tables put, read, wrote or folded."),
+		bytes: counter("_bytes_total", "Bytes, as Arrow has them, that operations on tables put or read."),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "partd_tables_operation_seconds", Help: "How long operations on tables took.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
+		}, []string{"operation"}),
+	}
+}
+
+// Begin implements [tables.Observer].
+func (o *Operations) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
+	return ctx, func(out tables.Outcome) {
+		outcome := "ok"
+		if out.Err != nil {
+			outcome = "error"
+		}
+		o.total.WithLabelValues(outcome, op.Name).Inc()
+		o.seconds.WithLabelValues(op.Name).Observe(out.Duration.Seconds())
+		o.rows.WithLabelValues(op.Name).Add(float64(out.Rows))
+		o.bytes.WithLabelValues(op.Name).Add(float64(out.Bytes))
+	}
+}
+
+// Metrics returns a handler that serves the server's metrics in Prometheus's format.
 func (s *Server) Metrics() http.Handler {
 	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
 }

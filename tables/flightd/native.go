@@ -107,7 +107,7 @@ func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.Fl
 	if err != nil {
 		return badCall(err)
 	}
-	release, err := acquire(ctx, o.Slots)
+	release, err := Acquire(ctx, o.Slots)
 	if err != nil {
 		return err
 	}
@@ -128,13 +128,13 @@ func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.Fl
 	})
 }
 
-// acquire waits until the call has the slots that an operation takes.
-func acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
+// Acquire waits until the call has the slots that an operation takes.
+func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
 	switch s {
 	case operations.PutSlot:
 		return AcquirePut(ctx)
 	case operations.BothSlots:
-		return AcquireBoth(ctx)
+		return acquireBoth(ctx)
 	}
 	return func() {}, nil
 }

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Places bound what is under way, in all and for each host.
-// Where there is none for one more, that which can be ended makes room: the oldest of
-// its own host where that has its share, else of the host with the most.
+// Places limits how many things are under way, in total and for each host. To make room, a
+// new one ends the oldest that allows it: of its own host if that has used up its share,
+// and otherwise of the host with the most.
 type Places struct {
 	limit, share int
 
@@ -23,11 +23,11 @@ type place struct {
 // leastPlaces a host has, however many others have that are not ended.
 const leastPlaces = 8
 
-// NewPlaces returns limit places, of which one host has share at most.
+// NewPlaces returns limit places. One host may take at most share of them.
 func NewPlaces(limit, share int) *Places { return &Places{limit: limit, share: share} }
 
-// Take takes a place for who calls from an address, until leave is called; it is
-// false where there is none. With end, which must not wait, it may be ended for others.
+// Take takes a place for a caller's address until leave is called; ok is false if there is
+// none. If end is not nil, Places may call it to make room for others; it must not block.
 func (p *Places) Take(address string, end func()) (leave func(), ok bool) {
 	t := &place{hostOfAddress(address), end}
 	p.mu.Lock()

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoPut takes rows. The first message says whose they are.
+// DoPut receives rows. The first message says where they go.
 func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	first, err := st.Recv()
 	if err != nil {
@@ -84,10 +84,10 @@ func (r *replayed) check(m *flight.FlightData) (*flight.FlightData, error) {
 
 func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.Allocator) error {
 	var c struct{ Name, Mode, Bucket, ID string }
-	absent := tables.Error
+	absent := tables.PutError
 	var err error
 	if d.GetType() == flight.DescriptorPATH {
-		absent = tables.Append
+		absent = tables.PutAppend
 		c.Bucket, c.Name, err = pathOf(d.GetPath())
 	} else {
 		err = decode(d.GetCmd(), &c)
@@ -101,7 +101,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.All
 	}
 	ctx := st.Context()
 	bucket := s.store.Bucket(c.Bucket)
-	if mode == tables.Error { // before rows come that are not wanted; Put looks again
+	if mode == tables.PutError { // before rows come that are not wanted; Put looks again
 		if _, err := bucket.Table(ctx, c.Name); err == nil {
 			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}

@@ -16,11 +16,11 @@ import (
 // Rights are what a token allows.
 type Rights uint8
 
-// The rights, each with those before it.
+// The rights. Each includes those before it.
 const (
 	None  Rights = iota
-	Read         // of rows, and of what there is
-	Admin        // all, the end of the server included
+	Read         // read rows, and list what there is
+	Admin        // do everything, including shutting down the server
 )
 
 // call is what the server knows of whoever calls.

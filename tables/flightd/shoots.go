@@ -10,7 +10,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -111,8 +110,10 @@ func shortened(text string) string {
 // isSQL reports whether a command is Flight SQL's.
 func isSQL(command []byte) bool {
 	var a anypb.Any
-	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, "type.googleapis.com/arrow.flight.protocol.sql.")
+	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
 }
+
+const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // before the name of each
 
 // decode reads a command of JSON. Fields that are unknown are ignored; null is
 // as good as none.
@@ -152,13 +153,15 @@ func pathOf(path []string) (bucket, name string, err error) {
 	return "", "", &failure{kindOther, fmt.Errorf("the path has %d parts: it is [table] or [bucket, table]", len(path))}
 }
 
-// GetFlightInfo describes what a command of JSON, or a path, would get.
+// GetFlightInfo describes the rows that a JSON command or a path would return.
 func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	var c rowsCommand
 	var err error
 	switch {
 	case d.Type == flight.DescriptorPATH:
 		c.Bucket, c.Name, err = pathOf(d.Path)
+	case keysOf(d.Cmd) != nil:
+		return info(d, keysOf(d.Cmd), d.Cmd), nil
 	case isSQL(d.Cmd):
 		return s.FlightServer.GetFlightInfo(ctx, d)
 	default:
@@ -208,13 +211,9 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 
 func infoOf(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, rows, bytes int64) (*flight.FlightInfo, error) {
 	ticket, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	return &flight.FlightInfo{
-		Schema: flight.SerializeSchema(schema, memory.DefaultAllocator), FlightDescriptor: d, TotalRecords: rows, TotalBytes: bytes,
-		Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: ticket}}}, // at this server
-	}, nil
+	i := info(d, schema, ticket)
+	i.TotalRecords, i.TotalBytes = rows, bytes
+	return i, err
 }
 
 // maxPattern bounds a pattern of names, in bytes: compiled, it takes hundreds of

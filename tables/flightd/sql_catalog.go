@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -57,7 +58,7 @@ func rows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) 
 				return nil
 			case <-ctx.Done():
 				batch.Release()
-				return ctx.Err()
+				return canceled.Err(ctx)
 			}
 		}
 		err := fill(func(values ...any) error {
@@ -221,12 +222,9 @@ func (s *sqlServer) addTable(ctx context.Context, in string, t tables.TableInfo,
 	if !withSchema {
 		return add(row...)
 	}
-	table, err := s.store.Bucket(t.Bucket).Table(ctx, t.Name)
+	schema, err := schemaOf(ctx, s.store.Bucket(t.Bucket), t.Name)
 	if err == nil {
-		var schema *arrow.Schema
-		if schema, err = table.Schema(ctx); err == nil {
-			return add(append(row, flight.SerializeSchema(schema, memory.DefaultAllocator))...)
-		}
+		return add(append(row, flight.SerializeSchema(schema, memory.DefaultAllocator))...)
 	}
 	switch status.Code(sqlError(err)) {
 	case codes.NotFound, codes.DataLoss: // deleted meanwhile, or without a schema that can be read

@@ -123,7 +123,7 @@ func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *s
 
 func (s *sqlTest) put(t *testing.T, bucket, name string, rows int) {
 	t.Helper()
-	if _, err := s.store.Bucket(bucket).Put(t.Context(), name, reader(t, numbers(rows)), tables.Error, nil); err != nil {
+	if _, err := s.store.Bucket(bucket).Put(t.Context(), name, reader(t, numbers(rows)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -125,11 +125,11 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 	mustExist = o.IfNotExist == missingFails
 	switch o.IfExists {
 	case append_:
-		mode = tables.Append
+		mode = tables.PutAppend
 	case replace:
-		mode = tables.Replace
+		mode = tables.PutReplace
 	default:
-		mode = tables.Error
+		mode = tables.PutError
 	}
 	refuse := func(code codes.Code, text string) error { return status.Error(code, text) }
 	switch {
@@ -139,7 +139,7 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 		err = refuse(codes.Unimplemented, "there are no transactions: an ingestion is visible whole or not at all")
 	case catalog != "" && catalog != theCatalog:
 		err = refuse(codes.NotFound, "there is no catalog "+catalog+", only "+theCatalog)
-	case mustExist && mode == tables.Error:
+	case mustExist && mode == tables.PutError:
 		err = refuse(codes.InvalidArgument, "an ingestion that fails where the table is there and where it is not puts nothing")
 	}
 	return mode, mustExist, err

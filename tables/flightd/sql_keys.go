@@ -1,48 +1,26 @@
 package flightd
 
 import (
-	"context"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/flight"
-	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Tables have no keys, and drivers ask for them all the same.
-
-func none(ctx context.Context, schema *arrow.Schema) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return rows(ctx, schema, func(func(...any) error) error { return nil })
+// noKeys are the results of commands for keys, which tables do not have, and drivers ask
+// for all the same.
+var noKeys = map[string]*arrow.Schema{
+	"PrimaryKeys": schema_ref.PrimaryKeys, "ExportedKeys": schema_ref.ExportedKeys,
+	"ImportedKeys": schema_ref.ImportedKeys, "CrossReference": schema_ref.CrossReference,
 }
 
-func (s *sqlServer) GetFlightInfoPrimaryKeys(_ context.Context, _ flightsql.TableRef, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.PrimaryKeys, desc.Cmd), nil
-}
-
-func (s *sqlServer) DoGetPrimaryKeys(ctx context.Context, _ flightsql.TableRef) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return none(ctx, schema_ref.PrimaryKeys)
-}
-
-func (s *sqlServer) GetFlightInfoExportedKeys(_ context.Context, _ flightsql.TableRef, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.ExportedKeys, desc.Cmd), nil
-}
-
-func (s *sqlServer) DoGetExportedKeys(ctx context.Context, _ flightsql.TableRef) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return none(ctx, schema_ref.ExportedKeys)
-}
-
-func (s *sqlServer) GetFlightInfoImportedKeys(_ context.Context, _ flightsql.TableRef, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.ImportedKeys, desc.Cmd), nil
-}
-
-func (s *sqlServer) DoGetImportedKeys(ctx context.Context, _ flightsql.TableRef) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return none(ctx, schema_ref.ImportedKeys)
-}
-
-func (s *sqlServer) GetFlightInfoCrossReference(_ context.Context, _ flightsql.CrossTableRef, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.CrossReference, desc.Cmd), nil
-}
-
-func (s *sqlServer) DoGetCrossReference(ctx context.Context, _ flightsql.CrossTableRef) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return none(ctx, schema_ref.CrossReference)
+// keysOf returns the columns that such a command asks for, nil for another one.
+func keysOf(command []byte) *arrow.Schema {
+	var a anypb.Any
+	if proto.Unmarshal(command, &a) != nil {
+		return nil
+	}
+	return noKeys[strings.TrimPrefix(a.TypeUrl, sqlCommands+"CommandGet")]
 }

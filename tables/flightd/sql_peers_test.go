@@ -55,10 +55,12 @@ func TestSQLPeerADBC(t *testing.T) {
 		"joined":     `{"s": ["a", "c"], "n": [2, 6]}`,
 		"parameters": `[[[3, "c"], [3, "c"]], [[3, "c"], [3, "c"]]]`,
 		"many":       `300000`,
-		"types":      `["TABLE"]`,
-		"vendor":     `"partd-tables"`,
-		"schema":     `"n: int64\ns: string"`,
-		"objects":    `[["partd", "b", "u", ["n", "s"]], ["partd", "default", "t", ["n", "s"]]]`,
+		"about": `[[["column_name", "column_type"], [["n", "BIGINT"], ["s", "VARCHAR"]]], [["column_name", "column_type"], [["n", "BIGINT"], ["s", "VARCHAR"]]],
+			[["explain_key", "explain_value"], []], [["arrow_typeof(n)", "arrow_typeof(s)"], [["Int64", "Utf8"]]]]`,
+		"types":   `["TABLE"]`,
+		"vendor":  `"partd-tables"`,
+		"schema":  `"n: int64\ns: string"`,
+		"objects": `[["partd", "b", "u", ["n", "s"]], ["partd", "default", "t", ["n", "s"]]]`,
 	} {
 		var value any
 		if err := json.Unmarshal([]byte(want), &value); err != nil {

@@ -275,7 +275,7 @@ func TestBeginnings(t *testing.T) {
 // host one user for another.
 func TestSlotsAreShared(t *testing.T) {
 	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{ended: make(chan error, 100)}}, &Options{Secret: strangersSecret})
-	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.Error, nil); err != nil {
+	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.queries.settled = 100 * time.Millisecond

@@ -7,12 +7,14 @@ import (
 	"time"
 )
 
-// tidy gives memory back to the system while nothing is under way: Go alone does so
-// only as it collects, which an idle server does every two minutes.
+// tidy collects while nothing is under way, where there is much to give back to the
+// system, or where pieces of messages were lost with their streams, which count until
+// then: Go alone does so every two minutes in an idle server.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		look = 2 * time.Second
-		kept = 64 << 20 // bytes beside what is in use
+		kept = 64 << 20  // bytes beside what is in use
+		lost = 512 << 10 // bytes of pieces; with no call there are none
 	)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
@@ -24,7 +26,7 @@ func (s *Server) tidy(ctx context.Context) {
 		case <-tick.C:
 		}
 		runtimemetrics.Read(size)
-		if now := int64(size[0].Value.Uint64() - size[1].Value.Uint64()); now < least+kept || !s.idle() {
+		if now := int64(size[0].Value.Uint64() - size[1].Value.Uint64()); now < least+kept && s.memory.used.Load() < lost || !s.idle() {
 			continue
 		}
 		debug.FreeOSMemory()

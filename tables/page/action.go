@@ -150,11 +150,6 @@ func (a *actionJSON) target() transform.TableName {
 	return to
 }
 
-// acquire waits for the slots that an operation takes.
-var acquire = map[operations.Slots]func(context.Context) (func(), error){
-	operations.PutSlot: flightd.AcquirePut, operations.BothSlots: flightd.AcquireBoth,
-}
-
 func (h *handler) action(q *request) error {
 	a := &actionJSON{}
 	if err := q.parse(a); err != nil {
@@ -170,7 +165,7 @@ func (h *handler) action(q *request) error {
 		a.Mode = map[bool]string{true: "append", false: "error"}[the.Entry == operations.Resample.Entry]
 	}
 	_, wrong := modeOf(a.Mode)
-	err := errors.Join(wrong, q.caller.MayUse(right, a.Bucket, a.target().Bucket),
+	err := errors.Join(wrong, q.Caller.MayUse(right, a.Bucket, a.target().Bucket),
 		checkNames(slices.Concat(a.Tables, a.Sources, []string{a.Bucket, a.Table, a.Name, a.Source, a.Target, a.target().Bucket})...))
 	if err != nil {
 		return err
@@ -180,12 +175,12 @@ func (h *handler) action(q *request) error {
 	if dry {
 		return q.command(c)
 	}
-	release, err := acquire[the.Slots](q.ctx)
+	release, err := flightd.Acquire(q.Ctx, the.Slots)
 	if err != nil {
 		return err
 	}
 	defer release()
-	result, err := the.do(q.ctx, h.store, a)
+	result, err := the.do(q.Ctx, h.store, a)
 	if err != nil {
 		return ofClient(err)
 	}

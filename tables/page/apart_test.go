@@ -15,7 +15,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/testutil/hostilefile"
 )
 
 func memoryNow(t *testing.T) (n int64) {
@@ -31,15 +30,36 @@ func memoryNow(t *testing.T) (n int64) {
 	return n << 10
 }
 
+// hostileFile is a file of testdata: bomb has a column of 16,384 texts of 1 MiB, all the same,
+// as pyarrow packs them; broken a column whose length is negative, at which the library
+// panics in a goroutine of its own.
+func hostileFile(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name + ".parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// sparse is lines of JSON: the first has 65,536 columns, the others none.
+func sparse() string {
+	var b strings.Builder
+	for i := range 1 << 16 {
+		fmt.Fprintf(&b, `,"c%d":1`, i)
+	}
+	return "{" + b.String()[1:] + "}\n" + strings.Repeat("{}\n", 16<<10)
+}
+
 // Files that take all memory, or end the process that reads them, are errors of
 // their requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
 	before := memoryNow(t)
 	for _, f := range []struct{ name, format, body, says string }{
-		{"a text of 1 MiB in each row", "parquet", hostilefile.Decoded(hostilefile.Bomb), "of memory"},
-		{"columns that lines lack", "jsonl", hostilefile.Sparse(1<<16, 16<<10), "put it in smaller parts"},
-		{"a panic in a goroutine of the library", "parquet", hostilefile.Decoded(hostilefile.Broken), "the file is damaged"},
+		{"a text of 1 MiB in each row", "parquet", hostileFile(t, "bomb"), "of memory"},
+		{"columns that lines lack", "jsonl", sparse(), "put it in smaller parts"},
+		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
 		began := time.Now()
 		a, text := s.post("/api/put?table=t&format="+f.format, f.body)

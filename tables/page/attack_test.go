@@ -43,7 +43,7 @@ func TestTrickledBody(t *testing.T) {
 // Those without a token, who send what they announce never, do not keep others out.
 func TestStrangers(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
-	for range maxRequests {
+	for range flightd.MaxRequests {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

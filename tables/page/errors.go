@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -85,44 +84,25 @@ func problemOf(err error) *problem {
 	if status.Code(err) != codes.Unknown {
 		p.Text = told.Message()
 	}
-	if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path != "" {
-		p.Text = strings.ReplaceAll(p.Text, file.Path, "a file of the server")
-	}
+	p.Text = flightd.WithoutPath(p.Text, err)
 	return p
 }
 
 // fail answers with an error.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.opts.IdleTimeout)) // what failed may have taken long
 	w.Header().Del("X-Partd-Rows")
-	writeJSON(w, p.Status, p)
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		code, text = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written as JSON"}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n')) // who has gone needs no answer
+	flightd.Answer(w, h.opts.IdleTimeout, p.Status, p, "")
 }
 
 func (q *request) reply(v any) error {
-	_ = q.rc.SetWriteDeadline(time.Now().Add(q.idle))
-	writeJSON(q.w, http.StatusOK, v)
+	flightd.Answer(q.W, q.Idle, http.StatusOK, v, `{"error":"the answer cannot be written as JSON"}`)
 	return nil
-}
-
-func tooMany(what string) error {
-	return &problem{Status: http.StatusTooManyRequests, Text: "too many " + what + " are under way; try again later"}
 }
 
 // parse reads a body of JSON. A large one has its place until the request ends.
 func (q *request) parse(v any) error {
-	body := http.MaxBytesReader(q.w, q.Body, maxBody)
-	d := json.NewDecoder(io.MultiReader(io.LimitReader(body, largeBody), &largeRest{body, q}))
+	d := json.NewDecoder(q.Limited(maxBody, largeBody))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
@@ -130,29 +110,10 @@ func (q *request) parse(v any) error {
 			err = errors.New("there is more than one value")
 		}
 	}
-	if err != nil && !errors.As(err, new(*http.MaxBytesError)) && !errors.As(err, new(*problem)) {
+	if err != nil && !errors.As(err, new(*http.MaxBytesError)) && status.Code(err) != codes.ResourceExhausted {
 		return invalid("the body is not the JSON that is wanted here: %v", err)
 	}
 	return err
-}
-
-// largeRest is what follows the first part of a large body.
-type largeRest struct {
-	io.Reader
-	q *request // nil once it has its place
-}
-
-func (l *largeRest) Read(p []byte) (int, error) {
-	n, err := l.Reader.Read(p)
-	if q := l.q; q != nil && n > 0 {
-		leave, ok := q.large.Take(q.RemoteAddr, nil)
-		if !ok {
-			return 0, tooMany("large requests")
-		}
-		rest := q.leave
-		q.leave, l.q = func() { leave(); rest() }, nil
-	}
-	return n, err
 }
 
 func checkNames(all ...string) error {

@@ -2,9 +2,12 @@ package page
 
 import (
 	"bytes"
+	"cmp"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"io"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -13,8 +16,7 @@ import (
 	"time"
 )
 
-// dist is the page, as it was built. Files of .gz and .br are what those without
-// are when packed.
+// dist is the page, as it was built. Of large files there is what they are when packed.
 //
 //go:embed all:dist
 var dist embed.FS
@@ -26,11 +28,15 @@ func files() http.Handler {
 		panic(err) // the name is no path: the program is wrong
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
-		if name == "" {
-			name = "index.html"
-		}
+		name := cmp.Or(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), "index.html")
 		data, err := fs.ReadFile(root, name)
+		if err != nil {
+			if data, err = fs.ReadFile(root, name+".gz"); err == nil && accepts(r, "gzip") {
+				w.Header().Set("Content-Encoding", "gzip")
+			} else if err == nil {
+				data, err = unpacked(data)
+			}
+		}
 		if err != nil {
 			http.Error(w, "there is no "+name+" here", http.StatusNotFound)
 			return
@@ -38,18 +44,18 @@ func files() http.Handler {
 		w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
 		w.Header().Set("Cache-Control", "no-cache")
 		w.Header().Set("Vary", "Accept-Encoding")
-		for _, packed := range [][2]string{{"br", ".br"}, {"gzip", ".gz"}} {
-			small, err := fs.ReadFile(root, name+packed[1])
-			if err == nil && accepts(r, packed[0]) {
-				data = small
-				w.Header().Set("Content-Encoding", packed[0])
-				break
-			}
-		}
 		sum := sha256.Sum256(data)
 		w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	})
+}
+
+func unpacked(data []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
 
 func accepts(r *http.Request, encoding string) bool {

@@ -27,7 +27,7 @@ func TestOperations(t *testing.T) {
 		if strings.Contains(list, "| `"+o.Name+"` |") != o.Page {
 			t.Errorf("%s: docs/http.md has it: %v, want %v", o.Name, !o.Page, o.Page)
 		}
-		if o.Page && acquire[o.Slots] == nil {
+		if o.Page && o.Slots == operations.NoSlot {
 			t.Errorf("%s: nothing limits it", o.Name)
 		}
 		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-")}, o.Aliases...) {

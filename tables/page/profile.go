@@ -51,12 +51,12 @@ func (h *handler) profiled(q *request) (*view, error) {
 	if p.Has("table") || p.Has("sort") {
 		return nil, invalid("sql excludes table and sort")
 	}
-	release, err := flightd.AcquireQuery(q.ctx)
+	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	d, err := h.store.Describe(q.ctx, p.Get("sql"), o)
+	d, err := h.store.Describe(q.Ctx, p.Get("sql"), o)
 	if err != nil {
 		return nil, ofClient(err)
 	}

@@ -33,7 +33,7 @@ func (h *handler) put(q *request) error {
 	p := q.URL.Query()
 	dry, right := q.dry()
 	mode, wrong := modeOf(cmp.Or(p.Get("mode"), "error"))
-	if err = errors.Join(err, wrong, q.caller.MayUse(right, bucket)); err != nil {
+	if err = errors.Join(err, wrong, q.Caller.MayUse(right, bucket)); err != nil {
 		return err
 	}
 	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
@@ -57,17 +57,17 @@ func (h *handler) put(q *request) error {
 		c.names(table, cmp.Or(p.Get("file"), "-"))
 		return q.command(c)
 	}
-	release, err := flightd.AcquirePut(q.ctx)
+	release, err := flightd.AcquirePut(q.Ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	existing, err := h.store.Bucket(bucket).Table(q.ctx, table)
+	existing, err := h.store.Bucket(bucket).Table(q.Ctx, table)
 	switch {
-	case err == nil && mode == tables.Error:
+	case err == nil && mode == tables.PutError:
 		return &problem{Status: http.StatusConflict, Text: "the table is there already: append to it, or replace it"}
-	case err == nil && mode == tables.Append:
-		if in.Known, err = existing.Schema(q.ctx); err != nil {
+	case err == nil && mode == tables.PutAppend:
+		if in.Known, err = existing.Schema(q.Ctx); err != nil {
 			return err
 		}
 	case err != nil && !errors.Is(err, tables.ErrNotFound):
@@ -80,19 +80,19 @@ func (h *handler) put(q *request) error {
 	if err := os.Remove(in.File.Name()); err != nil {
 		return err
 	}
-	if _, err := io.Copy(in.File, http.MaxBytesReader(q.w, q.Body, maxUpload)); err != nil {
+	if _, err := io.Copy(in.File, http.MaxBytesReader(q.W, q.Body, maxUpload)); err != nil {
 		return err
 	}
 	if _, err := in.File.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	r, err := h.apart.Read(q.ctx, in)
+	r, err := h.apart.Read(q.Ctx, in)
 	if err != nil {
 		return ofClient(err)
 	}
 	defer r.Release()
 	counted := &arrowsafe.Counted{RecordReader: r}
-	v, err := h.store.Bucket(bucket).Put(q.ctx, table, counted, mode, o)
+	v, err := h.store.Bucket(bucket).Put(q.Ctx, table, counted, mode, o)
 	if err != nil {
 		if r.Err() != nil {
 			err = ofClient(err)

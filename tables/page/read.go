@@ -22,7 +22,7 @@ type snapshotJSON struct {
 }
 
 func (h *handler) snapshots(q *request, bucket string) ([]snapshotJSON, error) {
-	all, err := h.store.Bucket(bucket).Snapshots(q.ctx)
+	all, err := h.store.Bucket(bucket).Snapshots(q.Ctx)
 	out := make([]snapshotJSON, len(all))
 	for i, s := range all {
 		out[i] = snapshotJSON{s.Name, s.Time, s.Tables}
@@ -79,11 +79,11 @@ func (h *handler) tree(q *request) error {
 		return err
 	}
 	var buckets []string
-	for name, err := range h.store.Buckets(q.ctx) {
+	for name, err := range h.store.Buckets(q.Ctx) {
 		if err != nil {
 			return err
 		}
-		if name >= after.Bucket && (!v.Has("bucket") || name == v.Get("bucket")) {
+		if name >= after.Bucket && (!v.Has("bucket") || name == v.Get("bucket")) && q.Caller.MayUse(flightd.Read, name) == nil {
 			buckets = append(buckets, name)
 		}
 	}
@@ -92,10 +92,10 @@ func (h *handler) tree(q *request) error {
 		Buckets []bucketJSON `json:"buckets"`
 		Next    *place       `json:"next"`
 	}{Buckets: []bucketJSON{}}
-	for _, name := range q.only(buckets) {
+	for _, name := range buckets {
 		b := bucketJSON{Name: name, Tables: []tableJSON{}, Snapshots: []snapshotJSON{}}
 		first := name != after.Bucket || after.Table == ""
-		for i, err := range h.store.Bucket(name).Tables(q.ctx, f) {
+		for i, err := range h.store.Bucket(name).Tables(q.Ctx, f) {
 			switch {
 			case err != nil:
 				return err
@@ -173,10 +173,10 @@ func (h *handler) selected(q *request) (*selected, error) {
 	if s.at, err = stateOf(v.Get("version"), v.Get("snapshot")); err != nil {
 		return nil, err
 	}
-	if s.table, err = h.store.Bucket(s.bucket).Table(q.ctx, s.name, s.at); err != nil {
+	if s.table, err = h.store.Bucket(s.bucket).Table(q.Ctx, s.name, s.at); err != nil {
 		return nil, err
 	}
-	s.schema, err = s.table.Schema(q.ctx)
+	s.schema, err = s.table.Schema(q.Ctx)
 	return s, err
 }
 
@@ -199,7 +199,7 @@ func (h *handler) table(q *request) error {
 	if err != nil {
 		return err
 	}
-	i, err := s.table.Info(q.ctx)
+	i, err := s.table.Info(q.Ctx)
 	if err != nil {
 		return err
 	}
@@ -217,14 +217,14 @@ func (h *handler) table(q *request) error {
 		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})
 	}
 	const most = 1000
-	versions, err := s.table.Versions(q.ctx)
+	versions, err := s.table.Versions(q.Ctx)
 	for _, v := range versions[max(0, len(versions)-most):] {
 		out.Versions = append(out.Versions, versionJSON{v.Version, v.Time, v.Operation, v.Rows, v.Current})
 	}
 	var more, late error
 	out.Snapshots, more = h.snapshots(q, s.bucket)
-	out.Settings, late = s.table.Settings(q.ctx)
-	if err = errors.Join(err, more, late, q.caller.MayUse(flightd.Read, s.bucket)); err != nil {
+	out.Settings, late = s.table.Settings(q.Ctx)
+	if err = errors.Join(err, more, late, q.Caller.MayUse(flightd.Read, s.bucket)); err != nil {
 		return err
 	}
 	return q.reply(out)

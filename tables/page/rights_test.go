@@ -204,6 +204,19 @@ func TestFiles(t *testing.T) {
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text = s.do(r)
 	s.wants(a, text, http.StatusNotModified)
+	var sent []string // packed, and not
+	for _, encoding := range []string{"gzip", "identity"} {
+		r := s.request(t.Context(), http.MethodGet, "/page.js", nil)
+		r.Header.Set("Accept-Encoding", encoding)
+		a, text := s.do(r)
+		if is := a.Header.Get("Content-Encoding"); a.StatusCode != 200 || (is == "gzip") != (encoding == "gzip") {
+			t.Error(encoding, a.StatusCode, is)
+		}
+		sent = append(sent, text)
+	}
+	if plain, err := unpacked([]byte(sent[0])); err != nil || len(plain) < 1000 || string(plain) != sent[1] {
+		t.Error(len(plain), len(sent[1]), err)
+	}
 	for _, path := range []string{"/../page.go", "/none.js", "/%2e%2e/files.go", "/index.html/x"} {
 		a, text := s.get(path)
 		if a.StatusCode != 404 || strings.Contains(text, "package") {

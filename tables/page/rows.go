@@ -136,7 +136,7 @@ var changing = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
 // total counts the rows of a view.
 func (h *handler) total(q *request, v *view) (int64, error) {
 	const most = 1000
-	m, err := v.table.ScanPlan(q.ctx)
+	m, err := v.table.ScanPlan(q.Ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -179,7 +179,7 @@ func (h *handler) rows(q *request) error {
 	if err != nil {
 		return err
 	}
-	info, err := v.table.Info(q.ctx)
+	info, err := v.table.Info(q.Ctx)
 	if err != nil {
 		return err
 	}
@@ -187,8 +187,8 @@ func (h *handler) rows(q *request) error {
 	if err != nil {
 		return err
 	}
-	q.w.Header().Set("X-Partd-Rows", strconv.FormatInt(total, 10))
-	q.w.Header().Set("X-Partd-Version", strconv.FormatInt(int64(info.Version), 10))
+	q.W.Header().Set("X-Partd-Rows", strconv.FormatInt(total, 10))
+	q.W.Header().Set("X-Partd-Version", strconv.FormatInt(int64(info.Version), 10))
 	n := max(0, min(limit, total-offset))
 	o := v.options()
 	sql, err := h.pageSQL(q, v, o, offset, n, total)
@@ -299,12 +299,12 @@ func (h *handler) around(q *request, v *view, o *tables.QueryOptions, offset, n,
 
 // eachBatch runs a statement about a view.
 func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f func(arrow.RecordBatch) error) error {
-	release, err := flightd.AcquireQuery(q.ctx)
+	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	r, err := h.store.Query(q.ctx, sql, o)
+	r, err := h.store.Query(q.Ctx, sql, o)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,9 @@ const (
 	maxStreams  = 64 // requests at a time on a connection of HTTP/2
 )
 
-// Serve serves a listener, which it closes, until ctx ends; requests under way have
-// the server's time of grace then. With the server's TLS it takes connections with
-// and without it: those who watch a server ask as they did before.
+// Serve serves a listener with h until ctx ends. It then gives requests under way the
+// server's grace period to finish, and closes the listener. If the server uses TLS, Serve
+// accepts connections both with and without it, so that monitoring needs no TLS.
 func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.Handler) error {
 	o := server.Options()
 	s := &http.Server{

@@ -54,7 +54,7 @@ func TestSecureCookie(t *testing.T) {
 		w := httptest.NewRecorder()
 		r := s.request(t.Context(), http.MethodPost, "/api/sign-out", nil)
 		r.TLS = state
-		h.setCookie(&request{Request: r, w: w}, "a", 0)
+		h.setCookie(&request{Request: &flightd.Request{Request: r, W: w}}, "a", 0)
 		if c := w.Result().Cookies()[0]; c.Secure != (state != nil) {
 			t.Error(c)
 		}

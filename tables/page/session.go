@@ -3,7 +3,6 @@ package page
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
@@ -13,18 +12,11 @@ const cookieName = "partd-token"
 
 // identify returns who makes a request: by the header's token, or the cookie's.
 func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
-	if h.opts.Secret == nil {
-		return flightd.Caller{Rights: flightd.Admin}, nil
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		c, err := r.Cookie(cookieName)
-		if err != nil {
-			return flightd.Caller{}, errors.New("there is none with the request")
-		}
+	token := ""
+	if c, err := r.Cookie(cookieName); err == nil {
 		token = c.Value
 	}
-	return h.server.Verify(r.RemoteAddr, token)
+	return h.server.Bearer(r, token)
 }
 
 // refused is the answer to a token that is not taken.
@@ -53,7 +45,7 @@ func (h *handler) sessionOf(c flightd.Caller) session {
 	return s
 }
 
-func (h *handler) session(q *request) error { return q.reply(h.sessionOf(q.caller)) }
+func (h *handler) session(q *request) error { return q.reply(h.sessionOf(q.Caller)) }
 
 func (h *handler) signIn(q *request) error {
 	var c struct {
@@ -63,7 +55,7 @@ func (h *handler) signIn(q *request) error {
 		return err
 	}
 	if h.opts.Secret == nil {
-		return q.reply(h.sessionOf(q.caller))
+		return q.reply(h.sessionOf(q.Caller))
 	}
 	caller, err := h.server.Verify(q.RemoteAddr, c.Token)
 	if err != nil {
@@ -76,13 +68,13 @@ func (h *handler) signIn(q *request) error {
 func (h *handler) signOut(q *request) error {
 	h.setCookie(q, "", -1)
 	if h.opts.Secret == nil {
-		return q.reply(h.sessionOf(q.caller))
+		return q.reply(h.sessionOf(q.Caller))
 	}
 	return q.reply(h.sessionOf(flightd.Caller{}))
 }
 
 func (h *handler) setCookie(q *request, token string, age int) {
-	http.SetCookie(q.w, &http.Cookie{
+	http.SetCookie(q.W, &http.Cookie{
 		Name: cookieName, Value: token, Path: "/", MaxAge: age, HttpOnly: true, Secure: q.TLS != nil, SameSite: http.SameSiteStrictMode,
 	})
 }

@@ -109,7 +109,7 @@ func TestUnfinishedRequests(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
 	for _, from := range []string{"127.0.0.2", "127.0.0.3"} {
-		for range maxRequests / 2 {
+		for range flightd.MaxRequests / 2 {
 			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 			if err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
 	large := query("SELECT 1 --" + strings.Repeat("x", largeBody))
-	for range maxLarge / 4 {
+	for range flightd.MaxLarge / 4 {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -24,17 +24,17 @@ import (
 // Write gives each write its time.
 func (q *request) Write(p []byte) (n int, err error) {
 	q.began = true
-	err = q.sending(func() error { n, err = q.w.Write(p); return err })
+	err = q.sending(func() error { n, err = q.W.Write(p); return err })
 	return n, err
 }
 
 // sending runs f, which waits for the client, until the call ends.
 func (q *request) sending(f func() error) error {
-	_ = q.rc.SetWriteDeadline(time.Now().Add(q.idle))
-	stop := context.AfterFunc(q.ctx, func() { _ = q.rc.SetWriteDeadline(time.Now()) })
+	_ = q.Control.SetWriteDeadline(time.Now().Add(q.Idle))
+	stop := context.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })
 	defer stop()
-	err := flightd.Sending(q.ctx, f)
-	cause := context.Cause(q.ctx)
+	err := flightd.Sending(q.Ctx, f)
+	cause := context.Cause(q.Ctx)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // which the failure makes it itself
 		return &problem{Status: http.StatusServiceUnavailable, Text: "the client took nothing for too long"}
 	}
@@ -45,19 +45,19 @@ func (q *request) sending(f func() error) error {
 // more than a piece at a time. Limit 0 is all. Above is how many lines of the
 // statement are not the client's.
 func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, above int) error {
-	release, err := flightd.AcquireQuery(q.ctx)
+	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	r, err := h.store.Query(q.ctx, sql, o)
+	r, err := h.store.Query(q.Ctx, sql, o)
 	if err != nil {
 		return ofClient(lines(err, above))
 	}
 	defer r.Release()
 	var w formats.Writer
 	if f == formats.Arrow {
-		q.w.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
+		q.W.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
 		w = ipc.NewWriter(q, ipc.WithSchema(r.Schema()))
 	} else if w, err = formats.NewWriter(f, q, r.Schema(), true); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 		err := w.Write(part)
 		part.Release()
 		if err == nil {
-			err = q.sending(q.rc.Flush)
+			err = q.sending(q.Control.Flush)
 		}
 		if err != nil {
 			return err
@@ -142,7 +142,7 @@ func (q *request) statement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
 	before, late := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
-	return o, errors.Join(err, late, checkNames(o.Bucket), q.caller.MayUse(flightd.Read, o.Bucket))
+	return o, errors.Join(err, late, checkNames(o.Bucket), q.Caller.MayUse(flightd.Read, o.Bucket))
 }
 
 func (h *handler) cancel(q *request) error {
@@ -182,8 +182,8 @@ func (h *handler) download(q *request) error {
 	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
 		return invalid("sql excludes table, sort and filter")
 	}
-	q.w.Header().Set("Content-Type", kind)
-	q.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))
+	q.W.Header().Set("Content-Type", kind)
+	q.W.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))
 	return h.stream(q, f, sql, o, 0, above)
 }
 

@@ -27,19 +27,19 @@ const (
 	backupNames = "backups/" // then the name: what the backup has
 )
 
-// Copied says what a backup, or a restore, did with a table.
+// Copied reports what a backup or restore did with one table.
 type Copied struct {
 	Name    string
 	Version int64
 	Rows    int64
-	Files   int   // with the manifest, that were sent; those that are there already are not
-	Bytes   int64 // in them
+	Files   int   // sent, with the manifest; those already there do not count
+	Bytes   int64 // in the files sent
 }
 
 // BackupInfo describes a backup in a listing.
 type BackupInfo struct {
 	Name string
-	Time time.Time // by the clock of the bucket
+	Time time.Time // by the bucket's clock
 }
 
 // backup is the object that makes files a backup. It is made last.
@@ -71,7 +71,7 @@ func backupBucket(b objstore.Bucket) content.Bucket {
 
 func backupObject(name string) string { return backupNames + url.PathEscape(name) + ".json" }
 
-// Backups returns the backups that a bucket has, oldest first.
+// Backups returns the backups in a bucket, oldest first.
 func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err error) {
 	objects, err := backupBucket(b).Objects(ctx, backupNames)
 	for _, o := range objects {
@@ -84,13 +84,13 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	return all, err
 }
 
-// Backup puts the newest version of each table into a bucket, under a name. What is not
-// here is fetched before. Files that the bucket has from earlier backups, of whatever node,
-// are not sent again; with verify they are read, as are those that are sent, and replaced
-// where they are damaged.
+// Backup copies the newest version of every table to a bucket, under a name. It first
+// fetches what is not here. Files that are in the bucket from earlier backups, of any node,
+// are not sent again. With verify, Backup reads both these and the files it sends, and
+// replaces damaged ones.
 //
-// A backup that was stopped has no name, and the next one goes on with what it left. The
-// error wraps fs.ErrExist where there is a backup of the name.
+// An interrupted backup has no name; the next backup continues from what it left. The error
+// wraps fs.ErrExist if a backup of that name exists.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) ([]Copied, error) {
 	done, err := n.backup(ctx, backupBucket(to), name, verify)
 	if err != nil {

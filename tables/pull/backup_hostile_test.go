@@ -104,7 +104,7 @@ func (zero) Read(p []byte) (int, error) {
 // A file that is restored is never in memory whole.
 func TestRestoreTakesLittleMemory(t *testing.T) {
 	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
-	d, err := openDisk(t.TempDir())
+	d, err := openDisk(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestHostileHolder(t *testing.T) {
 			}
 		}
 	})
-	if _, err := n.reg.kv.Put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")); err != nil {
+	if err := n.reg.kv.Put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

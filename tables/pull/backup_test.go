@@ -247,7 +247,7 @@ func TestSweepKeepsUnnoted(t *testing.T) {
 	if err := os.Remove(a.disk.headPath(keyOf("x"))); err != nil {
 		t.Fatal(err)
 	}
-	stray, err := a.disk.Create(func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
+	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}

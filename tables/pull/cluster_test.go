@@ -99,7 +99,7 @@ func TestCluster(t *testing.T) {
 		return err == nil
 	}
 	until(t, "the first save", func() bool { return save(nodes[0]) })
-	status, err := nodes[0].reg.kv.Status(t.Context())
+	status, err := nodes[0].reg.nats.kv.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
@@ -30,9 +32,11 @@ const orphaned = 24 * time.Hour
 type disk struct {
 	content.Dir
 	dir, id string
+	storage *content.Bucket // of the files; nil: the directory has them
 
-	mu   sync.Mutex
-	pins map[string]int // of manifests that are read
+	mu    sync.Mutex
+	pins  map[string]int // of manifests that are read
+	swept time.Time
 }
 
 // head is the newest version of a table that the directory has. Its file's time is
@@ -54,7 +58,7 @@ func keyOf(name string) string {
 	return content.HashOf([]byte(name))
 }
 
-func openDisk(dir string) (*disk, error) {
+func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 	d := &disk{Dir: content.Dir{Files: filepath.Join(dir, "files"), Temp: filepath.Join(dir, "tmp")}, dir: dir, pins: map[string]int{}}
 	for _, sub := range []string{d.Files, d.Temp, filepath.Join(dir, "heads")} {
 		if err := os.MkdirAll(sub, 0o777); err != nil {
@@ -71,6 +75,14 @@ func openDisk(dir string) (*disk, error) {
 		d.id = string(b)
 		if err == nil && (len(b) < 16 || strings.Trim(d.id, "abcdefghijklmnopqrstuvwxyz234567") != "") {
 			err = fmt.Errorf("%s is damaged: remove it, and the node gets a new id", path)
+		}
+		if storage != nil {
+			// In the directory, each file has an empty one of its name, size and age then: what is
+			// there is known without asking, and a process that ends leaves nothing there that no
+			// sweep finds.
+			s := backupBucket(storage)
+			s.Prefix = d.id + "/"
+			d.storage = &s
 		}
 		return err
 	})
@@ -189,15 +201,16 @@ func (d *disk) pin(manifest string, by int) {
 
 // sweep removes the files that no version has that is the newest, was it within the
 // grace period, or is being read. Of the records of the registry there may be one that was
-// saved here by a process that ended before it made a head.
-func (d *disk) sweep(records []record) error {
+// saved here by a process that ended before it made a head. Of a storage, which takes a
+// request for each manifest, it does that once an hour.
+func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
 	use := func(r record) error {
 		if used[r.Manifest] {
 			return nil
 		}
 		used[r.Manifest] = true
-		b, err := readAll(d.Open(r.file()))
+		b, err := readAll(d.Open(ctx, r.file()))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -213,6 +226,10 @@ func (d *disk) sweep(records []record) error {
 		return err
 	}
 	return d.locked(func() error {
+		if d.storage != nil && time.Since(d.swept) < grace {
+			return nil
+		}
+		d.swept = time.Now()
 		err := d.heads(func(_ string, h head) error {
 			err := use(h.record)
 			for _, o := range h.Old {
@@ -236,7 +253,11 @@ func (d *disk) sweep(records []record) error {
 			for _, e := range entries {
 				info, err := e.Info()
 				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphaned {
-					_ = os.Remove(filepath.Join(sub, e.Name()))
+					if sub == d.Files {
+						_ = d.remove(ctx, e.Name())
+					} else {
+						_ = os.RemoveAll(filepath.Join(sub, e.Name()))
+					}
 				}
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
@@ -129,6 +130,9 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Has(f) {
 		return nil
 	}
+	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // whose sign was lost
+		return nil
+	}
 	var causes []HolderError
 	for _, p := range from {
 		err := n.disk.Fetch(ctx, f, peerFiles{n, p})
@@ -136,7 +140,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 			return nil
 		}
 		if local := new(fs.PathError); errors.As(err, &local) || ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
+			return errors.Join(err, canceled.Err(ctx))
 		}
 		causes = append(causes, HolderError{p.address, err})
 	}
@@ -155,7 +159,7 @@ func (p peerFiles) Try(ctx context.Context, f content.Named, once func(ctx conte
 	defer cancel()
 	err := once(ctx)
 	if err != nil {
-		err = errors.Join(err, context.Cause(ctx))
+		err = errors.Join(err, canceled.Err(ctx))
 	}
 	return err
 }

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Forget gives up the newest version of a table, which no node that is alive has, for
-// good: nodes that have older ones tell the registry of them within a lease, and where
-// there are none the name is free. A node that returns with the version puts it in its
-// place again; what was saved meanwhile is then kept under another name. Where a node that
-// is alive has the version, or a range of it, nothing is forgotten.
+// Forget gives up for good the newest version of a table, if no live node has it. Nodes
+// with older versions report theirs to the registry within a lease; if there are none, the
+// name is free. A node that returns with the forgotten version puts it back, and what was
+// saved in the meantime is then kept under another name. If a live node has the version or
+// a range of it, Forget changes nothing and returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer failed("forget", name, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -33,7 +35,7 @@ func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	heads[peer{address: "this one"}] = h.record
 	for p, r := range heads {
 		if r.Version >= newest {
-			return errors.Join(ctx.Err(), fmt.Errorf("version %d is at a node, %s: load or save it there, or restore a backup", r.Version, p.address))
+			return errors.Join(canceled.Err(ctx), fmt.Errorf("version %d is at a node, %s: load or save it there, or restore a backup", r.Version, p.address))
 		}
 	}
 	return n.reg.forget(ctx, name, e.revision)

@@ -162,7 +162,7 @@ func hostile(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
 	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	_, err := n.reg.kv.Put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
+	err := n.reg.kv.Put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
 	if err == nil {
 		err = n.reg.sync(t.Context(), time.Minute)
 	}

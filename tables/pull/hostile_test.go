@@ -81,7 +81,7 @@ func TestHostilePeers(t *testing.T) {
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	want := load(t, good, "x", always, always)
 	rec := good.reg.table(keyOf("x")).record
-	raw, err := readAll(good.disk.Open(rec.file()))
+	raw, err := readAll(good.disk.Open(t.Context(), rec.file()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,11 +87,11 @@ type TableInfo struct {
 	Name        string
 	Version     int64
 	Rows, Bytes int64
-	Here        int64 // the version that this directory has, or a range of it; 0: none
-	Holders     int   // directories that have the newest version, or a range of it
+	Here        int64 // the version in this directory, whole or in part; 0: none
+	Holders     int   // directories with the newest version, whole or in part
 }
 
-// List returns the tables that the registry knows, by name.
+// List returns the tables in the registry, sorted by name.
 func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 	defer failed("list", n.disk.dir, &err)
 	if !n.reg.fresh() {

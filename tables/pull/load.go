@@ -11,17 +11,17 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/parallel"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Load returns the rows of a table from a time on, and before another, in the order of
-// time; a zero time is no bound. What is missing here of the newest version is
-// fetched before. The caller releases the reader, before Close. The error wraps
-// [ErrNotFound] where no node has the table, and [ErrSyncFailed] where what is
-// missing could not be had.
+// Load returns the rows of a table from one time up to, but not including, another, in time
+// order; a zero time is no bound. It first fetches what is missing here of the newest
+// version. The caller must release the reader before Close. The error wraps [ErrNotFound]
+// if no node has the table, and [ErrSyncFailed] if what is missing could not be fetched.
 func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
 	defer failed("load", name, &err)
 	if err := checkName(name); err != nil {
@@ -58,6 +58,9 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 	if err != nil {
 		return nil, rec, 0, 0, err
 	}
+	if n.opts.Newest {
+		err = n.sync(ctx, n.patience(h))
+	}
 	bring := func(r record) error {
 		if m, err = n.manifest(ctx, r); err != nil {
 			return err
@@ -66,9 +69,9 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 		rec = r
 		return n.bring(ctx, m, r, lo, hi)
 	}
-	if n.reg.fresh() && h.Version > 0 && n.reg.newest(key) == h.record {
+	if err == nil && n.reg.fresh() && h.Version > 0 && n.reg.newest(key) == h.record {
 		err = bring(h.record)
-	} else {
+	} else if err == nil {
 		var newest record
 		if newest, _, err = n.ask(ctx, key, h); err == nil {
 			err = bring(newest)
@@ -93,14 +96,18 @@ func (n *Node) tell(ctx context.Context, rec record) {
 	}
 }
 
+// patience is how long the registry may take, where a version is here.
+func (n *Node) patience(h head) time.Duration {
+	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
+		return min(n.opts.SyncTimeout, n.opts.Lease) // there is something to return
+	}
+	return n.opts.SyncTimeout
+}
+
 // ask returns the newest version that the registry, this directory or any other node
 // knows, and the revision of the registry's record, with [ErrNotFound] as well.
 func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, error) {
-	patience := n.opts.SyncTimeout
-	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
-		patience = min(patience, n.opts.Lease) // there is something to return
-	}
-	if err := n.sync(ctx, patience); err != nil {
+	if err := n.sync(ctx, n.patience(h)); err != nil {
 		return record{}, 0, err
 	}
 	held := n.reg.held(key) // before the record, which was there first: others save meanwhile
@@ -118,7 +125,7 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 		}
 	}
 	if ctx.Err() != nil {
-		return record{}, 0, ctx.Err()
+		return record{}, 0, canceled.Err(ctx)
 	}
 	if best.Version == 0 && len(causes) > 0 {
 		return record{}, 0, &SyncError{causes}

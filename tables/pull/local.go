@@ -17,7 +17,7 @@ func localRegistry() string { return fmt.Sprintf("nats://127.0.0.1:%d", localPor
 
 // startLocal starts a registry in this process, unless the machine has one. The
 // one that another process had is gone with it: the nodes tell the new one.
-func (r *registry) startLocal() {
+func (r *natsRegistry) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended || r.local != nil && r.local.Running() {

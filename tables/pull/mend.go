@@ -14,10 +14,10 @@ import (
 
 // open opens a file of a version, which is fetched where it is not here, or damaged.
 func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
-	file, err := n.disk.Open(f)
+	file, err := n.disk.Open(ctx, f)
 	if err != nil {
 		if err = n.mend(ctx, r, f, err); err == nil {
-			file, err = n.disk.Open(f)
+			file, err = n.disk.Open(ctx, f)
 		}
 	}
 	return file, err
@@ -25,11 +25,11 @@ func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, e
 
 // mend fetches a file again that could not be opened for a reason: from other nodes.
 func (n *Node) mend(ctx context.Context, r record, f content.Named, why error) error {
-	return n.replace(r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
+	return n.replace(ctx, r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
 // replace fetches a file that could not be opened for a reason.
-func (n *Node) replace(table string, f content.Named, why error, fetch func() error) error {
+func (n *Node) replace(ctx context.Context, table string, f content.Named, why error, fetch func() error) error {
 	damaged := errors.Is(why, content.ErrDamaged)
 	if !damaged && !errors.Is(why, fs.ErrNotExist) {
 		return why
@@ -37,7 +37,7 @@ func (n *Node) replace(table string, f content.Named, why error, fetch func() er
 	if damaged {
 		n.log.Warn("pull: a file is damaged, and is fetched again", "table", table, "file", f.Hash)
 		// A file that is whole takes its place, or none.
-		if err := os.Remove(n.disk.Path(f.Hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := n.disk.remove(ctx, f.Hash); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (n *Node) audit(ctx context.Context) {
 		return n.reg.hold(ctx, h.record)
 	})
 	if err == nil {
-		err = n.disk.sweep(n.reg.records())
+		err = n.disk.sweep(ctx, n.reg.records())
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Warn("pull: the check of the directory failed", "error", err)
@@ -84,7 +84,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 	r := h.record
 	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.short())
 	m.Name = r.Name
-	f, err := n.disk.Create(m.encode)
+	f, err := n.disk.Create(ctx, m.encode)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 	next := &manifest{time: put.time, schema: put.batch.Schema()}
 	if base.manifest == nil {
 		next.Time = next.schema.Field(put.time).Name
-		files, err := n.write(put.batch, put.time)
+		files, err := n.write(ctx, put.batch, put.time)
 		next.files = files
 		return next, err
 	}
@@ -73,7 +73,7 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 		}
 		if err == nil && at < end {
 			b := take(end)
-			files, err = n.write(b, next.time)
+			files, err = n.write(ctx, b, next.time)
 			b.Release()
 		}
 		if err != nil {
@@ -114,11 +114,7 @@ func joined(m *manifest, put frame) (*arrow.Schema, error) {
 // new ones have.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, put arrow.RecordBatch, of map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
-	defer func() {
-		for _, p := range parts {
-			p.Release()
-		}
-	}()
+	defer func() { take.Release(parts) }()
 	lo, hi := all()
 	for b, err := range n.rows(ctx, next, r, f, lo, hi) {
 		if err != nil {
@@ -153,7 +149,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	}
 	b := array.NewRecordBatch(next.schema, columns, int64(len(newer)))
 	defer b.Release()
-	return n.write(b, next.time)
+	return n.write(ctx, b, next.time)
 }
 
 // picks returns for each time which row its columns come from: those that the new rows

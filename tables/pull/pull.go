@@ -1,43 +1,42 @@
-// Package pull replicates named tables between nodes on demand: a node saves a table
-// under a name, and any other node loads it, whole or a range of time, and fetches only
-// the files that it lacks. A name is all that two nodes have to agree on.
+// Package pull replicates named tables between nodes on demand: a node saves a table under
+// a name, and any other node can load all of it or a range of time, fetching only the files
+// that it lacks. All that two nodes have to agree on is a name.
 //
-// A version of a table is a manifest, a list of Parquet files that never change.
-// Manifests and files are named by their SHA-256, so that it does not matter who
-// sends them, and a Save writes only those anew that hold times of the new rows.
-// The registry, a key-value bucket of NATS, has for each name the manifest of the
-// newest version, which savers set by compare-and-swap, and who holds it. A watch
-// keeps each node's copy of the registry up to date, so that to load a table that
-// has not changed asks nobody.
+// A version of a table is a manifest, a list of Parquet files that never change. Manifests
+// and files are named by their SHA-256, so it does not matter who sends them, and Save
+// rewrites only the files that cover times of the new rows. For each name, the registry, a
+// key-value bucket of NATS, records who holds the table and the manifest of its newest
+// version, which Save sets by compare-and-swap. Every node watches the registry and keeps a
+// copy of it, so loading a table that has not changed takes no request.
 //
 // # Promises
 //
-//   - A Load returns a version that was saved, whole.
-//   - It is the newest, or one that was the newest [Options.Lease] ago or less. Only
-//     where nobody answers may it be older, by [Options.MaxStaleness].
-//   - A registry that loses or forgets what a node told it is told again within a
-//     lease; until then a Load that has to ask asks the nodes, too.
-//     A record whose holders are all gone is an error, and no new table, until
-//     [Node.Forget] gives it up or [Node.Restore] brings another version.
-//   - Where the registry lost all, while some holders were away, and others saved before
-//     they came back, the history with more versions has the name. Nodes keep what they
-//     have of the other as "NAME (version N of HASH)", and say so in their logs. They tell
-//     by the 256 versions before each that its manifest names.
-//   - What was fetched is used once its hash is right. So is every file that a Load
-//     reads; one that is damaged is fetched again.
-//   - Any number of processes may share a directory. Nodes come, die and return
-//     with their directories at any time.
+//   - Load returns a complete version that was saved.
+//   - That version is the newest, or was the newest at most [Options.Lease] ago. Only if
+//     nobody answers may it be older, by at most [Options.MaxStaleness].
+//   - If the registry loses what a node told it, the node tells it again within a lease;
+//     until then, a Load that has to ask also asks the nodes. If all holders of a record
+//     are gone, that is an error and does not start a new table, until [Node.Forget] gives
+//     the record up or [Node.Restore] brings another version.
+//   - If the registry lost everything while some holders were away, and others saved before
+//     these came back, the history with more versions keeps the name. Nodes keep what they
+//     have of the other history as "NAME (version N of HASH)", and log it. They recognize
+//     it by the 256 previous versions that each manifest names.
+//   - A fetched file is used only if its hash is right. Load checks every file that it
+//     reads in the same way, and fetches damaged ones again.
+//   - Any number of processes may share a directory. Nodes may come, die and return with
+//     their directories at any time.
 //
-// A version is safe from the loss of a node's disk once another node has loaded it,
-// and not before. Whoever can write to the registry is trusted to say where the
-// nodes are, and is sent the token by those who ask there.
+// A version survives the loss of a node's disk only once another node has loaded it. Anyone
+// who can write to the registry is trusted to say where the nodes are, and nodes send their
+// token to the addresses given there.
 //
 // # Why no Iceberg catalog
 //
-// A [tables.Store] keeps a catalog of its own, whose paths and ids say nothing to
-// another node, and its upsert takes whole rows, not some of their columns. Here
-// the manifest is what travels, and it has no other state beside it. For SQL over a
-// table, put what Load returns into a Store.
+// A [tables.Store] has a catalog of its own, whose paths and ids mean nothing to another
+// node, and its upsert replaces whole rows, not single columns. Here the manifest is all
+// that is replicated, and there is no state beside it. To query a table with SQL, put what
+// Load returns into a Store.
 package pull
 
 import (
@@ -54,6 +53,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -64,50 +64,64 @@ const (
 )
 
 var (
-	// ErrNotFound is wrapped by the error for a name that no node has a table of.
+	// ErrNotFound is wrapped by the error for a name under which no node has a table.
 	ErrNotFound = tables.ErrNotFound
-	// ErrConflict is wrapped by the error of a Save that another Save came before.
-	// Nothing of it was saved.
+	// ErrConflict is wrapped by the error of a Save that came after another one. It saved
+	// nothing.
 	ErrConflict = errors.New("another node saved the table at the same time; try again")
-	// ErrSyncFailed is wrapped by a [SyncError].
+	// ErrSyncFailed is wrapped by every [SyncError].
 	ErrSyncFailed = errors.New("what is missing here could be had from nobody")
 	// ErrClosed is wrapped by every operation on a closed Node.
 	ErrClosed = tables.ErrClosed
 )
 
-// Options of a node. The zero value, and nil, are the defaults.
+// Options are the options of Open. The zero value, and nil, are the defaults.
 type Options struct {
-	// Registry is the URLs of NATS servers with JetStream, with commas between them;
-	// of three or more, three keep each record. "" means a server within this
-	// process, or in that process of this machine which was first.
+	// Registry lists the URLs of NATS servers with JetStream, separated by commas; of three
+	// or more, three keep each record. "" means a server within this process, or within the
+	// first such process on this machine.
 	Registry string
 
-	// Listen is the host and port that other nodes fetch files from. "" means that
-	// this process serves none; another that has the directory open may.
+	// OwnRegistry replaces NATS. The caller closes it, after the nodes.
+	OwnRegistry Registry
+	// Storage holds the files of the tables instead of the directory. The directory still
+	// has the node's id, its lock, the heads of tables, and empty files that record what is
+	// in the storage. The names of objects begin with the node's id, so nodes may share a
+	// bucket. Processes that share the directory must use the same storage. Files that the
+	// directory had before stay there. The caller closes the storage, after the node.
+	Storage objstore.Bucket
+
+	// Listen is the host and port from which other nodes fetch files. "" means that this
+	// process serves none; another process with the same directory may.
 	Listen string
-	// Advertise is the host and port by which others reach Listen; "" means its own.
+	// Advertise is the host and port at which other nodes reach Listen; "" means Listen
+	// itself.
 	Advertise string
 
-	SyncTimeout time.Duration // in which a Load must learn what is new; 0: [DefaultSyncTimeout]
+	SyncTimeout time.Duration // how long a Load may take to learn what is new; 0: [DefaultSyncTimeout]
 
-	// Lease is how long a node counts as alive that is not heard of, and how long the
-	// copy of the registry is believed while it is silent. 0: [DefaultLease]
+	// Lease is how long a silent node counts as alive, and how long the copy of the
+	// registry counts as current while the registry is silent. 0: [DefaultLease]
 	Lease time.Duration
 
-	// MaxStaleness is how old a table that a Load returns may be where the registry,
-	// or all who hold a newer version, do not answer. 0 makes that an error.
+	// MaxStaleness is how old the table from a Load may be if the registry, or every holder
+	// of a newer version, does not answer. 0 makes that an error.
 	MaxStaleness time.Duration
 
-	Token string // that nodes show each other; "" means none
-	// TLS is of the serving and the fetching side; with ClientAuth it asks for
+	// Newest makes every Load ask the registry for the newest version, so that it returns
+	// what any Save has returned before, and not what was the newest up to a Lease ago.
+	Newest bool
+
+	Token string // which nodes show each other; "": none
+	// TLS applies to serving and to fetching; with ClientAuth, the serving side asks for
 	// certificates. Nil means plain HTTP.
 	TLS *tls.Config
 
-	Logger *slog.Logger // of what fails in the background; nil: none
+	Logger *slog.Logger // for failures in the background; nil: none
 }
 
-// Node is a directory with tables, and its share in those of others. Its methods may
-// be called by many goroutines at once.
+// Node is a directory of tables that shares them with other nodes. It is safe for
+// concurrent use.
 type Node struct {
 	opts     Options
 	disk     *disk
@@ -124,14 +138,11 @@ type Node struct {
 	work     sync.WaitGroup
 }
 
-// Open opens the directory of a node, which is made where there is none. It does
-// not wait for the registry. The caller closes the node; ctx is for opening alone.
+// Open opens the directory of a node and creates it if it does not exist. It does not wait
+// for the registry. The context applies to opening alone. The caller must close the node.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	defer failed("open", dir, &err)
-	n := &Node{small: smallRows}
-	if o != nil {
-		n.opts = *o
-	}
+	n := &Node{small: smallRows, opts: *cmp.Or(o, new(Options))}
 	n.opts.SyncTimeout = cmp.Or(n.opts.SyncTimeout, DefaultSyncTimeout)
 	n.opts.Lease = cmp.Or(n.opts.Lease, DefaultLease)
 	if n.log = n.opts.Logger; n.log == nil {
@@ -140,7 +151,10 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	if n.opts.SyncTimeout < 0 || n.opts.Lease < 0 || n.opts.MaxStaleness < 0 {
 		return nil, errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative")
 	}
-	if n.disk, err = openDisk(dir); err != nil {
+	if n.opts.OwnRegistry != nil && n.opts.Registry != "" {
+		return nil, errors.New("Registry and OwnRegistry are two registries: set one")
+	}
+	if n.disk, err = openDisk(dir, n.opts.Storage); err != nil {
 		return nil, err
 	}
 	n.client = newClient(n.opts.TLS, n.opts.Lease)
@@ -191,31 +205,38 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// Address returns the URL at which other nodes fetch files, "" where there is none.
+// Address returns the URL from which other nodes fetch files, or "" if there is none.
 func (n *Node) Address() string { return n.address }
 
-// Stats are counts of what a node asked of others since it was opened.
+// Stats counts what a node has asked of others since it was opened.
 type Stats struct {
-	Requests int64 // HTTP, to other nodes
-	Bytes    int64 // of files and manifests that came
-	Messages int64 // to the registry
+	Requests int64 // over HTTP, to other nodes
+	Bytes    int64 // of the files and manifests received
+	Messages int64 // to NATS
 }
 
-// Stats returns the counts.
+// Stats returns the node's counts so far.
 func (n *Node) Stats() Stats {
-	return Stats{n.requests.Load(), n.fetched.Load(), int64(n.reg.conn.Stats().OutMsgs)}
+	s := Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load()}
+	if n.reg.nats != nil {
+		s.Messages = int64(n.reg.nats.conn.Stats().OutMsgs)
+	}
+	return s
 }
 
-// Close ends serving, and all that is under way.
+// Close stops serving and ends everything under way.
 func (n *Node) Close() (err error) {
+	if n == nil {
+		return nil
+	}
 	if n.stop != nil {
 		n.stop()
 	}
 	if n.server != nil {
 		err = n.server.Close()
 	}
-	if n.reg != nil {
-		n.reg.close()
+	if n.reg != nil && n.reg.nats != nil {
+		n.reg.nats.close()
 	}
 	n.client.CloseIdleConnections()
 	n.work.Wait()
@@ -233,7 +254,7 @@ func (n *Node) sync(ctx context.Context, patience time.Duration) error {
 	return nil
 }
 
-// Error says which operation on which table failed.
+// Error reports which operation failed, on which table.
 type Error struct {
 	Op, Name string
 	Err      error // the cause
@@ -251,12 +272,12 @@ func failed(op, name string, err *error) {
 	}
 }
 
-// SyncError says why each holder could not be asked. It wraps [ErrSyncFailed].
+// SyncError reports which holders could not be asked, and why. It wraps [ErrSyncFailed].
 type SyncError struct {
-	Causes []HolderError // the registry's, if it did not answer, has no address
+	Causes []HolderError // a registry that did not answer has no address
 }
 
-// HolderError is what went wrong with one holder.
+// HolderError is the error of one holder.
 type HolderError struct {
 	Address string
 	Err     error

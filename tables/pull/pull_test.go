@@ -110,6 +110,16 @@ func TestSaveRefuses(t *testing.T) {
 }
 
 // Of two savers at once one wins, and the other's error says so.
+func TestNil(t *testing.T) {
+	n := openNode(t, t.TempDir(), Options{})
+	if _, err := n.Save(t.Context(), "t", nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+		t.Error(err)
+	}
+	if err := (*Node)(nil).Close(); err != nil { // deferred before the error of Open is looked at
+		t.Error(err)
+	}
+}
+
 func TestConflict(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,9 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 const (
@@ -24,7 +23,34 @@ const (
 	maxAsked   = 64      // nodes for each question
 )
 
-// registry is the node's copy of the bucket, and its way there. The bucket has
+// Registry is the state that all nodes share: values of up to 4 KiB under keys of up to 200
+// bytes, with a clock. NATS is the default; [Options.OwnRegistry] replaces it. A Registry
+// must be safe for concurrent use by any number of goroutines and processes.
+type Registry interface {
+	// Watch calls f with the last entry of every key, then once with an entry without a
+	// key, and from then on with each change, always in the order of the changes. It
+	// returns when ctx ends, or with an error when it may have missed a change; the node
+	// then calls it again.
+	Watch(ctx context.Context, f func(Entry)) error
+	// Put sets a key. Watchers learn of it after everything that was set before.
+	Put(ctx context.Context, key string, value []byte) error
+	// Update sets a key if the revision of its last entry is as given, or 0 if it has no
+	// entry. If not, its error wraps [ErrConflict]. After any other error the key may have
+	// been set.
+	Update(ctx context.Context, key string, value []byte, revision uint64) error
+	// Delete removes a key if it exists. Watchers learn of it.
+	Delete(ctx context.Context, key string) error
+}
+
+// Entry is a key of a [Registry] that was set or deleted.
+type Entry struct {
+	Key      string
+	Value    []byte    // empty: the key was deleted
+	Revision uint64    // differs with each change of the key; never 0
+	Time     time.Time // of the change, by the registry's clock
+}
+
+// registry is the node's copy of the [Registry], and its way there. That has
 //
 //	t.KEY     the record of a table, set by compare-and-swap
 //	h.KEY.ID  the version and the manifest that a directory holds of it
@@ -35,16 +61,14 @@ const (
 // who sees the beat that he has sent has seen what was set before.
 type registry struct {
 	n    *Node
-	conn *nats.Conn
-	born time.Time // the beats' times count from here
+	kv   Registry
+	nats *natsRegistry // nil: the registry is another one
+	born time.Time     // the beats' times count from here
 
 	mu      sync.Mutex
-	kv      jetstream.KeyValue
 	copy    *registryCopy
 	known   map[string]record // the newest versions that this process heard of, for it asked all nodes
 	changed chan struct{}     // closed, and another in its place, with each change
-	local   *server.Server
-	ended   bool
 }
 
 type registryCopy struct {
@@ -73,37 +97,14 @@ func newCopy() *registryCopy {
 }
 
 func openRegistry(n *Node) (*registry, error) {
-	r := &registry{n: n, born: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
-	url := n.opts.Registry
-	options := []nats.Option{
-		nats.Name("partd-pull " + n.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
-		nats.ReconnectWait(min(n.opts.Lease/4, time.Second)), nats.Timeout(n.opts.Lease), nats.ReconnectBufSize(-1),
-		nats.PingInterval(n.opts.Lease),
-	}
-	if url == "" {
-		url = localRegistry()
-		r.startLocal()
-		options = append(options, nats.Token(n.opts.Token))
-	} else if n.opts.TLS != nil && strings.HasPrefix(url, "tls://") {
-		options = append(options, nats.Secure(n.opts.TLS))
+	r := &registry{n: n, kv: n.opts.OwnRegistry, born: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
+	if r.kv != nil {
+		return r, nil
 	}
 	var err error
-	if r.conn, err = nats.Connect(url, options...); err != nil {
-		return nil, fmt.Errorf("the registry: %w", err)
-	}
-	return r, nil
-}
-
-func (r *registry) close() {
-	r.conn.Close()
-	r.mu.Lock()
-	r.ended = true
-	l := r.local
-	r.mu.Unlock()
-	if l != nil {
-		l.Shutdown()
-		l.WaitForShutdown()
-	}
+	r.nats, err = openNATS(n)
+	r.kv = r.nats
+	return r, err
 }
 
 // run keeps the copy up to date. With each lease it is made anew, from all that the
@@ -112,9 +113,6 @@ func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
 			r.n.log.Warn("pull: the registry does not answer", "error", err)
-			if r.n.opts.Registry == "" {
-				r.startLocal()
-			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(min(r.n.opts.Lease/4, time.Second)):
@@ -129,90 +127,68 @@ func (r *registry) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lease := r.n.opts.Lease
-	kv, err := r.bucket(ctx)
-	if err != nil {
-		return err
-	}
-	w, err := kv.WatchAll(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Stop() //nolint:errcheck // of a connection that may be gone
-	if err := r.beat(ctx, kv); err != nil {
-		return err
-	}
-	beat, end := time.NewTicker(lease/3), time.NewTimer(lease)
+	into, loading := newCopy(), true
+	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
+	work.Go(func() {
+		ended <- r.kv.Watch(ctx, func(e Entry) {
+			if e.Key != "" {
+				r.apply(into, e)
+				return
+			}
+			select {
+			case loaded <- struct{}{}:
+			default: // once is enough
+			}
+		})
+	})
+	beat, end := time.NewTicker(lease/3), time.NewTimer(2*lease)
 	defer beat.Stop()
 	defer end.Stop()
-	into, loading := newCopy(), true
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-beat.C:
-			if err := r.beat(ctx, kv); err != nil {
-				return err
-			}
+			return canceled.Err(ctx)
+		case err := <-ended:
+			return cmp.Or(err, errors.New("its watch ended"))
 		case <-end.C:
 			if loading {
-				return errors.New("its records did not come within a lease")
+				return errors.New("its records did not come in time")
 			}
 			return nil
-		case e, open := <-w.Updates():
-			switch {
-			case !open:
-				return errors.New("its watch ended")
-			case e != nil:
-				r.apply(into, e)
-			default:
+		case <-loaded:
+			r.mu.Lock()
+			r.copy = into
+			r.announce()
+			r.mu.Unlock()
+			if err := r.beat(ctx); err != nil {
+				return err
+			}
+			if loading {
 				loading = false
-				r.mu.Lock()
-				r.copy = into
-				r.announce()
-				r.mu.Unlock()
+				end.Reset(lease)
 				work.Go(func() { r.n.audit(ctx) })
+			}
+		case <-beat.C:
+			if loading {
+				continue
+			}
+			if err := r.beat(ctx); err != nil {
+				return err
 			}
 		}
 	}
-}
-
-// bucket returns the bucket, which is made where there is none.
-func (r *registry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
-	defer cancel()
-	js, err := jetstream.New(r.conn)
-	if err != nil {
-		return nil, err
-	}
-	kv, err := js.KeyValue(ctx, bucketName)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		c := jetstream.KeyValueConfig{Bucket: bucketName, History: 1, MaxValueSize: maxRecord, Replicas: 1}
-		if strings.Count(r.n.opts.Registry, ",") >= 2 {
-			c.Replicas = 3
-		}
-		if kv, err = js.CreateKeyValue(ctx, c); errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = js.KeyValue(ctx, bucketName)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	r.kv = kv
-	r.mu.Unlock()
-	return kv, nil
 }
 
 // apply puts a record into a copy. What makes no sense there is left out.
-func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
+func (r *registry) apply(c *registryCopy, e Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	part := strings.Split(e.Key(), ".")
-	gone := e.Operation() != jetstream.KeyValuePut || len(e.Value()) > maxRecord
+	part := strings.Split(e.Key, ".")
+	gone := len(e.Value) == 0 || len(e.Value) > maxRecord
 	switch {
 	case part[0] == "t" && len(part) == 2:
-		t := tableEntry{revision: e.Revision()}
-		if gone || json.Unmarshal(e.Value(), &t.record) != nil || t.check(part[1]) != nil {
+		t := tableEntry{revision: e.Revision}
+		if gone || json.Unmarshal(e.Value, &t.record) != nil || t.check(part[1]) != nil {
 			if t.Name != "" && keyOf(t.Name) == part[1] && t.Version == 0 {
 				delete(r.known, part[1]) // it was forgotten
 			}
@@ -228,10 +204,10 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 		if c.holders[part[1]] == nil {
 			c.holders[part[1]] = map[string]string{}
 		}
-		c.holders[part[1]][part[2]] = string(e.Value())
+		c.holders[part[1]][part[2]] = string(e.Value)
 	case (part[0] == "n" || part[0] == "b") && len(part) == 2:
-		n := nodeEntry{seen: e.Created()}
-		if gone || json.Unmarshal(e.Value(), &n) != nil {
+		n := nodeEntry{seen: e.Time}
+		if gone || json.Unmarshal(e.Value, &n) != nil {
 			return
 		}
 		if !fetchable(n.Address, r.n.opts.TLS != nil) {
@@ -268,7 +244,7 @@ func (r *registry) announce() {
 }
 
 // beat says that the node is alive.
-func (r *registry) beat(ctx context.Context, kv jetstream.KeyValue) error {
+func (r *registry) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
 	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.process(), At: int64(time.Since(r.born))})
@@ -279,8 +255,7 @@ func (r *registry) beat(ctx context.Context, kv jetstream.KeyValue) error {
 	if r.n.address == "" {
 		key = "b." + r.n.disk.id
 	}
-	_, err = kv.Put(ctx, key, b)
-	return err
+	return r.kv.Put(ctx, key, b)
 }
 
 // fresh reports whether the copy is complete up to a lease ago.
@@ -297,13 +272,9 @@ func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 	start := time.Now()
 	err := errors.New("it did not answer in time")
 	for {
-		r.mu.Lock()
-		kv := r.kv
-		r.mu.Unlock()
-		if kv != nil { // another process of the directory may have taken the last one's place
-			if err2 := r.beat(ctx, kv); err2 != nil && ctx.Err() == nil {
-				err = err2
-			}
+		// Another process of the directory may have taken the last one's place.
+		if err2 := r.beat(ctx); err2 != nil && ctx.Err() == nil {
+			err = err2
 		}
 		again := time.After(min(r.n.opts.Lease/4, time.Second))
 		for waiting := true; waiting; {
@@ -334,10 +305,10 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 	}
 	key := keyOf(name)
 	r.mu.Lock()
-	kv, holders := r.kv, slices.Collect(maps.Keys(r.copy.holders[key]))
+	holders := slices.Collect(maps.Keys(r.copy.holders[key]))
 	r.mu.Unlock()
 	for _, id := range holders {
-		if err := kv.Purge(ctx, "h."+key+"."+id); err != nil {
+		if err := r.kv.Delete(ctx, "h."+key+"."+id); err != nil {
 			return err
 		}
 	}
@@ -369,34 +340,23 @@ func (r *registry) peers(rec record) []peer {
 
 // set sets a table's record where its revision is still that given; 0 is none.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
-	r.mu.Lock()
-	kv := r.kv
-	r.mu.Unlock()
-	if kv == nil {
-		return errors.New("the registry was not reached yet")
-	}
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}
-	_, err = kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
-	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-		return ErrConflict
-	}
-	return err
+	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
 // hold says what the directory holds, where the copy has something else.
 func (r *registry) hold(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()
-	kv, known := r.kv, r.copy.holders[key][r.n.disk.id] == rec.holding()
+	known := r.copy.holders[key][r.n.disk.id] == rec.holding()
 	r.mu.Unlock()
-	if known || kv == nil {
+	if known {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
-	_, err := kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holding()))
-	return err
+	return r.kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holding()))
 }

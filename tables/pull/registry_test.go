@@ -23,13 +23,13 @@ func TestRegistryForgets(t *testing.T) {
 			var err error
 			switch c {
 			case "lost":
-				err = a.reg.kv.Purge(t.Context(), key)
+				err = a.reg.kv.Delete(t.Context(), key)
 			case "older":
 				if err = a.reg.sync(t.Context(), time.Minute); err == nil {
 					err = a.reg.set(t.Context(), old, a.reg.table(keyOf(c)).revision)
 				}
 			default:
-				_, err = a.reg.kv.Put(t.Context(), key, []byte("{\x00"))
+				err = a.reg.kv.Put(t.Context(), key, []byte("{\x00"))
 			}
 			if err != nil {
 				t.Fatal(err)

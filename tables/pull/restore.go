@@ -14,11 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Restore makes tables, all without names, what they were in a backup. One that no node
-// has, or an older version of it alone, is there again as it was, for nodes that return as
-// well; one that has changed since
-// gets a new version, of the rows of then. Files that are here and right are not fetched,
-// and a Restore that was stopped goes on when it is called again.
+// Restore restores tables from a backup, or all of its tables if none are named. A table
+// that no node has, or only in an older version, comes back as it was, also for nodes that
+// return later. A table that has changed since gets a new version with the rows of the
+// backup. Restore does not fetch files that are here and intact, and a second call
+// continues an interrupted one.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
 	defer failed("restore", name, &err)
 	place := backupBucket(from)
@@ -55,11 +55,11 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
 		n.disk.keep(f) // else it goes before the version is noted
-		has, err := n.disk.Open(f)
+		has, err := n.disk.Open(ctx, f)
 		if err == nil {
 			return has.Close()
 		}
-		err = n.replace(was.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
+		err = n.replace(ctx, was.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
 		mu.Lock()
 		defer mu.Unlock()
 		done.Files++
@@ -69,7 +69,7 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record
 	if err := get(ctx, was.file()); err != nil {
 		return 0, err
 	}
-	b, err := readAll(n.disk.Open(was.file()))
+	b, err := readAll(n.disk.Open(ctx, was.file()))
 	if err != nil {
 		return 0, err
 	}

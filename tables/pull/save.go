@@ -18,31 +18,35 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 const (
-	// MaxFrame is the size of the largest frame that Save takes, in bytes of memory.
+	// MaxFrame is the size of the largest frame that Save accepts, in bytes of memory.
 	MaxFrame = 1 << 30
 
 	fileBytes = 64 << 20 // of memory, that the rows of a file take at most
 	smallRows = 64 << 10 // a file of fewer is written anew with the rows that follow it
 )
 
-// Save puts rows into the table of a name, which is made where there is none. The
-// first column that is a timestamp or a date32 is the table's time column: at a time
-// that both have, columns of the new frame take its values, and the others keep
-// theirs. New columns are null in older rows, and columns that the frame lacks are
-// in new ones. A time that the frame has twice is an error, as is a null there, a
-// column of another type than the table's, and a frame without a time column.
+// Save puts rows into the table of a name and creates the table if it does not exist. The
+// first timestamp or date32 column is the table's time column. Where a new row has the time
+// of an old one, its columns replace the old values, and all other columns keep theirs.
+// Columns that only the new rows have are null in older rows; columns that they lack are
+// null in new rows. A time that is null or occurs twice in r is an error, as is a column of
+// another type than the table's, or a missing time column.
 //
-// Once Save returns the version, all nodes load it. The error wraps [ErrConflict]
-// where another node's Save came before, and partd.ErrUnknownOutcome where the
-// registry did not say whether it took the version. Save reads r to its end, holds
-// it in memory, and does not release it.
+// Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if a
+// Save of another node came first, and partd.ErrUnknownOutcome if the registry did not say
+// whether it took the version. Save reads r to its end, holds it in memory, and does not
+// release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
 	defer failed("save", name, &err)
 	if err := checkName(name); err != nil {
 		return 0, err
+	}
+	if r == nil {
+		return 0, errors.New("the reader of the rows is nil")
 	}
 	put, err := gather(r)
 	if err != nil {
@@ -76,7 +80,7 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	}
 	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.rows()
-	f, err := n.disk.Create(next.encode)
+	f, err := n.disk.Create(ctx, next.encode)
 	if err != nil {
 		return rec, err
 	}
@@ -178,11 +182,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 	builder := array.NewRecordBuilder(memoryOf, columns)
 	defer builder.Release()
 	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // that there is one
-	defer func() {
-		for _, b := range batches {
-			b.Release()
-		}
-	}()
+	defer func() { take.Release(batches) }()
 	size := int64(0)
 	for r.Next() {
 		b, err := schema.Convert(r.RecordBatch(), columns)
@@ -217,14 +217,14 @@ func gather(r array.RecordReader) (f frame, err error) {
 }
 
 // write writes rows as files, each of at most fileBytes.
-func (n *Node) write(b arrow.RecordBatch, time int) (files []dataFile, err error) {
+func (n *Node) write(ctx context.Context, b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
 	each := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
 	for at := 0; at < times.Len(); at += each {
 		end := min(at+each, times.Len())
 		part := b.NewSlice(int64(at), int64(end))
 		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, at), Max: series.TimeAt(times, end-1)}
-		f.Named, err = n.disk.Create(func(w io.Writer) error {
+		f.Named, err = n.disk.Create(ctx, func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {
 				return err

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 )
 
@@ -58,7 +57,7 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "that is no hash", http.StatusBadRequest)
 		return
 	}
-	f, err := os.Open(n.disk.Path(hash))
+	f, err := n.disk.served(r.Context(), hash)
 	if err != nil {
 		http.Error(w, "the file is not here", http.StatusNotFound)
 		return

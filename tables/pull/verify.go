@@ -8,22 +8,23 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// Finding is something that Verify found wrong at a node.
+// Finding is a problem that Verify found.
 type Finding struct {
-	Node     string `json:"node"`  // its address; "" is this one
-	Table    string `json:"table"` // "" where it is about the node as a whole
+	Node     string `json:"node"`  // its address; "": this node
+	Table    string `json:"table"` // "" for a problem of the whole node
 	File     string `json:"file,omitempty"`
 	Problem  string `json:"problem"`
-	Repaired bool   `json:"repaired"` // it is right now
+	Repaired bool   `json:"repaired"` // whether it has been repaired
 }
 
-// Verify reads all files of the newest versions that this directory has and compares
-// them with their hashes, has all other nodes do the same, and compares what they hold
-// with the registry. What is damaged is fetched again from a node that has it right.
-// Its error says that this could not be done; what is wrong is in the findings.
+// Verify reads all files of the newest versions in this directory and compares them with
+// their hashes, makes all other nodes do the same, and compares what they hold with the
+// registry. It replaces damaged files by intact ones from other nodes. Its error says that
+// it could not do this; what is wrong is in the findings.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	defer failed("verify", n.disk.dir, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -72,7 +73,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	all := []Finding{}
 	err := n.disk.heads(func(key string, h head) error {
 		check := func(f content.Named) error {
-			file, err := n.disk.Open(f)
+			file, err := n.disk.Open(ctx, f)
 			if err == nil {
 				return file.Close()
 			}
@@ -84,7 +85,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 				found.Problem, found.Repaired = err.Error(), false
 			}
 			all = append(all, found)
-			return ctx.Err()
+			return canceled.Err(ctx)
 		}
 		if err := check(h.file()); err != nil {
 			return err
@@ -92,7 +93,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 		m, err := n.manifest(ctx, h.record)
 		if err != nil {
 			all = append(all, Finding{Table: h.Name, File: h.Manifest, Problem: err.Error()})
-			return ctx.Err()
+			return canceled.Err(ctx)
 		}
 		for _, f := range m.files {
 			if err := check(f.Named); err != nil {

@@ -14,14 +14,15 @@ import (
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
+	_ "github.com/go-partd/partd/tables/postgres" // for the catalog of ExampleOptions_s3
 	"github.com/go-partd/partd/tables/stage"
 )
 
 //go:embed stage.go example_test.go
 var source embed.FS
 
-// A program of its own would not need Module.
-var partdVersion = stage.Module("github.com/go-partd/partd", "v0.1.0")
+// A program of its own would not need Modules.
+var modules = map[string]string{"github.com/go-partd/partd": "v0.1.0"}
 
 func Example() {
 	dir, err := os.MkdirTemp("", "stage")
@@ -34,13 +35,16 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	words := stage.New("words", func(_ context.Context, in *stage.Inputs) ([]string, error) {
+	words := stage.Define("words", func(_ context.Context, in *stage.Inputs) ([]string, error) {
 		fmt.Println("words runs")
 		b, err := os.ReadFile(in.Files()[0])
 		return strings.Fields(string(b)), err
-	}, stage.Files(raw), stage.Source(source), partdVersion, stage.Cache(true), stage.Codec("json", encode.JSON[[]string]()))
+	}, stage.Spec[[]string]{
+		Files: []string{raw}, Code: []stage.Code{{Files: source}}, Modules: modules,
+		Cache: true, Codec: encode.JSON[[]string](), CodecName: "json",
+	})
 
-	count := stage.New("count", func(_ context.Context, in *stage.Inputs) (map[string]int, error) {
+	count := stage.Define("count", func(_ context.Context, in *stage.Inputs) (map[string]int, error) {
 		fmt.Println("count runs")
 		all, err := words.Of(in)
 		counts := map[string]int{}
@@ -48,7 +52,10 @@ func Example() {
 			counts[w]++
 		}
 		return counts, err
-	}, stage.From(words), stage.Source(source), partdVersion, stage.Cache(true), stage.Codec("json", encode.JSON[map[string]int]()))
+	}, stage.Spec[map[string]int]{
+		From: []stage.Any{words}, Code: []stage.Code{{Files: source}}, Modules: modules,
+		Cache: true, Codec: encode.JSON[map[string]int](), CodecName: "json",
+	})
 
 	results, err := stage.Open(filepath.Join(dir, "results"), nil)
 	if err != nil {
@@ -87,9 +94,9 @@ func ExampleOptions() {
 		log.Fatal(err)
 	}
 	defer results.Close()
-	ten := stage.New("ten", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+	ten := stage.Define("ten", func(context.Context, *stage.Inputs) (arrow.Table, error) {
 		return tableWith(1, 2, 3), nil
-	}, stage.Version("1"), stage.Cache(true))
+	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
 	plan := func() {
 		steps, err := ten.Plan(ctx, results)
 		if err != nil {

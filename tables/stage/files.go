@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -68,19 +69,21 @@ func openHashes(path string) *hashes {
 	return h
 }
 
-// save replaces the file, by way of a directory for temporary ones.
-func (h *hashes) save(temp string) error {
+// save replaces the file, unless somebody else has the lock of it, who is about to.
+func (h *hashes) save(r *Results) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.dirty {
 		return nil
 	}
-	h.dirty = false
-	text, err := json.Marshal(h.byPath)
-	if err != nil {
-		return err
-	}
-	return vfs.Replace(h.path, temp, "hashes.", text)
+	return r.unused(context.Background(), hashesLock, func() error {
+		h.dirty = false
+		text, err := json.Marshal(h.byPath)
+		if err != nil {
+			return err
+		}
+		return vfs.Replace(h.path, r.path(tmpDir), "hashes.", text)
+	})
 }
 
 // sum returns the hash of a file's content, and the state of the file that it is of.

@@ -9,25 +9,26 @@ import (
 	"time"
 )
 
-// GCOptions of GC. The zero value, and nil, remove what expired.
+// GCOptions are the options of GC. The zero value, and nil, remove expired results only.
 type GCOptions struct {
-	TTL  time.Duration // results that were made as long ago go, too; 0: these stay
-	Live []Any         // the last stages of pipelines, whose present results stay, whatever their age
+	TTL  time.Duration // also removes results this old; 0: none
+	Live []Any         // last stages of pipelines whose current results stay, whatever their age
 }
 
 // leftFor is how long data stays in a partd store that no result has: somebody who does not
 // share the directory may be about to keep it.
 const leftFor = 24 * time.Hour
 
-// GCResult is what GC did.
+// GCResult reports how many results GC removed and left.
 type GCResult struct {
 	Removed int
 	Left    int
 }
 
-// GC removes results that expired, or are as old as a TTL says, but for the ancestors of
-// those that stay. It leaves what somebody computes or uses, and removes what was left by
-// those that were killed. The files of tables go by the Expire of their store.
+// GC removes results that have expired or are as old as GCOptions.TTL, except ancestors of
+// results that stay. It leaves results alone that are being computed or used, and removes
+// what killed processes left behind. The files of removed tables stay until Expire of their
+// store.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (done GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
 	stay := map[string]bool{}
@@ -102,16 +103,12 @@ func (r *Results) sweepAll(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			path := r.path(dir, e.Name())
-			if len(e.Name()) < keyLen { // of hashes
-				if i, err := e.Info(); err == nil && time.Since(i.ModTime()) > time.Hour {
-					_ = os.Remove(path) // another GC may have
-				}
-				continue
-			}
-			key := e.Name()[:keyLen]
 			if dir == locksDir {
 				err = r.unused(ctx, e.Name(), func() error { return nil }) // which removes it
+			} else if len(e.Name()) < keyLen { // of hashes
+				err = r.unused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
+				key := e.Name()[:keyLen]
 				err = r.locked(ctx, key, func() error { // which sweeps
 					i, err := r.keep.info(ctx, key)
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {

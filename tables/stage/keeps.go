@@ -270,7 +270,7 @@ func (t *tableKeep) put(ctx context.Context, i *Info, rows arrow.Table) error {
 	r := array.NewTableReader(rows, batchRows)
 	defer r.Release()
 	return t.s.Update(ctx, func(x *tables.Txn) error {
-		return x.Put(t.b.Name(), i.Key, r, tables.Replace, &tables.PutOptions{Metadata: tables.Metadata{infoName: string(text)}})
+		return x.Put(t.b.Name(), i.Key, r, tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{infoName: string(text)}})
 	})
 }
 

@@ -42,6 +42,9 @@ func (k *keyed) counted(i *Info) *Info {
 
 // keysOf returns the stages of a pipeline with their keys, ancestors first.
 func (r *Results) keysOf(last *node) (all []*keyed, err error) {
+	if r == nil || r.keep == nil {
+		return nil, &Error{"hash", last.name, errors.New("the Results are none that Open returned")}
+	}
 	byNode, names := map[*node]*keyed{}, map[string]*node{}
 	var visit func(n *node) error
 	visit = func(n *node) error {
@@ -64,7 +67,7 @@ func (r *Results) keysOf(last *node) (all []*keyed, err error) {
 		all = append(all, k)
 		return nil
 	}
-	return all, errors.Join(visit(last), r.hashes.save(r.path(tmpDir)))
+	return all, errors.Join(visit(last), r.hashes.save(r))
 }
 
 // keyOf hashes what a stage is made of; its ancestors have their keys.

@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// Action is what a run would do with a stage.
+// Action says what a run would do with a stage.
 type Action string
 
-// The actions of a plan.
+// The possible actions.
 const (
 	Runs    Action = "runs"
-	Kept    Action = "kept"    // its result is there
-	Skipped Action = "skipped" // its result is not kept, and nothing needs it
+	Kept    Action = "kept"    // its result is stored
+	Skipped Action = "skipped" // its result is not stored, and no stage needs it
 )
 
-// Step is a stage of a plan.
+// Step is the part of a plan that concerns one stage.
 type Step struct {
 	Stage  string
 	Key    string
 	Action Action
-	Why    string // of what runs: which inputs changed, by their names, or that it never ran
+	Why    string // why it runs: which inputs changed, by name, or that it never ran
 }
 
-// Plan returns what Run would do, ancestors first. Nothing runs.
+// Plan returns what Run would do, ancestors first. It runs nothing.
 func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	stages, err := r.keysOf(s.n)
 	if err != nil {

@@ -16,24 +16,24 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Options of Open. The zero value, and nil, keep results in the directory.
+// Options are the options of Open. The zero value, and nil, store results in the directory.
 type Options struct {
-	// Tables keeps results in a bucket of a store of tables: tables as such, others
-	// in tables of bytes. For several processes at a time it needs
+	// Tables stores results in a bucket of a store of tables: tables as they are, other
+	// results as tables of bytes. If several processes use the store at once, it needs
 	// tables.Options.NoTail.
 	Tables *tables.Store
-	Bucket string // of Tables, which nothing else should use
+	Bucket string // of Tables; nothing else should use it
 
-	// Store keeps results in a partd store, which must set, list and delete keys, in those
-	// that begin with "stage/". A value other than a table has at most
-	// partd.MaxValueLen bytes.
+	// Store stores results in a partd store that can set, list and delete keys. All keys
+	// begin with "stage/". A result other than a table is limited to partd.MaxValueLen
+	// bytes.
 	Store partd.Partd
 
-	// Parallel is how many stages run at a time; 0 is as many as there are processors.
+	// Parallel is the number of stages that run at once; 0 means one per processor.
 	Parallel int
 }
 
-// Results are what stages made. They are safe for concurrent use.
+// Results holds what stages made. It is safe for concurrent use.
 type Results struct {
 	dir      string
 	keep     keep
@@ -48,15 +48,17 @@ const (
 	filesDir = "files" // the folders that stages made: KEY-TIME
 	tmpDir   = "tmp"   // what is being made: KEY.RANDOM
 	locksDir = "locks" // a file for each key that somebody has the lock of
+
+	hashesLock = "hashes" // of who writes tmp/hashes.RANDOM
 )
 
 const keyLen = 64
 
 var errBusy = errors.New("somebody else has the lock")
 
-// Open opens a directory for results, and makes it where it is missing. Where results are
-// kept elsewhere it has what is being made, locks, hashes of raw files, and the files that
-// stages made.
+// Open opens a directory for results and creates it if it does not exist. If results are
+// stored elsewhere, the directory holds unfinished results, locks, hashes of raw files, and
+// the files that stages made.
 func Open(dir string, o *Options) (*Results, error) {
 	o = cmp.Or(o, new(Options))
 	if o.Tables != nil && o.Store != nil {
@@ -90,9 +92,9 @@ func Open(dir string, o *Options) (*Results, error) {
 	return r, nil
 }
 
-// Close closes the directory. What Options gave stays open.
+// Close closes the directory. It does not close the stores in Options.
 func (r *Results) Close() error {
-	if r.local == nil {
+	if r == nil || r.local == nil {
 		return nil
 	}
 	return partd.Close(context.Background(), r.local)
@@ -102,19 +104,19 @@ func (r *Results) path(names ...string) string {
 	return filepath.Join(append([]string{r.dir}, names...)...)
 }
 
-// Info describes a result that is kept.
+// Info describes a stored result.
 type Info struct {
 	Key     string            `json:"key"`
 	Stage   string            `json:"stage"`
 	Made    time.Time         `json:"made"`
 	Expires time.Time         `json:"expires,omitzero"` // zero: never
-	Parts   map[string]string `json:"parts"`            // what the key is made of, most by their hashes
+	Parts   map[string]string `json:"parts"`            // what the key is made of, mostly hashes
 	Needs   []string          `json:"needs"`            // the keys of all ancestors
 }
 
 func (i *Info) expired(now time.Time) bool { return !i.Expires.IsZero() && !now.Before(i.Expires) }
 
-// List returns what is kept, in no order.
+// List returns all stored results, in no particular order.
 func (r *Results) List(ctx context.Context) ([]*Info, error) { return r.keep.list(ctx) }
 
 // keep is where results are kept, each as a table. Who puts or removes has the lock of

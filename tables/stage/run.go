@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // attempts is how often a result is asked for that goes while it is loaded.
@@ -38,10 +40,10 @@ type work struct {
 	err     error
 }
 
-// Run returns the stage's result: what is kept, or what it makes, for which it runs
-// those of its ancestors whose results are needed and not kept. After an error of one,
-// the context of the others is cancelled. An error of a stage is a [*Error], which wraps
-// what the function returned.
+// Run returns the stage's result, from storage or by running the stage. It runs ancestors
+// only if their results are needed and not stored. If a stage fails, Run cancels the
+// context of the others and returns an [*Error], which wraps what the stage's function
+// returned.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	stages, err := r.keysOf(s.n)
 	if err != nil {
@@ -270,7 +272,7 @@ func (x *run) compute(ctx context.Context, w *work, folder string) (value any, e
 	}
 	select {
 	case <-ctx.Done():
-		return nil, expires, wrap("run", w, context.Cause(ctx))
+		return nil, expires, wrap("run", w, canceled.Err(ctx))
 	case x.slots <- struct{}{}:
 	}
 	defer func() { <-x.slots }()

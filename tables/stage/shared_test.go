@@ -179,3 +179,19 @@ func TestNil(t *testing.T) {
 		t.Error(got, err)
 	}
 }
+
+// The Results of an Open that failed are an error, as are zero ones, and can be closed.
+func TestNilResults(t *testing.T) {
+	s := stage.New("one", func(context.Context, *stage.Inputs) (int, error) { return 1, nil }, stage.Version("1"))
+	for _, r := range []*stage.Results{nil, {}} {
+		if _, err := s.Run(t.Context(), r); err == nil {
+			t.Error("it ran")
+		}
+		if _, err := s.Plan(t.Context(), r); err == nil {
+			t.Error("there is a plan")
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -25,21 +25,21 @@ type source struct {
 	patterns []string
 }
 
-// Source is the code of a stage: files that the program embeds by go:embed, all but
-// tests, or those that patterns match as [io/fs.Glob] has them. Go is hashed as a syntax
-// tree, without comments and white space, but with directives such as //go:embed; other
-// files as they are. With it go the versions of Go and of the program's other modules, and
-// its build tags, system and processor.
+// Source adds to [Spec].Code.
+//
+// Deprecated: use [Define].
 func Source(files fs.FS, patterns ...string) Option {
 	return func(n *node) { n.sources = append(n.sources, source{files, patterns}) }
 }
 
-// Version stands for the code of a stage: who changes the code gives it another.
+// Version sets [Spec].Version.
+//
+// Deprecated: use [Define].
 func Version(v string) Option { return func(n *node) { n.version = v } }
 
-// Module says which version a module is of that has none, since a directory stands in
-// for it (replace in go.mod, or a workspace). The program of a test lists no modules: it
-// has to say of github.com/go-partd/partd which it is, and others are not known.
+// Module adds to [Spec].Modules.
+//
+// Deprecated: use [Define].
 func Module(path, version string) Option { return func(n *node) { n.modules[path] = version } }
 
 // digest hashes words, each with its length.

@@ -1,25 +1,27 @@
-// Package stage makes pipelines whose results are kept.
+// Package stage builds pipelines that cache their results.
 //
-// A stage is a function with a name, of raw files, parameters and the results of
-// other stages. Running the last one runs what is missing: a shared ancestor once,
-// those that do not depend on each other at the same time. What a stage with [Cache]
-// returns is kept under a key, and is computed again once the key is another: a hash
-// of the stage's code, its parameters, the content of its files, the keys of its
-// ancestors, and the format of what is kept.
+// A stage is a named function of raw files, parameters and the results of other stages.
+// Running the last stage runs whatever is missing: a shared ancestor once, independent
+// stages at the same time. The result of a stage with [Spec].Cache is stored under a key
+// and computed again only when the key changes. The key is a hash of the stage's code, its
+// parameters, the content of its files, the keys of its ancestors, and the storage format.
 //
-// A result is an [arrow.Table], a [Folder] of files, or a value that has a [Codec]. It
-// is kept in a directory, a store of tables or any partd store; see [Options].
+// A result is an [arrow.Table], a [Folder] of files, or a value with a codec. It is stored
+// in a directory, a store of tables or any partd store; see [Options].
 //
 // # Promises
 //
-//   - A result is whole or not there. What a stage left that failed or was killed is
-//     never read; the next that computes the key removes it, and so does GC.
-//   - A stage that is kept returns what was kept, the first time as later.
+//   - A stored result is complete. What a failed or killed stage left behind is never read;
+//     GC removes it, as does the next run that computes the key.
+//   - A cached stage returns what was read back from storage, on the first run as on later
+//     ones.
 //   - Processes that share a directory, or a bucket of tables, compute a key once: the
-//     others wait, and one takes over if the first dies. Processes that share a partd
-//     store and no directory may compute a key twice; each result is whole then, too.
-//   - What cannot be hashed is an error: a parameter with a function in it, code of
-//     which nothing is said, a module without a version, a file that changes meanwhile.
+//     others wait, and one of them takes over if the first dies. Processes that share a
+//     partd store but no directory may compute a key twice; each result is complete even
+//     then.
+//   - Anything that cannot be hashed is an error: a parameter that contains a function,
+//     code that is neither given nor versioned, a module without a version, a file that
+//     changes during the run.
 package stage
 
 import (
@@ -34,10 +36,10 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// Stage is a step of a pipeline that makes a T. It is safe for concurrent use.
+// Stage is a step of a pipeline. Its result is a T. It is safe for concurrent use.
 type Stage[T any] struct{ n *node }
 
-// Any is a stage, whatever it makes.
+// Any is a stage with a result of any type.
 type Any interface{ node() *node }
 
 func (s *Stage[T]) node() *node { return s.n }
@@ -69,10 +71,14 @@ type codec struct {
 
 var tableType, folderType = reflect.TypeFor[arrow.Table](), reflect.TypeFor[Folder]()
 
-// Option says what a stage is made of.
+// Option configures a stage.
+//
+// Deprecated: use [Spec].
 type Option func(*node)
 
-// From names the ancestors of a stage, whose results it gets by [Stage.Of].
+// From adds to [Spec].From.
+//
+// Deprecated: use [Define].
 func From(stages ...Any) Option {
 	return func(n *node) {
 		for _, s := range stages {
@@ -81,87 +87,105 @@ func From(stages ...Any) Option {
 	}
 }
 
-// Files names the raw files of a stage, by their paths or by patterns as
-// [path/filepath.Glob] has them. One that matches nothing is an error.
+// Files adds to [Spec].Files.
+//
+// Deprecated: use [Define].
 func Files(patterns ...string) Option {
 	return func(n *node) { n.patterns = append(n.patterns, patterns...) }
 }
 
-// Params are values that the function uses: numbers, text, times, and structs, slices
-// and maps of such. Pointers, functions and channels have no hash, and are an error.
+// Params adds to [Spec].Params.
+//
+// Deprecated: use [Define].
 func Params(values ...any) Option {
 	return func(n *node) { n.params = append(n.params, values...) }
 }
 
-// Cache says whether the stage's result is kept. Without, it is not.
+// Cache sets [Spec].Cache.
+//
+// Deprecated: use [Define].
 func Cache(keep bool) Option { return func(n *node) { n.cache = keep } }
 
-// TTL is how long a result counts once it was made, whoever kept it. What was made of it
-// expires with it. 0 means for ever.
+// TTL sets [Spec].TTL.
+//
+// Deprecated: use [Define].
 func TTL(d time.Duration) Option { return func(n *node) { n.ttl = d } }
 
-// Codec encodes results that are neither tables nor files. The name is a part of the
-// key: what writes other bytes has another name.
+// Codec sets [Spec].Codec and CodecName.
+//
+// Deprecated: use [Define].
 func Codec[T any](name string, c encode.ValueCodec[T]) Option {
 	return func(n *node) {
-		n.codec = &codec{
-			name: name, of: reflect.TypeFor[T](),
-			encode: func(v any) ([]byte, error) {
+		n.codec = &codec{name: name, of: reflect.TypeFor[T]()}
+		if c.Encode != nil {
+			n.codec.encode = func(v any) ([]byte, error) {
 				t, _ := v.(T) // nil, where T is an interface
 				return c.Encode(nil, t)
-			},
-			decode: func(b []byte) (any, error) { return c.Decode(b) },
+			}
+		}
+		if c.Decode != nil {
+			n.codec.decode = func(b []byte) (any, error) { return c.Decode(b) }
 		}
 	}
 }
 
-// New makes a stage of a function. It needs [Source] or [Version], to tell one state
-// of its code from another. What is wrong with the options is an error of Run and Plan.
+// New makes a stage from a function. It needs [Source] or [Version], to tell one state of
+// the code from another.
 //
-// What a stage gets and returns is shared with others, and must not be changed. Tables
-// need no Release.
+// Deprecated: use [Define], which takes a [Spec].
 func New[T any](name string, f func(context.Context, *Inputs) (T, error), options ...Option) *Stage[T] {
 	n := &node{name: name, result: reflect.TypeFor[T](), modules: map[string]string{}}
-	n.run = func(ctx context.Context, in *Inputs) (any, error) { return f(ctx, in) }
 	for _, o := range options {
 		o(n)
 	}
+	return define(n, f)
+}
+
+func define[T any](n *node, f func(context.Context, *Inputs) (T, error)) *Stage[T] {
+	n.run = func(ctx context.Context, in *Inputs) (any, error) { return f(ctx, in) }
 	coded := n.result != tableType && n.result != folderType
 	switch {
-	case name == "":
+	case n.name == "":
 		n.err = errors.New("the stage has no name")
+	case f == nil:
+		n.err = errors.New("the stage has no function")
 	case n.version == "" && len(n.sources) == 0:
-		n.err = errors.New("nothing is said of its code: give it Source, with files that are embedded, or Version")
+		n.err = errors.New("nothing is said of its code: give it Code, with files that are embedded, or Version")
 	case n.result == folderType && !n.cache:
-		n.err = errors.New("files of a stage have to be kept: give it Cache(true)")
+		n.err = errors.New("files of a stage have to be kept: give it Cache")
 	case coded && n.cache && n.codec == nil:
 		n.err = fmt.Errorf("a %v is kept by a codec: give it Codec", n.result)
+	case n.codec != nil && (n.codec.encode == nil || n.codec.decode == nil):
+		n.err = fmt.Errorf("the codec %q lacks Encode or Decode", n.codec.name)
+	case n.codec != nil && n.codec.name == "":
+		n.err = errors.New("the codec has no name: the key of the result needs it")
 	case n.codec != nil && (n.codec.of != n.result || !coded):
 		n.err = fmt.Errorf("it makes a %v, and its codec is for a %v", n.result, n.codec.of)
 	}
 	return &Stage[T]{n}
 }
 
-// Folder is the path of a directory of files that a stage made; see [Inputs.Dir]. GC
-// does not remove it while a run uses it. It must not be changed.
+// Folder is the path of a directory of files that a stage made; see [Inputs.Dir]. Do not
+// change it. GC does not remove it while a run uses it.
 type Folder string
 
-// Inputs is what a stage is run with.
+// Inputs are what a stage's function works on.
 type Inputs struct {
 	files  []string
 	folder string
 	values map[*node]any
 }
 
-// Files returns the paths of the raw files, pattern by pattern, each sorted.
+// Files returns the paths of the raw files, in the order of their patterns, and sorted
+// within each pattern.
 func (in *Inputs) Files() []string { return in.files }
 
-// Dir is an empty directory for the files of a stage that makes a [Folder], and returns
-// this one. Files and directories are kept; nothing else can be.
+// Dir returns an empty directory for the files of a stage that makes a [Folder]. The stage
+// must return this Folder, with nothing but regular files and directories in it.
 func (in *Inputs) Dir() Folder { return Folder(in.folder) }
 
-// Of returns the result of an ancestor. It is an error to ask for one that is not
-// among those of From.
+// Of returns the result of s to a stage that names s in From. For any other stage it is an
+// error.
 func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	v, ok := in.values[s.n]
 	if !ok {
@@ -171,7 +195,7 @@ func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	return t, nil
 }
 
-// Error says which stage failed.
+// Error reports which stage failed.
 type Error struct {
 	Op    string // run, keep or hash
 	Stage string

@@ -28,10 +28,11 @@ type bins struct {
 	second int64          // a second in the unit of the times
 	label  int64          // a second in the unit of the labels; 0: they are days
 
-	origin int64   // where bin 0 begins: a time, or days or months since 1970
+	origin int64   // where bin 0 begins: a time, or a place
 	day0   int64   // the day of the first time
 	shifts []shift // of the zone from the first time on
 	until  int64   // the first time for which shifts does not hold
+	wide   bool    // differences of times may be beyond int64
 }
 
 // shift is an offset of the local time, in the unit of the times.
@@ -40,6 +41,7 @@ type shift struct{ until, offset int64 }
 // start sets where bins begin, from the earliest and about the latest time.
 func (b *bins) start(first, last int64) error {
 	b.until = math.MaxInt64
+	b.wide = uint64(last-first) > math.MaxInt64/2
 	local := first + b.offset(first)
 	b.day0 = floorDiv(local, day*b.second)
 	if b.nanos > 0 {
@@ -48,21 +50,27 @@ func (b *bins) start(first, last int64) error {
 			return b.beyond()
 		}
 		b.origin = first - (first-midnight)%b.step()
-		return b.count((last - b.origin) / b.step())
+		return b.count(b.number(last))
 	}
-	at := b.day0
-	if b.months {
-		d := time.Unix(b.day0*day, 0).UTC()
-		at = int64(d.Year()-1970)*12 + int64(d.Month()) - 1
-	}
+	at := b.place(b.day0)
 	b.origin = floorDiv(at-b.anchor, b.period)*b.period + b.anchor
 	if b.end && b.origin != at {
 		b.origin += b.period
 	}
-	if err := b.count((last - first) / b.second / day / b.length()); err != nil {
+	if err := b.count(b.number(last)); err != nil {
 		return err
 	}
 	return b.findShifts(first, last)
+}
+
+// number is that of the bin of a time that is not before the first one.
+func (b *bins) number(t int64) int64 {
+	if b.nanos > 0 {
+		n := uint64(t-b.origin) / uint64(b.step()) // of which nanoseconds of 292 years are more than int64 holds
+		return int64(min(n, math.MaxInt64))
+	}
+	local := floorDiv(t, b.second) + b.offset(t)/b.second
+	return (b.place(floorDiv(local, day)) - b.origin + b.over()) / b.length()
 }
 
 func (b *bins) count(n int64) error {
@@ -113,8 +121,11 @@ func (b *bins) findShifts(first, last int64) error {
 
 // sql is the number of the bin of a time, which is the expression t.
 func (b *bins) sql(t string) string {
+	if b.wide {
+		t += "::HUGEINT"
+	}
 	if b.nanos > 0 {
-		return fmt.Sprintf("(%s - (%d)) // %d", t, b.origin, b.step())
+		return fmt.Sprintf("((%s - (%d)) // %d)::BIGINT", t, b.origin, b.step())
 	}
 	local := fmt.Sprintf("%s + (%d)", t, b.shifts[len(b.shifts)-1].offset)
 	if len(b.shifts) > 1 {
@@ -126,13 +137,9 @@ func (b *bins) sql(t string) string {
 		fmt.Fprintf(&w, " ELSE %d END", b.shifts[len(b.shifts)-1].offset)
 		local = w.String()
 	}
-	// Below, nothing is negative, since division rounds to 0.
 	days := fmt.Sprintf("(%s - (%d)) // %d", local, b.day0*day*b.second, day*b.second)
-	if !b.months {
-		return fmt.Sprintf("(%s + %d) // %d", days, b.day0-b.origin+b.over(), b.length())
-	}
-	date := fmt.Sprintf("(DATE '1970-01-01' + (%s + (%d))::INTEGER)", days, b.day0)
-	return fmt.Sprintf("((year(%[1]s) - 1970) * 12 + month(%[1]s) - 1 + (%[2]d)) // %[3]d", date, b.over()-b.origin, b.length())
+	place, more := b.grid.sql(days, b.day0)
+	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", place, more-b.origin+b.over(), b.length())
 }
 
 // over is what makes a division round up where bins end with their label.
@@ -146,16 +153,10 @@ func (b *bins) over() int64 {
 // labelOf is the label of a bin, in its units.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
-		at := b.origin + bin*b.step()
-		if bin > 0 && at < b.origin {
-			return 0, b.beyond()
-		}
-		if b.label < b.second {
-			return floorDiv(at, b.second/b.label), nil
-		}
-		return at, nil
+		at, err := b.begin(bin)
+		return floorDiv(at, b.second/b.label), err
 	}
-	d := b.labelDay(bin)
+	d := b.dayOf(b.origin + bin*b.length())
 	if b.label == 0 {
 		return d, nil
 	}
@@ -166,21 +167,20 @@ func (b *bins) labelOf(bin int64) (int64, error) {
 	return at, nil
 }
 
-func (b *bins) beyond() error {
-	return fmt.Errorf("rule %q: the label of a bin is beyond what a timestamp can hold", b.text)
+// begin is the time of a bin's label.
+func (b *bins) begin(bin int64) (int64, error) {
+	at, ok := b.origin+bin*b.step(), true
+	if b.nanos == 0 {
+		at, ok = b.instant(b.dayOf(b.origin+bin*b.length()), b.second)
+	}
+	if !ok || b.nanos > 0 && at < b.origin {
+		return 0, b.beyond()
+	}
+	return at, nil
 }
 
-// labelDay is the day of a bin's label, since 1970.
-func (b *bins) labelDay(bin int64) int64 {
-	at := b.origin + bin*b.length()
-	if !b.months {
-		return at
-	}
-	month := time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC).AddDate(0, int(at), 0)
-	if b.end {
-		month = month.AddDate(0, 1, -1)
-	}
-	return floorDiv(month.Unix(), day)
+func (b *bins) beyond() error {
+	return fmt.Errorf("rule %q: the label of a bin is beyond what a timestamp can hold", b.text)
 }
 
 // instant is when a day begins in the zone: at midnight, at the first of two, or

@@ -65,9 +65,9 @@ func TestCategories(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := b.Put(t.Context(), "in", categories(t, 0, c.first, c.at...), tables.Replace, nil)
+			_, err := b.Put(t.Context(), "in", categories(t, 0, c.first, c.at...), tables.PutReplace, nil)
 			check(err)
-			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.at)), c.then, c.atThen...), tables.Append, nil)
+			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.at)), c.then, c.atThen...), tables.PutAppend, nil)
 			check(err)
 			all := func(table string) string {
 				of, err := b.Table(t.Context(), table)
@@ -93,7 +93,7 @@ func TestCategories(t *testing.T) {
 				t.Errorf("read %q, want %q", got, c.all)
 			}
 			for function, want := range map[string]string{"min": c.min, "max": c.max} {
-				o := &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.Replace}
+				o := &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace}
 				_, err := transform.Resample(t.Context(), s, o)
 				if want == "" {
 					if err == nil || !strings.Contains(err.Error(), "column c: the categories have an order") {

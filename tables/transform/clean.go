@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Clean leaves out rows of a table. In the source itself, rows that are put while
-// it runs stay, too.
+// Clean leaves out rows of a table. If it cleans the source in place, rows that are put
+// while it runs stay as well.
 func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+	o = cmp.Or(o, new(CleanOptions))
 	r, err := clean(ctx, s, o)
 	return r, opError("clean", o.Source, err)
 }
@@ -39,7 +41,7 @@ func clean(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error
 // cleanItself replaces the rows of the newest version.
 func cleanItself(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
 	from := o.Source
-	if _, err := s.Fold(ctx, &tables.MaintainOptions{Bucket: &from.Bucket, Tables: []string{from.Name}}); err != nil {
+	if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{from.Bucket}, Tables: []string{from.Name}}); err != nil {
 		return Result{}, err
 	}
 	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
@@ -55,7 +57,7 @@ func cleanItself(ctx context.Context, s *tables.Store, o *CleanOptions) (Result,
 			return Result{}, err
 		}
 	}
-	return cleaned(ctx, s, o, table, from, tables.Replace, &info.Version)
+	return cleaned(ctx, s, o, table, from, tables.PutReplace, &info.Version)
 }
 
 // cleaned puts the rows of a table, or of a version of it, that are kept.

@@ -36,8 +36,8 @@ func TestClean(t *testing.T) {
 		{transform.CleanOptions{KeepFirstOf: []string{"a"}, Where: "c <> 'x'", DropNulls: []string{"c"}}, `{"a":1,"b":3,"c":"y"},{"a":null,"b":5,"c":"z"}`},
 		{transform.CleanOptions{Where: "false"}, ``},
 	} {
-		put(t, s, "in", tables.Replace, batch.NewSlice(0, 2))
-		put(t, s, "in", tables.Append, batch.NewSlice(2, 5)) // in the tail
+		put(t, s, "in", tables.PutReplace, batch.NewSlice(0, 2))
+		put(t, s, "in", tables.PutAppend, batch.NewSlice(2, 5)) // in the tail
 		if err := s.Bucket("").SetMetadata(t.Context(), "in", tables.Metadata{"x": "y"}); err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestClean(t *testing.T) {
 		c.o.Source = named("in")
 		to := named("out")
 		for _, target := range []*transform.TableName{&to, nil} {
-			c.o.Target, c.o.Mode = target, tables.Replace
+			c.o.Target, c.o.Mode = target, tables.PutReplace
 			r, err := transform.Clean(t.Context(), s, &c.o)
 			name := "in"
 			if target != nil {
@@ -68,7 +68,7 @@ func TestClean(t *testing.T) {
 			t.Error(versions, err)
 		}
 	}
-	put(t, s, "in", tables.Replace, rows(t, `[]`, named1, named2, named3))
+	put(t, s, "in", tables.PutReplace, rows(t, `[]`, named1, named2, named3))
 	if r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), DropAnyNull: true}); err != nil || r != (transform.Result{}) {
 		t.Error(r, err)
 	}
@@ -124,15 +124,15 @@ func TestCleanBesidePuts(t *testing.T) {
 	for _, fold := range []bool{false, true} {
 		late := rows(t, `[{"a":7}]`, named1)
 		s, _ := interruptedStore(t, func(s *tables.Store, _ int) {
-			put(t, s, "in", tables.Append, late)
+			put(t, s, "in", tables.PutAppend, late)
 			if fold {
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
-				put(t, s, "in", tables.Append, late)
+				put(t, s, "in", tables.PutAppend, late)
 			}
 		})
-		put(t, s, "in", tables.Replace, rows(t, `[{"a":1},{"a":2}]`, named1))
+		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, named1))
 		r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
 		if err != nil || r != (transform.Result{SourceRows: 2, TargetRows: 1}) || strings.Count(got, `{"a":2}`) != 1 || strings.Count(got, `{"a":7}`) != strings.Count(`{"a":7}`+map[bool]string{true: `{"a":7}`}[fold], "7") || strings.Contains(got, `{"a":1}`) {
@@ -147,10 +147,10 @@ func TestCleanBesideReplaces(t *testing.T) {
 	for _, times := range []int{1, 1000} {
 		s, i := interruptedStore(t, func(s *tables.Store, n int) {
 			if n <= times {
-				put(t, s, "in", tables.Replace, rows(t, `[{"a":5},{"a":0}]`, named1))
+				put(t, s, "in", tables.PutReplace, rows(t, `[{"a":5},{"a":0}]`, named1))
 			}
 		})
-		put(t, s, "in", tables.Replace, rows(t, `[{"a":1},{"a":2}]`, named1))
+		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, named1))
 		_, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
 		if times == 1 && (err != nil || got != `{"a":5}`) || times > 1 && (!errors.Is(err, tables.ErrConflict) || got != `{"a":5},{"a":0}` || i.n != 10) {
@@ -164,10 +164,10 @@ func TestCleanBesideReplaces(t *testing.T) {
 func TestResampleBesidePuts(t *testing.T) {
 	s, i := interruptedStore(t, func(s *tables.Store, n int) {
 		if n == 1 {
-			put(t, s, "in", tables.Append, rows(t, `[{"t":"2025-12-31 12:00:00"},{"t":"2026-01-08 00:00:00"},{"t":"2029-01-01 00:00:00"}]`, stamps(arrow.Microsecond, "")))
+			put(t, s, "in", tables.PutAppend, rows(t, `[{"t":"2025-12-31 12:00:00"},{"t":"2026-01-08 00:00:00"},{"t":"2029-01-01 00:00:00"}]`, stamps(arrow.Microsecond, "")))
 		}
 	})
-	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-03 00:00:00"}]`, stamps(arrow.Microsecond, "")))
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-03 00:00:00"}]`, stamps(arrow.Microsecond, "")))
 	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "YE", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
 	if want := `{"size":1,"t":"2025-12-31T00:00:00"},{"size":2,"t":"2026-12-31T00:00:00"},{"size":0,"t":"2027-12-31T00:00:00"},{"size":0,"t":"2028-12-31T00:00:00"},{"size":1,"t":"2029-12-31T00:00:00"}`; err != nil || got != want || r != (transform.Result{SourceRows: 4, TargetRows: 5}) || i.n != 3 {
@@ -179,10 +179,10 @@ func TestResampleBesidePuts(t *testing.T) {
 func TestResampleBesideLaterPuts(t *testing.T) {
 	s, i := interruptedStore(t, func(s *tables.Store, n int) {
 		if n == 1 { // the first of August in Berlin
-			put(t, s, "in", tables.Append, rows(t, `[{"t":"2029-07-31 22:30:00Z"}]`, stamps(arrow.Microsecond, "Europe/Berlin")))
+			put(t, s, "in", tables.PutAppend, rows(t, `[{"t":"2029-07-31 22:30:00Z"}]`, stamps(arrow.Microsecond, "Europe/Berlin")))
 		}
 	})
-	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-03 00:00:00Z"}]`, stamps(arrow.Microsecond, "Europe/Berlin")))
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-03 00:00:00Z"}]`, stamps(arrow.Microsecond, "Europe/Berlin")))
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "QE-JUL", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
 	if err != nil || !strings.HasSuffix(got, `{"size":0,"t":"2029-07-31T00:00:00+02:00"},{"size":1,"t":"2029-10-31T00:00:00+01:00"}`) || i.n != 3 {

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,10 +15,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Combine puts the rows of several tables: with union all of them, below each
-// other; with join those whose columns On are equal in all of them, beside each
-// other.
+// Combine puts the rows of several tables into one. A union has all rows of all tables, one
+// table after another. A join has a row for every combination of rows, one from each table,
+// whose values in the columns On are equal.
 func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (Result, error) {
+	o = cmp.Or(o, new(CombineOptions))
 	r, err := combine(ctx, s, o)
 	return r, opError("combine", o.Target, err)
 }

@@ -14,14 +14,14 @@ import (
 
 func TestCombine(t *testing.T) {
 	s := newStore(t)
-	put(t, s, "one", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00Z","a":1,"c":"x"},{"t":"2026-01-02 00:00:00Z","a":2,"c":null}]`,
+	put(t, s, "one", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00Z","a":1,"c":"x"},{"t":"2026-01-02 00:00:00Z","a":2,"c":null}]`,
 		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int16}, named3))
-	put(t, s, "two", tables.Replace, rows(t, `[{"c":"y","a":2.5,"t":"2026-01-02 00:00:00.5Z","z":true}]`,
+	put(t, s, "two", tables.PutReplace, rows(t, `[{"c":"y","a":2.5,"t":"2026-01-02 00:00:00.5Z","z":true}]`,
 		arrow.Field{Name: "c", Type: arrow.BinaryTypes.String}, named2With("a"), stamps(arrow.Millisecond, "Europe/Berlin"), arrow.Field{Name: "z", Type: arrow.FixedWidthTypes.Boolean}))
-	put(t, s, "three", tables.Replace, rows(t, `[{"a":2,"c":"three"},{"a":2,"c":"again"},{"a":9,"c":"none"}]`, named1, named3))
-	put(t, s, "texts", tables.Replace, rows(t, `[{"a":"2"}]`, arrow.Field{Name: "a", Type: arrow.BinaryTypes.String}))
+	put(t, s, "three", tables.PutReplace, rows(t, `[{"a":2,"c":"three"},{"a":2,"c":"again"},{"a":9,"c":"none"}]`, named1, named3))
+	put(t, s, "texts", tables.PutReplace, rows(t, `[{"a":"2"}]`, arrow.Field{Name: "a", Type: arrow.BinaryTypes.String}))
 	combine := func(how string, on []string, names ...string) (string, string, error) {
-		o := &transform.CombineOptions{How: how, On: on, Target: named("out"), Mode: tables.Replace}
+		o := &transform.CombineOptions{How: how, On: on, Target: named("out"), Mode: tables.PutReplace}
 		for _, name := range names {
 			o.Sources = append(o.Sources, named(name))
 		}
@@ -49,7 +49,7 @@ func TestCombine(t *testing.T) {
 		t.Errorf("%s, want %s\n%s", types, want, got)
 	}
 	// A source may be the target, and be there twice.
-	r, err := transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("three"), named("three")}, Target: named("three"), Mode: tables.Append})
+	r, err := transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("three"), named("three")}, Target: named("three"), Mode: tables.PutAppend})
 	if got, _ := text(t, s, "three"); err != nil || r != (transform.Result{SourceRows: 6, TargetRows: 6}) || strings.Count(got, "{") != 9 {
 		t.Error(r, err, got)
 	}
@@ -89,13 +89,13 @@ func TestCombineIsExact(t *testing.T) {
 	column := func(name string, kind arrow.DataType) arrow.Field {
 		return arrow.Field{Name: name, Type: kind, Nullable: true}
 	}
-	put(t, s, "ints", tables.Replace, rows(t, `[{"k":16777217,"a":1},{"k":16777216,"a":2},{"k":null,"a":3}]`, column("k", arrow.PrimitiveTypes.Int64), column("a", arrow.PrimitiveTypes.Int8)))
-	put(t, s, "singles", tables.Replace, rows(t, `[{"k":16777216,"b":1},{"k":"NaN","b":2},{"k":"+Inf","b":3},{"k":null,"b":4}]`, column("k", arrow.PrimitiveTypes.Float32), column("b", arrow.PrimitiveTypes.Int8)))
-	put(t, s, "halves", tables.Replace, rows(t, `[{"k":0.5,"b":1}]`, column("k", arrow.FixedWidthTypes.Float16), column("b", arrow.PrimitiveTypes.Int8)))
-	put(t, s, "large", tables.Replace, rows(t, `[{"k":9007199254740993,"a":1},{"k":9007199254740992,"a":2}]`, column("k", arrow.PrimitiveTypes.Uint64), column("a", arrow.PrimitiveTypes.Int8)))
-	put(t, s, "doubles", tables.Replace, rows(t, `[{"k":9007199254740992,"b":1},{"k":1e300,"b":2}]`, column("k", arrow.PrimitiveTypes.Float64), column("b", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "ints", tables.PutReplace, rows(t, `[{"k":16777217,"a":1},{"k":16777216,"a":2},{"k":null,"a":3}]`, column("k", arrow.PrimitiveTypes.Int64), column("a", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "singles", tables.PutReplace, rows(t, `[{"k":16777216,"b":1},{"k":"NaN","b":2},{"k":"+Inf","b":3},{"k":null,"b":4}]`, column("k", arrow.PrimitiveTypes.Float32), column("b", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "halves", tables.PutReplace, rows(t, `[{"k":0.5,"b":1}]`, column("k", arrow.FixedWidthTypes.Float16), column("b", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "large", tables.PutReplace, rows(t, `[{"k":9007199254740993,"a":1},{"k":9007199254740992,"a":2}]`, column("k", arrow.PrimitiveTypes.Uint64), column("a", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "doubles", tables.PutReplace, rows(t, `[{"k":9007199254740992,"b":1},{"k":1e300,"b":2}]`, column("k", arrow.PrimitiveTypes.Float64), column("b", arrow.PrimitiveTypes.Int8)))
 	combine := func(how, names string) (string, error) {
-		o := &transform.CombineOptions{How: how, Target: named("out"), Mode: tables.Replace}
+		o := &transform.CombineOptions{How: how, Target: named("out"), Mode: tables.PutReplace}
 		if how == "join" {
 			o.On = []string{"k"}
 		}

@@ -48,9 +48,9 @@ func TestCombineExactNumbers(t *testing.T) {
 			for one := range strings.SplitSeq(v.values, ", ") {
 				lines = append(lines, `{"it's":`+one+"}")
 			}
-			put(t, s, fmt.Sprint("s", i), tables.Replace, rows(t, "["+strings.Join(lines, ",")+"]", arrow.Field{Name: "it's", Type: types[v.name]}))
+			put(t, s, fmt.Sprint("s", i), tables.PutReplace, rows(t, "["+strings.Join(lines, ",")+"]", arrow.Field{Name: "it's", Type: types[v.name]}))
 		}
-		o := &transform.CombineOptions{How: c.how, Sources: []transform.TableName{named("s0"), named("s1")}, Target: named("out"), Mode: tables.Replace}
+		o := &transform.CombineOptions{How: c.how, Sources: []transform.TableName{named("s0"), named("s1")}, Target: named("out"), Mode: tables.PutReplace}
 		if c.how == "join" {
 			o.On = []string{"it's"}
 		}
@@ -77,8 +77,8 @@ func TestFixedBytes(t *testing.T) {
 	}
 	const one = `{"f":"AAE=","l":["/wA=",null],"t":"2026-01-01T00:00:00","u":"00000000-0000-0000-0000-0000000000ff"}`
 	in := rows(t, "["+one+`,{"t":"2026-01-01 00:00:05"}]`, fields...)
-	put(t, s, "in", tables.Replace, in.NewSlice(0, 1))
-	put(t, s, "in", tables.Append, in.NewSlice(1, 2))
+	put(t, s, "in", tables.PutReplace, in.NewSlice(0, 1))
+	put(t, s, "in", tables.PutAppend, in.NewSlice(1, 2))
 	_, types := text(t, s, "in")
 	check := func(what string, _ transform.Result, err error) {
 		t.Helper()
@@ -87,18 +87,18 @@ func TestFixedBytes(t *testing.T) {
 		}
 	}
 	to := named("out")
-	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Target: &to, DropNulls: []string{"f", "u"}, Mode: tables.Replace})
+	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Target: &to, DropNulls: []string{"f", "u"}, Mode: tables.PutReplace})
 	check("clean", r, err)
-	o := &transform.ResampleOptions{Source: named("in"), Target: to, TimeColumn: "t", Rule: "1min", Functions: []string{"first"}, Mode: tables.Replace}
+	o := &transform.ResampleOptions{Source: named("in"), Target: to, TimeColumn: "t", Rule: "1min", Functions: []string{"first"}, Mode: tables.PutReplace}
 	r, err = transform.Resample(t.Context(), s, o)
 	check("resample", r, err)
-	put(t, s, "none", tables.Replace, in.NewSlice(0, 0))
-	put(t, s, "first", tables.Replace, in.NewSlice(0, 1))
-	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("first"), named("none")}, Target: to, Mode: tables.Replace})
+	put(t, s, "none", tables.PutReplace, in.NewSlice(0, 0))
+	put(t, s, "first", tables.PutReplace, in.NewSlice(0, 1))
+	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("first"), named("none")}, Target: to, Mode: tables.PutReplace})
 	check("union", r, err)
 	keys := rows(t, `[{"u":"00000000-0000-0000-0000-0000000000ff"}]`, fields[1])
-	put(t, s, "keys", tables.Replace, keys)
-	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "join", On: []string{"u"}, Sources: []transform.TableName{named("in"), named("keys")}, Target: to, Mode: tables.Replace})
+	put(t, s, "keys", tables.PutReplace, keys)
+	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "join", On: []string{"u"}, Sources: []transform.TableName{named("in"), named("keys")}, Target: to, Mode: tables.PutReplace})
 	if got, kinds := text(t, s, "out"); err != nil || got != one || !strings.HasPrefix(kinds, "u extension<arrow.uuid>") {
 		t.Errorf("join: %v, %v\n%s\n%s", r, err, got, kinds)
 	}

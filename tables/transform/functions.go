@@ -33,27 +33,30 @@ var (
 const variance = "CASE WHEN bool_or(isinf({f})) THEN 'nan'::DOUBLE ELSE %s(CASE WHEN isfinite({f}) THEN {f} END) END"
 
 var functions = map[string]function{
-	"mean":    {sql: "avg({n})", gives: float, numeric: true},
-	"sum":     {sql: "sum({n})", empty: "0", numeric: true},
-	"min":     {sql: "min({x})"},
-	"max":     {sql: "max({x})"},
-	"first":   {sql: "arg_min({x}, {k})"},
-	"last":    {sql: "arg_max({x}, {k})"},
-	"count":   {sql: "count({x})", empty: "0", gives: integer},
-	"nunique": {sql: "count(DISTINCT {x})", empty: "0", gives: integer},
-	"median":  {sql: "median({f})", gives: float, numeric: true},
-	"std":     {sql: fmt.Sprintf(variance, "stddev_samp"), gives: float, numeric: true},
-	"var":     {sql: fmt.Sprintf(variance, "var_samp"), gives: float, numeric: true},
-	"sem":     {sql: fmt.Sprintf(variance, "stddev_samp") + " / sqrt(count({x}))", gives: float, numeric: true},
-	"prod":    {sql: "product({f})", empty: "1", gives: float, numeric: true},
-	"open":    {sql: "arg_min({x}, {k})", numeric: true},
-	"high":    {sql: "max({x})", numeric: true},
-	"low":     {sql: "min({x})", numeric: true},
-	"close":   {sql: "arg_max({x}, {k})", numeric: true},
+	"mean":     {sql: "avg({n})", gives: float, numeric: true},
+	"sum":      {sql: "sum({n})", empty: "0", numeric: true},
+	"min":      {sql: "min({x})"},
+	"max":      {sql: "max({x})"},
+	"first":    {sql: "arg_min({x}, {k})"},
+	"last":     {sql: "arg_max({x}, {k})"},
+	"count":    {sql: "count({x})", empty: "0", gives: integer},
+	"nunique":  {sql: "count(DISTINCT {x})", empty: "0", gives: integer},
+	"median":   {sql: "median({f})", gives: float, numeric: true},
+	"quantile": {sql: "median({f})", gives: float, numeric: true}, // pandas' 0.5
+	"std":      {sql: fmt.Sprintf(variance, "stddev_samp"), gives: float, numeric: true},
+	"var":      {sql: fmt.Sprintf(variance, "var_samp"), gives: float, numeric: true},
+	"sem":      {sql: fmt.Sprintf(variance, "stddev_samp") + " / sqrt(count({x}))", gives: float, numeric: true},
+	"prod":     {sql: "product({f})", empty: "1", gives: float, numeric: true},
+	"open":     {sql: "arg_min({x}, {k})", numeric: true},
+	"high":     {sql: "max({x})", numeric: true},
+	"low":      {sql: "min({x})", numeric: true},
+	"close":    {sql: "arg_max({x}, {k})", numeric: true},
+	"ffill":    {sql: "{x}"}, "bfill": {sql: "{x}"}, "nearest": {sql: "{x}"}, "asfreq": {sql: "{x}"},
+	"interpolate": {sql: "{f}", gives: float, numeric: true},
 }
 
-// Functions are the names that ResampleOptions.Functions takes.
-var Functions = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique"}
+// Functions lists the names that ResampleOptions.Functions accepts.
+var Functions = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique", "quantile", "ffill", "bfill", "nearest", "asfreq", "interpolate"}
 
 var candle = []string{"open", "high", "low", "close"}
 
@@ -76,6 +79,9 @@ func aggregates(columns []arrow.Field, names []string) ([]aggregate, error) {
 	for _, name := range names {
 		if !slices.Contains(Functions, name) {
 			return nil, fmt.Errorf("there is no function %.40q: there are %s", name, strings.Join(Functions, ", "))
+		}
+		if slices.Contains(fillers, name) && len(names) > 1 {
+			return nil, fmt.Errorf("%s stands alone, as it makes bins of the rows beside them: leave out the other functions", name)
 		}
 	}
 	var all []aggregate

@@ -48,7 +48,7 @@ func TestResampleInOrder(t *testing.T) {
 				if s == plain {
 					o.Settings = &tables.Settings{Time: "t"}
 				}
-				if _, err := s.Bucket("").Put(t.Context(), "in", r, tables.Append, o); err != nil {
+				if _, err := s.Bucket("").Put(t.Context(), "in", r, tables.PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -74,7 +74,7 @@ func TestResampleInOrder(t *testing.T) {
 	x := rows(t, `[{"t":"2026-01-01 00:00:03Z","x":2},{"t":"2026-01-01 00:00:01Z","x":null},{"t":"2026-01-01 00:00:02Z","x":9},{"t":"2026-01-01 00:00:29Z","x":-1},{"t":"2026-01-01 00:00:05Z","x":4}]`,
 		stamps(arrow.Microsecond, "Europe/Berlin"), arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64})
 	in, _ := array.NewRecordReader(x.Schema(), []arrow.RecordBatch{x})
-	if _, err := s.Bucket("").Put(t.Context(), "in", in, tables.Append, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
+	if _, err := s.Bucket("").Put(t.Context(), "in", in, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 		t.Fatal(err)
 	}
 	got, _ := resampled(t, s, transform.ResampleOptions{Rule: "10s", Functions: []string{"ohlc", "first", "last"}})

@@ -3,6 +3,7 @@ package transform
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -99,7 +100,10 @@ func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
 		text, _ := m.GetValue(key)
 		var of map[string]any
 		if json.Unmarshal([]byte(text), &of) != nil || of == nil { // others may write what they want there
-			return
+			if key != pandasKey || !q.index {
+				return
+			}
+			of = map[string]any{"columns": []any{}, "column_indexes": []any{}}
 		}
 		change(of)
 		if b, err := json.Marshal(of); err == nil {
@@ -121,16 +125,20 @@ func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
 			name, _ := c["field_name"].(string)
 			for _, to := range carried[name] {
 				one := map[string]any{}
-				for key, v := range c {
-					one[key] = v
-				}
+				maps.Copy(one, c)
 				if to != name {
 					one["name"], one["field_name"] = to, to
 				}
 				kept = append(kept, one)
 			}
 		}
-		if made {
+		if q.index {
+			of["index_columns"] = []any{q.time}
+			if !slices.ContainsFunc(kept, func(c any) bool { return c.(map[string]any)["field_name"] == q.time }) {
+				kept = append(kept, q.indexNote())
+			}
+		}
+		if made || q.index {
 			of["columns"] = kept
 		}
 	})
@@ -162,4 +170,15 @@ func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
 		of["dtypes"], of["arrow"] = kept, arrows
 	})
 	return arrow.MetadataFrom(all)
+}
+
+// indexNote is pandas' own note of the time as an index.
+func (q *resampling) indexNote() map[string]any {
+	note := map[string]any{"name": q.time, "field_name": q.time, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
+	if t, ok := q.schema.Field(0).Type.(*arrow.TimestampType); !ok {
+		note["pandas_type"], note["numpy_type"] = "date", "object"
+	} else if t.TimeZone != "" {
+		note["pandas_type"], note["metadata"] = "datetimetz", map[string]any{"timezone": t.TimeZone}
+	}
+	return note
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/take"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -34,6 +35,10 @@ var rules = map[string]time.Duration{
 	"ME": days(30), "2ME": days(60), "5ME": days(150), "MS": days(30), "2MS": days(60), "7MS": days(210),
 	"QE": days(90), "QE-JAN": days(90), "QE-FEB": days(90), "2QE-NOV": days(180), "QS": days(90), "QS-FEB": days(90), "3QS-NOV": days(270),
 	"YE": days(365), "YE-JUN": days(365), "2YE": days(730), "YS": days(365), "YS-APR": days(365), "3YS": days(1095),
+	"B": days(1), "2B": days(3), "5B": days(7), "C": days(1), "BME": days(30), "2BME": days(60), "BMS": days(30), "3BMS": days(90), "CBME": days(30), "CBMS": days(30), "2CBME": days(60),
+	"SME": days(15), "2SME": days(30), "3SME-20": days(45), "SME-1": days(15), "SMS": days(15), "3SMS": days(45), "SMS-2": days(15), "SMS-27": days(15),
+	"BQE": days(90), "BQE-JAN": days(90), "2BQE-NOV": days(180), "BQS": days(90), "2BQS-FEB": days(180), "BYE": days(365), "BYE-JUN": days(365), "2BYE": days(730), "BYS": days(365), "2BYS-APR": days(730),
+	"HYE": days(182), "HYE-FEB": days(182), "HYS": days(182), "2HYS-MAR": days(365), "BHYE": days(182), "2BHYE-JAN": days(365), "BHYS": days(182),
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
@@ -42,6 +47,7 @@ var zones = []string{"", "", "UTC", "Europe/Berlin", "America/New_York", "Americ
 
 var (
 	ofNumbers = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique"}
+	fills     = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate", "quantile"} // one at a time
 	ofAny     = []string{"first", "last", "count", "nunique", "size", "min", "max"}
 )
 
@@ -130,6 +136,21 @@ func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Durat
 	return b.NewRecordBatch()
 }
 
+// distinct leaves out rows without a time, or with that of another: pandas fills no bins then.
+func distinct(b arrow.RecordBatch) arrow.RecordBatch {
+	seen, keep := map[arrow.Timestamp]bool{}, make([]bool, b.NumRows())
+	times := b.Column(0).(*array.Timestamp)
+	for i := range keep {
+		keep[i] = times.IsValid(i) && !seen[times.Value(i)]
+		seen[times.Value(i)] = true
+	}
+	out, err := take.Where(b, keep)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
 // writeArrow writes batches for pyarrow.
 func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arrow.RecordBatch) {
 	t.Helper()
@@ -166,7 +187,7 @@ func TestResampleLikePandas(t *testing.T) {
 	var cases []map[string]any
 	for _, rule := range slices.Sorted(maps.Keys(rules)) {
 		step := rules[rule]
-		for range rounds {
+		for round := range rounds + 1 {
 			zone, unit := zones[random.IntN(len(zones))], arrow.TimeUnit(random.IntN(4))
 			if step < time.Second {
 				unit = max(unit, arrow.Microsecond)
@@ -185,13 +206,20 @@ func TestResampleLikePandas(t *testing.T) {
 			case 1:
 				functions = []string{ofNumbers[random.IntN(len(ofNumbers))]}
 			}
+			if round == rounds {
+				functions, columns = []string{fills[random.IntN(len(fills))]}, []string{"f", "i", "b", "s"}
+				if f := functions[0]; f == "interpolate" || f == "quantile" {
+					columns = columns[:2]
+				}
+				batch = distinct(batch)
+			}
 			// Some rows are in a file, some in the tail.
 			at := random.Int64N(batch.NumRows() + 1)
-			put(t, s, "in", tables.Replace, batch.NewSlice(0, at))
-			put(t, s, "in", tables.Append, batch.NewSlice(at, batch.NumRows()))
+			put(t, s, "in", tables.PutReplace, batch.NewSlice(0, at))
+			put(t, s, "in", tables.PutAppend, batch.NewSlice(at, batch.NumRows()))
 			r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{
 				Source: transform.TableName{Name: "in"}, Target: transform.TableName{Name: "out"}, Rule: rule, TimeColumn: "t",
-				Functions: functions, Columns: columns, Mode: tables.Replace,
+				Functions: functions, Columns: columns, Mode: tables.PutReplace,
 			})
 			if err != nil {
 				t.Fatalf("%s of %s %v %v: %v\n%v", rule, zone, unit, functions, err, batch)
@@ -202,8 +230,8 @@ func TestResampleLikePandas(t *testing.T) {
 			schema, out := scan(t, s, "out")
 			n := len(cases)
 			source := batch
-			if len(columns) == 3 {
-				source = array.NewRecordBatch(arrow.NewSchema(batch.Schema().Fields()[:4], nil), batch.Columns()[:4], batch.NumRows())
+			if n := len(columns) + 1; n < 5 {
+				source = array.NewRecordBatch(arrow.NewSchema(batch.Schema().Fields()[:n], nil), batch.Columns()[:n], batch.NumRows())
 			}
 			writeArrow(t, filepath.Join(dir, fmt.Sprint(n, ".arrow")), source.Schema(), source)
 			writeArrow(t, filepath.Join(dir, fmt.Sprint(n, ".out.arrow")), schema, out...)

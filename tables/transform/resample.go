@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Resample puts the rows of a statement, or an aggregate of the source's rows for
-// each bin of time, as pandas' resample does.
+// Resample puts the rows of a SQL statement, or a row of aggregates for each bin of time,
+// like resample in pandas.
 func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result, error) {
+	o = cmp.Or(o, new(ResampleOptions))
 	r, err := resample(ctx, s, o)
 	return r, opError("resample", o.Source, err)
 }
@@ -45,6 +47,13 @@ func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result,
 	if err != nil {
 		return Result{}, err
 	}
+	if q.filler() != "" {
+		r, err := q.filled(ctx, s, o.Source)
+		if err != nil {
+			return Result{}, err
+		}
+		return q.put(ctx, s, r, o)
+	}
 	if r, err := q.inOrder(ctx, s, o.Source); err != nil {
 		return Result{}, err
 	} else if r != nil {
@@ -69,6 +78,7 @@ const mostAttempts = 10
 // resampling is a Resample by a rule.
 type resampling struct {
 	time    string
+	index   bool // is noted as pandas' index
 	columns []arrow.Field
 	all     []aggregate
 	schema  *arrow.Schema // of the result, but for the dictionaries
@@ -98,7 +108,7 @@ func newResampling(asPut *arrow.Schema, o *ResampleOptions) (*resampling, error)
 	if err != nil {
 		return nil, err
 	}
-	q := &resampling{time: o.TimeColumn}
+	q := &resampling{time: o.TimeColumn, index: o.TimeIndex}
 	at, err := field(source, o.TimeColumn)
 	if err != nil {
 		return nil, err
@@ -221,19 +231,25 @@ func (q *resampling) epoch(t string) string {
 	return "epoch_us(" + t + ")"
 }
 
-// sql is the statement whose rows have the number of a bin, what the bins were made
-// for as it is now, the number of the source's rows, and the aggregates.
-func (q *resampling) sql(table string) string {
-	inner, order := []string{q.epoch(sqlquote.Name(q.time)) + " AS t"}, ""
+// inner are the time and the columns as the aggregates name them.
+func (q *resampling) inner() string {
+	inner := q.epoch(sqlquote.Name(q.time)) + " AS t"
 	for i, c := range q.columns {
 		x := sqlquote.Name(c.Name)
 		if arrow.IsFloating(c.Type.ID()) {
 			x = fmt.Sprintf("CASE WHEN NOT isnan(%[1]s) THEN %[1]s END", x)
 		}
-		inner = append(inner, fmt.Sprintf("%s AS c%d", x, i))
+		inner += fmt.Sprintf(", %s AS c%d", x, i)
 	}
+	return inner
+}
+
+// sql is the statement whose rows have the number of a bin, what the bins were made
+// for as it is now, the number of the source's rows, and the aggregates.
+func (q *resampling) sql(table string) string {
+	inner, order := q.inner(), ""
 	if ordered(q.all) {
-		inner = append(inner, "row_number() OVER () AS r")
+		inner += ", row_number() OVER () AS r"
 		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2 to the power of 40: more rows than there are
 	}
 	var in, out strings.Builder
@@ -254,7 +270,7 @@ SELECT %[2]s AS b, min(t) AS lo, max(t) AS hi%[3]s
 FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1)
 SELECT range AS bin, (SELECT min(lo) FROM %[1]s) AS lo, (SELECT max(hi) FROM %[1]s) AS hi, (SELECT count(*) FROM %[6]s) AS n%[7]s
 FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY 1`,
-		bins, q.bins.sql("t"), in.String(), order, strings.Join(inner, ", "), sqlquote.Name(table), out.String())
+		bins, q.bins.sql("t"), in.String(), order, inner, sqlquote.Name(table), out.String())
 }
 
 // batch is one of the result.

@@ -55,7 +55,7 @@ func named(name string) transform.TableName { return transform.TableName{Name: n
 // resampled resamples a table in to a table out.
 func resampled(t testing.TB, s *tables.Store, o transform.ResampleOptions) (json, types string) {
 	t.Helper()
-	o.Source, o.Target, o.Mode, o.TimeColumn = named("in"), named("out"), tables.Replace, "t"
+	o.Source, o.Target, o.Mode, o.TimeColumn = named("in"), named("out"), tables.PutReplace, "t"
 	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
 		t.Fatalf("%+v: %v", o, err)
 	}
@@ -64,7 +64,7 @@ func resampled(t testing.TB, s *tables.Store, o transform.ResampleOptions) (json
 
 func TestResampleTypes(t *testing.T) {
 	s := newStore(t)
-	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-01 10:00:00Z","u":18446744073709551615,"d":"1.50","h":0.5,"w":"2026-01-02","l":[1,2],"k":7,"b":true},
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 10:00:00Z","u":18446744073709551615,"d":"1.50","h":0.5,"w":"2026-01-02","l":[1,2],"k":7,"b":true},
 		{"t":"2026-01-01 10:00:02Z","u":1,"d":"2.25","h":1.5,"w":null,"l":null,"k":-3,"b":null}]`,
 		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "u", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "d", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
 		arrow.Field{Name: "h", Type: arrow.FixedWidthTypes.Float16}, arrow.Field{Name: "w", Type: arrow.FixedWidthTypes.Date32},
@@ -86,7 +86,7 @@ func TestResampleTypes(t *testing.T) {
 		}
 	}
 	// A sum beyond its type is an error, and changes nothing.
-	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "10s", TimeColumn: "t", Functions: []string{"sum"}, Columns: []string{"u"}, Mode: tables.Replace})
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "10s", TimeColumn: "t", Functions: []string{"sum"}, Columns: []string{"u"}, Mode: tables.PutReplace})
 	if got, _ := text(t, s, "out"); err == nil || !strings.Contains(got, `"size":2`) {
 		t.Error(err, got)
 	}
@@ -94,7 +94,7 @@ func TestResampleTypes(t *testing.T) {
 	if got, types := resampled(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"size"}}); !strings.Contains(got, `11:00:01.5+01:00`) || !strings.Contains(types, "t timestamp[ms,") {
 		t.Error(got, types)
 	}
-	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))
 	for rule, want := range map[string]string{
 		"ME": `{"size":1,"t":"2024-02-29"},{"size":0,"t":"2024-03-31"},{"size":1,"t":"2024-04-30"}`, "20D": `{"size":1,"t":"2024-02-29"},{"size":1,"t":"2024-03-20"}`,
 		"QS": `{"size":1,"t":"2024-01-01"},{"size":1,"t":"2024-04-01"}`, "480h": `{"size":1,"t":"2024-02-29T00:00:00"},{"size":1,"t":"2024-03-20T00:00:00"}`,
@@ -127,7 +127,7 @@ func TestResampleZones(t *testing.T) {
 			`{"size":1,"t":"2025-11-01T00:00:00-04:00"},{"size":2,"t":"2025-11-02T00:00:00-04:00"}`,
 		},
 	} {
-		put(t, s, "in", tables.Replace, rows(t, c.rows, stamps(arrow.Microsecond, c.zone)))
+		put(t, s, "in", tables.PutReplace, rows(t, c.rows, stamps(arrow.Microsecond, c.zone)))
 		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
 			t.Errorf("%s: %s, want\n%s", c.zone, got, c.want)
 		}
@@ -142,8 +142,8 @@ func TestResampleNames(t *testing.T) {
 		arrow.Field{Name: "bin", Type: &arrow.TimestampType{}}, arrow.Field{Name: "t", Type: integer}, arrow.Field{Name: "k", Type: integer},
 		arrow.Field{Name: "c0", Type: integer}, arrow.Field{Name: `a"0`, Type: integer}, arrow.Field{Name: "r", Type: integer})
 	for _, name := range []string{"bins", "BINS", "range", `x"; select 1`, "select"} {
-		put(t, s, name, tables.Replace, batch)
-		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(name), Target: named(name), Rule: "min", TimeColumn: "bin", Functions: []string{"last"}, Mode: tables.Replace})
+		put(t, s, name, tables.PutReplace, batch)
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(name), Target: named(name), Rule: "min", TimeColumn: "bin", Functions: []string{"last"}, Mode: tables.PutReplace})
 		if err != nil {
 			t.Error(name, err)
 			continue
@@ -163,8 +163,8 @@ var integer = arrow.PrimitiveTypes.Int64
 func TestResampleNothing(t *testing.T) {
 	s := newStore(t)
 	for _, text := range []string{`[]`, `[{"t":null,"x":1}]`} {
-		put(t, s, "in", tables.Replace, rows(t, text, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
-		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "W", TimeColumn: "t", Functions: []string{"mean"}, Mode: tables.Replace})
+		put(t, s, "in", tables.PutReplace, rows(t, text, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "W", TimeColumn: "t", Functions: []string{"mean"}, Mode: tables.PutReplace})
 		schema, batches := scan(t, s, "out")
 		if err != nil || r.TargetRows != 0 || r.SourceRows != int64(strings.Count(text, "{")) || len(batches) != 0 || schema.NumFields() != 2 {
 			t.Error(err, r, schema, batches)
@@ -174,9 +174,9 @@ func TestResampleNothing(t *testing.T) {
 
 func TestResampleErrors(t *testing.T) {
 	s := newStore(t)
-	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00","s":"a","x":1,"x_min":2},{"t":"9999-01-01 00:00:00","s":"a","x":1,"x_min":2}]`,
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","s":"a","x":1,"x_min":2},{"t":"9999-01-01 00:00:00","s":"a","x":1,"x_min":2}]`,
 		stamps(arrow.Microsecond, ""), arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "x", Type: integer}, arrow.Field{Name: "x_min", Type: integer}))
-	put(t, s, "nanos", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":["2026-01-01 00:00:00Z"]}]`, stamps(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: arrow.ListOf(stamps(arrow.Nanosecond, "UTC").Type)}))
+	put(t, s, "nanos", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":["2026-01-01 00:00:00Z"]}]`, stamps(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: arrow.ListOf(stamps(arrow.Nanosecond, "UTC").Type)}))
 	for _, c := range []struct {
 		source, rule, time, functions, want string
 		column                              string
@@ -231,13 +231,13 @@ func TestZonedNanoseconds(t *testing.T) {
 					some, more = zoned.Replace(some), zoned.Replace(more)
 				}
 				in := []arrow.Field{stamps(arrow.Nanosecond, zone), {Name: "u", Type: stamps(arrow.Nanosecond, zone).Type}}
-				put(t, s, "in", tables.Replace, rows(t, some, in...))
+				put(t, s, "in", tables.PutReplace, rows(t, some, in...))
 				if fold {
 					if _, err := s.Fold(t.Context(), nil); err != nil {
 						t.Fatal(err)
 					}
 				}
-				put(t, s, "in", tables.Append, rows(t, more, in...))
+				put(t, s, "in", tables.PutAppend, rows(t, more, in...))
 				json, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"first", "last", "min", "max", "count", "nunique"}})
 				got[i] = strings.ReplaceAll(json, "Z", "")
 			}
@@ -254,7 +254,7 @@ func TestNotes(t *testing.T) {
 	for _, note := range []string{"", "x", "null", "[]", "{}", `{"columns":3,"index_columns":{}}`, `{"columns":[3,{"field_name":4},{}],"index_columns":[{}]}`, `{"dtypes":[],"arrow":{}}`} {
 		in := rows(t, `[{"t":"2026-01-03 05:06:07","x":1}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer})
 		m := arrow.MetadataFrom(map[string]string{"pandas": note, "partd_go.pandas": note})
-		put(t, s, "in", tables.Replace, array.NewRecordBatch(arrow.NewSchema(in.Schema().Fields(), &m), in.Columns(), 1))
+		put(t, s, "in", tables.PutReplace, array.NewRecordBatch(arrow.NewSchema(in.Schema().Fields(), &m), in.Columns(), 1))
 		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"max"}}); !strings.Contains(got, `"x":1`) {
 			t.Errorf("%s: %s", note, got)
 		}
@@ -263,7 +263,7 @@ func TestNotes(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	s := newStore(t)
-	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-03 05:06:07.123456789"},{"t":"2026-01-03 05:06:07.123457789"}]`, stamps(arrow.Nanosecond, "")))
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-03 05:06:07.123456789"},{"t":"2026-01-03 05:06:07.123457789"}]`, stamps(arrow.Nanosecond, "")))
 	for alias, rule := range map[string]string{
 		"T": "min", "7S": "7s", "L": "ms", "5U": "5us", "500N": "500ns", "H": "h", "M": "ME", "2Q": "2QE-DEC", "Q-FEB": "QE-FEB", "Y": "YE", "A": "YE-DEC", "A-JUN": "YE-JUN",
 		"AS": "YS", "AS-APR": "YS-APR-", "W": "W-SUN", "1h30min": "90min", "0.5min": "30s", " 2 h ": "120min", "1.5ms": "1500us",

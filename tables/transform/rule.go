@@ -1,29 +1,30 @@
 package transform
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-partd/partd/tables"
 )
 
 // rule is an offset of pandas as bins are made of it. A fixed one is so many
-// nanoseconds. The others count days or months of the calendar: from every place
-// that is anchor modulo period, each n periods.
+// nanoseconds. The others count the places of a grid: from every one that is anchor
+// modulo period, each n periods.
 type rule struct {
-	text   string
-	nanos  int64 // 0: not fixed
-	months bool  // counts months, not days
-	period int64 // 1, 7 days of a week; 1, 3, 12 months
+	text  string
+	nanos int64 // 0: not fixed
+	grid
+	period int64 // 1, 7 days of a week; 1, 3, 6, 12 months
 	anchor int64
 	n      int64
-	end    bool // bins have the name of their last day, and hold it
 }
 
-// length is that of a bin, in days or months.
+// length is that of a bin, in places.
 func (r *rule) length() int64 { return r.period * r.n }
 
 // maxMultiple bounds how many periods a bin of the calendar has.
@@ -35,24 +36,37 @@ var (
 		"min": 60e9, "T": 60e9, "h": 3600e9, "H": 3600e9,
 	}
 	calendarUnits = map[string]rule{
-		"D": {period: 1}, "W": {period: 7, end: true},
-		"ME": {months: true, period: 1, end: true}, "M": {months: true, period: 1, end: true}, "MS": {months: true, period: 1},
-		"QE": {months: true, period: 3, end: true}, "Q": {months: true, period: 3, end: true}, "QS": {months: true, period: 3},
-		"YE": {months: true, period: 12, end: true}, "Y": {months: true, period: 12, end: true}, "A": {months: true, period: 12, end: true},
-		"YS": {months: true, period: 12}, "AS": {months: true, period: 12},
+		"D": {period: 1}, "W": {period: 7, grid: grid{end: true}}, "B": {period: 1, grid: grid{weekdays: true}},
+		"ME": months(1, true, lastDay), "MS": months(1, false, firstDay), "SME": months(1, false, fixedDay(15), lastDay), "SMS": months(1, false, firstDay, fixedDay(15)),
+		"QE": months(3, true, lastDay), "QS": months(3, false, firstDay), "YE": months(12, true, lastDay), "YS": months(12, false, firstDay),
+		"BME": months(1, true, lastBusiness), "BMS": months(1, false, firstBusiness), "BQE": months(3, true, lastBusiness), "BQS": months(3, false, firstBusiness),
+		"BYE": months(12, true, lastBusiness), "BYS": months(12, false, firstBusiness),
+		// Their bins begin with their label, as pandas has it.
+		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
+		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
+	}
+	// sameUnits are other names, most of which pandas had once. Without holidays, which
+	// nobody can give, the custom ones are those of business days.
+	sameUnits = map[string]string{
+		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",
+		"BM": "BME", "CBM": "CBME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS",
 	}
 	// Day 0 was a Thursday.
 	weekdays   = []string{"THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED"}
 	monthNames = []string{"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"}
 
-	part = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z]+))?\s*`)
+	part = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
+
+func months(period int64, end bool, marks ...mark) rule {
+	return rule{grid: grid{marks: marks, end: end}, period: period}
+}
 
 // parseRule reads an offset: a number and a unit, or several with a fixed length,
 // as 1h30min.
 func parseRule(text string) (*rule, error) {
 	wrong := func(why string) error {
-		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; there are ns, us, ms, s, min, h, D, W, ME, MS, QE, QS, YE and YS with a number before them, as in 10s or 2W-FRI", text, why)}
+		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; there are ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, those of business days from BME to BYS, with a number before them, as in 10s or 2W-FRI", text, why)}
 	}
 	sum, total := new(big.Rat), int64(0)
 	for rest := text; rest != "" || text == ""; {
@@ -60,15 +74,12 @@ func parseRule(text string) (*rule, error) {
 		if m == nil || len(m[1]) > 20 {
 			return nil, wrong("it is no offset")
 		}
-		number, unit, anchor := m[1], m[2], m[3]
-		if number == "" {
-			number = "1"
-		}
-		n, ok := new(big.Rat).SetString(number)
+		unit, anchor := m[2], m[3]
+		n, ok := new(big.Rat).SetString(cmp.Or(m[1], "1"))
 		if !ok || n.Sign() <= 0 {
 			return nil, wrong("the number must be more than 0")
 		}
-		if r, ok := calendarUnits[unit]; ok {
+		if r, ok := calendarUnits[cmp.Or(sameUnits[unit], unit)]; ok {
 			if rest != text || len(m[0]) != len(rest) {
 				return nil, wrong(unit + " cannot be added to others")
 			}
@@ -76,7 +87,7 @@ func parseRule(text string) (*rule, error) {
 				return nil, wrong(fmt.Sprintf("the number before %s must be a whole one up to %d", unit, maxMultiple))
 			}
 			r.text, r.n = text, n.Num().Int64()
-			if err := r.setAnchor(unit, anchor); err != nil {
+			if err := r.setAnchor(cmp.Or(sameUnits[unit], unit), anchor); err != nil {
 				return nil, wrong(err.Error())
 			}
 			return &r, nil
@@ -98,6 +109,8 @@ func parseRule(text string) (*rule, error) {
 func (r *rule) setAnchor(unit, name string) error {
 	names, byDefault := monthNames, "DEC"
 	switch {
+	case len(r.marks) > 1: // of which one has a day that may be chosen, 15 without
+		return r.setDay(unit, name)
 	case r.period == 7:
 		names, byDefault = weekdays, "SUN"
 	case r.period == 1:
@@ -105,16 +118,25 @@ func (r *rule) setAnchor(unit, name string) error {
 			return fmt.Errorf("%s takes no -%s", unit, name)
 		}
 		return nil
-	case !r.end:
+	case strings.HasSuffix(unit, "S"):
 		byDefault = "JAN"
 	}
-	if name == "" {
-		name = byDefault
-	}
-	at := slices.Index(names, name)
+	at := slices.Index(names, cmp.Or(name, byDefault))
 	if at < 0 {
 		return fmt.Errorf("behind %s- stands one of %s", unit, strings.Join(names, " "))
 	}
 	r.anchor = int64(at) % r.period
+	return nil
+}
+
+// setDay takes the day of the month that is no end of it: SME-20, SMS-20.
+func (r *rule) setDay(unit, name string) error {
+	at := slices.Index([]string{"SME", "SMS"}, unit)
+	d, err := strconv.ParseInt(cmp.Or(name, "15"), 10, 64)
+	if err != nil || d < 1+int64(at) || d > 27 {
+		return fmt.Errorf("behind %s- stands a day of %d to 27", unit, 1+at)
+	}
+	r.marks = slices.Clone(r.marks)
+	r.marks[at] = fixedDay(d)
 	return nil
 }

@@ -31,12 +31,7 @@ func quoteAll(names []string) string {
 }
 
 // sql names a table within any bucket's statement.
-func (t TableName) sql() string {
-	if t.Bucket == "" {
-		return sqlquote.Name(t.Name)
-	}
-	return sqlquote.Name(t.Bucket) + "." + sqlquote.Name(t.Name)
-}
+func (t TableName) sql() string { return sqlquote.Within(t.Bucket, t.Name) }
 
 func schemaOf(ctx context.Context, s *tables.Store, t TableName) (*arrow.Schema, error) {
 	table, err := s.Bucket(t.Bucket).Table(ctx, t.Name)

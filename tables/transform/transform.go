@@ -1,7 +1,7 @@
-// Package transform makes tables of tables: rows put into bins of time, tables
-// put below or beside each other, rows left out. Each is SQL that the store's
-// engine runs and streams, and one put: readers of the target see all of it, or
-// what was there before. A source and the target may be the same table.
+// Package transform makes tables from other tables: it aggregates rows by bins of time,
+// combines several tables, or leaves out rows. Each function streams its result, mostly
+// through the store's SQL engine, into a single put: readers of the target see all of the
+// result or the previous state. The target may be one of the sources.
 package transform
 
 import (
@@ -13,7 +13,7 @@ import (
 // TableName names a table.
 type TableName struct{ Bucket, Name string }
 
-// UnmarshalJSON reads an object, or the name of a table in the default bucket.
+// UnmarshalJSON decodes an object, or a string that names a table in the default bucket.
 func (n *TableName) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, &n.Name)
@@ -22,60 +22,66 @@ func (n *TableName) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*object)(n))
 }
 
-// Result says how many rows were read and put.
+// Result reports how many rows were read and put.
 type Result struct {
-	SourceRows int64 // of all sources; 0 where a statement of SQL was given
+	SourceRows int64 // of all sources; 0 with ResampleOptions.SQL
 	TargetRows int64
 }
 
-// ResampleOptions of Resample: either SQL, or Rule with TimeColumn and Functions.
+// ResampleOptions are the options of Resample. Set either SQL, or Rule, TimeColumn and
+// Functions.
 type ResampleOptions struct {
 	Source, Target TableName
 
-	// SQL is a SELECT whose rows are put. Names without a bucket are those of the
-	// source's.
+	// SQL is a SELECT statement whose rows are put. Table names without a bucket refer to
+	// the source's bucket.
 	SQL string
 
-	// Rule is the length of the bins, an offset of pandas: "10s", "2h", "D",
-	// "W-FRI", "ME", "QS-FEB", "YE". docs/transform.md has them all.
+	// Rule is the length of a bin, as an offset of pandas: "10s", "2h", "D", "B", "W-FRI",
+	// "ME", "QS-FEB", "YE". docs/transform.md lists all of them.
 	Rule string
-	// TimeColumn is a timestamp or a date. It is the target's first column, with
-	// the label of the bin.
+	// TimeColumn names a timestamp or date column of the source. It becomes the first
+	// column of the target, where it holds the label of each bin.
 	TimeColumn string
-	// Functions are of mean, sum, min, max, first, last, count, median, std, var,
-	// sem, prod, size, ohlc and nunique. With one, the columns keep their names;
-	// with more, they are named column_function.
+	// TimeIndex makes the time column the target's index in pandas. Otherwise it is the
+	// index only if it is the source's.
+	TimeIndex bool
+	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var,
+	// sem, prod, size, ohlc, nunique and quantile, which is the median. With one function,
+	// columns keep their names; with several, they are named column_function. The functions
+	// ffill, bfill, nearest, asfreq and interpolate fill bins from adjacent rows instead;
+	// one of them must be the only function.
 	Functions []string
-	// Columns are aggregated; nil means all but the time.
+	// Columns are the columns to aggregate; nil means all except TimeColumn.
 	Columns []string
 
 	Mode tables.PutMode
 }
 
-// CombineOptions of Combine.
+// CombineOptions are the options of Combine.
 type CombineOptions struct {
 	Sources []TableName
 	Target  TableName
-	How     string   // union or join
-	On      []string // the columns of a join
+	How     string   // "union" or "join"
+	On      []string // the columns to join on
 	Mode    tables.PutMode
 }
 
-// CleanOptions of Clean. What is not set leaves out nothing.
+// CleanOptions are the options of Clean. Those that are not set leave out no rows.
 type CleanOptions struct {
 	Source TableName
-	// Target gets the rows that are kept; nil means the source itself, whose rows
-	// they replace in one commit.
+	// Target receives the rows that are kept. Nil means the source, whose rows they replace
+	// in one commit.
 	Target *TableName
-	Mode   tables.PutMode // of a Target
+	Mode   tables.PutMode // how to put them into Target
 
-	// Where is a condition of SQL, for the rows to keep.
+	// Where is a condition in SQL. Only rows for which it is true are kept.
 	Where string
-	// DropNulls leaves out rows with a null, or a NaN, in one of these columns.
+	// DropNulls leaves out rows with a null or a NaN in any of these columns.
 	DropNulls []string
-	// DropAnyNull is DropNulls of all columns.
+	// DropAnyNull is DropNulls for all columns.
 	DropAnyNull bool
-	// KeepFirstOf leaves out rows whose values in these columns an earlier row
-	// has, of those that the other options keep.
+	// KeepFirstOf keeps only the first row of each combination of values in these columns,
+	// among the rows that pass the other options.
 	KeepFirstOf []string
 }

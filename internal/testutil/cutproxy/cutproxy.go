@@ -11,7 +11,7 @@ import (
 )
 
 // Proxy passes connections on, and cuts each after some bytes in one direction,
-// or closes it in order, until it is told to stop that.
+// or closes it in order, until told to stop.
 type Proxy struct {
 	network, address string // of the server
 	listener         net.Listener

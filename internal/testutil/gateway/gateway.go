@@ -1,5 +1,5 @@
-// Package gateway runs versitygw, a server that speaks S3 over a directory, as a
-// process of its own, for tests.
+// Package gateway runs versitygw, a server that speaks S3 over a directory, as its
+// own process, for tests.
 package gateway
 
 import (

@@ -1,4 +1,4 @@
-// Package house keeps the packages of a module on their floors, for tests, and draws them.
+// Package house keeps the packages of a module on their floors, for tests, and lists them.
 package house
 
 import (

@@ -1,4 +1,4 @@
-// Package postgres runs a PostgreSQL server as processes of its own, for tests.
+// Package postgres runs a PostgreSQL server as its own processes, for tests.
 package postgres
 
 import (

@@ -1,7 +1,7 @@
 //go:build !race
 
-// Package race tells tests of the race detector, which multiplies the time and the
-// memory that they take.
+// Package race tells tests whether the race detector runs, which multiplies their
+// time and memory.
 package race
 
 // On reports whether the tests were built with the race detector.

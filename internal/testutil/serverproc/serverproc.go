@@ -1,4 +1,4 @@
-// Package serverproc runs a server as a process of its own, for tests, examples
+// Package serverproc runs a server as its own process, for tests, examples
 // and benchmarks: starts it, waits until it is ready, kills it.
 package serverproc
 

@@ -2,7 +2,10 @@
 // and seconds, by the documentation of S3.
 package plan
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Job is a shuffle: writers append data under many keys and flush once each, then
 // readers read a part each.
@@ -15,7 +18,9 @@ type Job struct {
 type Work struct {
 	Segments    int64
 	Passes      int64 // of each reader
+	Gets        int64 // requests of each reader for what it reads
 	Read        int64 // bytes that each reader reads
+	Disk        int64 // bytes of temporary files that each reader writes; 0: none
 	Catalog     int64 // bytes of memory of each reader for where things are
 	Footers     int64 // bytes that each reader reads of that
 	Commits     int64 // records of the log
@@ -28,6 +33,7 @@ type Work struct {
 // Plan is what a job takes.
 type Plan struct {
 	Segments, Passes   int64 // passes of each reader
+	DiskBytes          int64 // of temporary files of each reader
 	RangeBytes         int64 // read by one request, on average
 	CatalogBytes       int64 // memory of each reader for where things are
 	Upload, Commit     float64
@@ -63,21 +69,28 @@ const (
 	s3GetRate       = 5500  // requests per second and prefix
 	s3Connection    = 85e6  // bytes per second of one connection
 	s3FirstByte     = 0.15  // seconds
-	commitsPerSec   = 10    // of one log: each waits for the answer to the one before
 	prefixesOfStore = 256.0 // seg/00 to seg/ff
 )
+
+// Flushes returns what it takes that writers commit at the same moment, beside their uploads:
+// by experiment, with ten objects of the log a second, and 40 to 100 ms for a request.
+func Flushes(writers int64) (r Requests, seconds float64) {
+	n, digits := float64(writers), math.Log10(float64(writers))
+	r = Requests{Put: int64(n * (1 + 1.2*digits)), Get: int64(n * (1 + 2.8*digits)), List: int64(n * (1 + 0.8*digits))}
+	return r, 0.4 + digits
+}
 
 // Plan computes what the work of a job takes.
 func (w Work) Plan(j Job) Plan {
 	writers, readers := int64(j.Writers), int64(j.Readers)
-	gets := w.Passes * w.Segments
-	p := Plan{Segments: w.Segments, Passes: w.Passes, RangeBytes: w.Read / gets, CatalogBytes: w.Catalog}
+	p := Plan{Segments: w.Segments, Passes: w.Passes, DiskBytes: w.Disk, RangeBytes: w.Read / w.Gets, CatalogBytes: w.Catalog}
+	commits, seconds := Flushes(writers)
+	each := w.Commits / writers
 	p.Requests = Requests{
-		// STORE once more and a race at each opening, the log with as many numbers lost as
-		// won, the segments. Each record is read back, be it won or lost.
-		Put:  w.Segments + 2*w.Commits + (writers+readers)*w.OpeningPuts,
-		Get:  gets*readers + readers*(w.Commits+1) + writers + readers + 2*w.Commits,
-		List: writers*2 + readers*(1+w.Commits/w.ListPage),
+		// STORE once more and a race at each opening, the log, the segments.
+		Put:  w.Segments + each*commits.Put + (writers+readers)*w.OpeningPuts,
+		Get:  w.Gets*readers + readers*(w.Commits+1) + writers + readers + each*commits.Get,
+		List: each*commits.List + readers*(1+w.Commits/w.ListPage),
 	}
 	p.RequestDollars = p.Requests.Dollars(S3Prices())
 	p.StorageDollarsADay = float64(j.Bytes) / 1e9 * S3Prices().StorageMonth / 30
@@ -85,9 +98,9 @@ func (w Work) Plan(j Job) Plan {
 	segments, atOnce := float64(w.Segments), float64(w.Readers)
 	perWriter := (j.Bytes + writers - 1) / writers
 	p.Upload = max((float64(perWriter)/s3Connection+segments/float64(writers)*s3FirstByte)/float64(w.Uploads), segments/(s3PutRate*prefixesOfStore))
-	p.Commit = float64(w.Commits) / commitsPerSec
+	p.Commit = float64(each) * seconds
 	p.Read = max(
-		float64(w.Read+w.Footers)/(atOnce*s3Connection)+float64(gets)*s3FirstByte/atOnce,
-		float64(gets)*float64(readers)/(s3GetRate*prefixesOfStore))
+		float64(w.Read+w.Footers)/(atOnce*s3Connection)+float64(w.Gets)*s3FirstByte/atOnce,
+		float64(w.Gets)*float64(readers)/(s3GetRate*prefixesOfStore))
 	return p
 }

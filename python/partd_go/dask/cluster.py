@@ -38,15 +38,15 @@ class Plugin(SchedulerPlugin):  # type: ignore[misc]
 
 def reach(store: shuffle.Store) -> None:
     """What each process does to see whether it can take part."""
-    store.client.stat()
+    store.work("reach", lambda client: client.stat())
 
 
 def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
     """Prepares a cluster, and returns what undoes that."""
     if client.asynchronous:
         raise RuntimeError(
-            "partd_go.dask.use() has to ask the scheduler and the workers, which it cannot with a Client that is asynchronous: "
-            "make use() and computations with one that is not"
+            "partd_go.dask.use() must ask the scheduler and the workers, and cannot do so with an asynchronous Client: "
+            "use() and compute with a synchronous one"
         )
     try:
         # The scheduler builds the graph, and deletes what it has stored.
@@ -54,8 +54,8 @@ def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
         client.run(reach, store)
     except Exception as err:
         raise RuntimeError(
-            f"a scheduler or a worker of {client!r} cannot shuffle through {store.client}: {err}. All need partd_go with "
-            "the version that is here, and a url that they reach: start a partd-server that listens on the network, and "
+            f"a scheduler or a worker of {client!r} cannot shuffle through {store.client}: {err}. All need this "
+            "version of partd_go, and a url that they can reach: start a partd-server that listens on the network, and "
             "give its address to use()"
         ) from err
     plugin = Plugin(store.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import os
 import secrets
@@ -18,9 +19,12 @@ import pandas as pd
 from dask.dataframe.dask_expr import _merge, _shuffle
 from dask.utils import get_default_shuffle_method
 
-from .. import Client, Error
+from .. import Client
+from . import private
 from .expression import METHOD, PartdShuffle
-from .shuffle import Store, _clients
+from .files import Files
+from .private import Bucket, Private
+from .shuffle import Store, _clients, delete
 
 # The versions of dask whose query planner is known. The first and the last are tested.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
@@ -32,10 +36,11 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
-    url is that of a partd-server, which all workers reach, or a `partd_go.Client`, of
-    which they take address, token and certificates. Without it a server is started,
-    for workers on this machine, whose files are in a new directory within directory,
-    by default dask's temporary-directory. compression is of the rows that are sent and
+    url is that of a partd-server, which all workers reach, of several (tcp://A,B,C), or of a
+    prefix in a bucket (s3://BUCKET/PREFIX, by the program partd-cloud); or it is a
+    `partd_go.Client`, of which they take address, token and certificates. Without it threads
+    use files, and a server is started for other processes on this machine, all within
+    directory, by default dask's temporary-directory. compression is of the rows that are sent and
     stored, "lz4" or "zstd".
 
     What shuffles store is deleted when dask has no more use for it: it is there as long
@@ -51,22 +56,28 @@ class use:
     ) -> None:
         global _active
         if url is not None and directory is not None:
-            raise ValueError("url and directory: a server that runs already has a directory of its own; give one of them")
+            raise ValueError("url and directory: a running server has its own directory; give one of them")
         if compression not in (None, "lz4", "zstd"):
             raise ValueError(f'compression {compression!r}: it is "lz4", "zstd" or None')
         _check_version()
         with _lock:
             if _active is not None:
-                raise RuntimeError("partd_go.dask is in use already: close that first")
+                raise RuntimeError("partd_go.dask is already in use: close that first")
             _active = self
         self._prepared: weakref.WeakSet[Any] = weakref.WeakSet()
         self._undo = contextlib.ExitStack()
         try:
+            if url is None:
+                directory = directory or dask.config.get("temporary-directory", None)
             client = self._connect(url, directory)
-            name = f"dask-{secrets.token_hex(8)}"
-            _clients[name] = client
-            self.store = Store(name, client, compression)
-            self._undo.callback(self._remove)
+            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression)
+            self.store.work("reach", lambda client: client.stat())
+            _clients[self.store.name] = client
+            self._undo.callback(self._remove, self.store)
+            if url is None and isinstance(client, Client):
+                files = Files(client, directory)
+                self._undo.callback(files.close)
+                self.store = dataclasses.replace(self.store, client=files)
             self._patch()
             self._undo.enter_context(dask.config.set({"dataframe.shuffle.method": METHOD}))
             self._check_planner()
@@ -95,27 +106,31 @@ class use:
                 if _active is self:
                     _active = None
 
-    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> Client:
+    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> Client | Private:
+        """Connects to the store, or to the one that other processes have instead of `Files`."""
         if isinstance(url, Client):
-            url.stat()  # it answers
             return url
         if url is None:
             from .. import serve
 
-            within = directory or dask.config.get("temporary-directory", None)
-            if within is not None:
-                os.makedirs(within, exist_ok=True)
-            url = self._undo.enter_context(serve(directory=within, flags=("--memory=256MiB",)))
+            if directory is not None:
+                os.makedirs(directory, exist_ok=True)
+            url = self._undo.enter_context(serve(directory=directory, flags=("--memory=256MiB",)))
+        opened = private.of(url)
+        if opened is not None:
+            return opened
         client = Client(url)
         self._undo.callback(client.close)
-        client.stat()
         return client
 
-    def _remove(self) -> None:
+    @staticmethod
+    def _remove(store: Store) -> None:
         """Deletes what was not deleted when the graphs with it ended."""
-        mine = [key for key in self.store.client.keys() if key.startswith(self.store.name + "/")]
-        for start in range(0, len(mine), 10_000):
-            self.store.client.delete(mine[start : start + 10_000])
+        if isinstance(store.client, Bucket):
+            store.client.remove(store.name)
+            return
+        mine = [key for key in store.work("", lambda client: list(client.keys())) if key.startswith(store.name + "/")]
+        store.work("", lambda client: delete(client, mine))
 
     def _patch(self) -> None:
         lower, is_broadcast = _shuffle.Shuffle._lower, _merge.Merge.is_broadcast_join
@@ -154,8 +169,8 @@ class use:
         df = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
         if not list(df.shuffle("x").optimize().expr.find_operations(PartdShuffle)):
             raise RuntimeError(
-                f"dask {dask.__version__} has planned a shuffle by another method than partd's: install dask[dataframe] of a "
-                "version between those that partd_go is tested with, " + _versions()
+                f"dask {dask.__version__} planned a shuffle by another method than partd's: install dask[dataframe] in a "
+                "version that partd_go is tested with, " + _versions()
             )
 
     def _prepare(self) -> None:
@@ -183,5 +198,5 @@ def _check_version() -> None:
     if not OLDEST <= version <= NEWEST:
         raise RuntimeError(
             f"partd_go.dask knows the query planner of dask {_versions()}, and this is {dask.__version__}: install one of "
-            f'those, as by pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
+            f'those, such as by pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
         )

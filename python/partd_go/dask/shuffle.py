@@ -8,10 +8,10 @@ import pickle
 import queue
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,14 @@ import pandas as pd
 from .. import Client
 from .attempts import Attempt, Commit, commits, pieces
 from .blocks import BLOCK_BYTES, Layout, join, layout_of, split
+from .files import Files
+from .private import Bucket, Private
 
+T = TypeVar("T")
 logger = logging.getLogger("partd_go.dask")
 
 # A process has one client for each user of the server, as long as it is needed.
-_clients: weakref.WeakValueDictionary[str, Client] = weakref.WeakValueDictionary()
+_clients: weakref.WeakValueDictionary[str, Client | Private] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,15 @@ class Store:
     """Where the shuffles of one `use` are. Keys begin with its name."""
 
     name: str
-    client: Client
+    client: Client | Files | Private
     compression: str | None
+
+    def work(self, name: str, work: Callable[[Any], T]) -> T:
+        """Works with the store, which in a bucket is one of this name's own. It is begun again
+        where a private server ended meanwhile."""
+        if isinstance(self.client, Private):
+            return self.client.work(f"{self.name}/{name}", work)
+        return work(self.client)
 
     def __dask_tokenize__(self) -> object:
         return "partd_go.dask.Store", self.name
@@ -41,7 +51,7 @@ class Store:
         return _load, (self.name, self.client, self.compression)
 
 
-def _load(name: str, client: Client, compression: str | None) -> Store:
+def _load(name: str, client: Client | Private, compression: str | None) -> Store:
     return Store(name, _clients.setdefault(name, client), compression)
 
 
@@ -56,10 +66,20 @@ class Shuffle:
     def key(self, what: object) -> str:
         return f"{self.store.name}/{self.name}/{what}"
 
+    def work(self, work: Callable[[Any], T]) -> T:
+        return self.store.work(self.name, work)
+
     def delete(self) -> None:
-        keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
-        for start in range(0, len(keys), 10_000):
-            self.store.client.delete(keys[start : start + 10_000])
+        if isinstance(self.store.client, Bucket):
+            self.store.client.remove(f"{self.store.name}/{self.name}")
+        else:
+            keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
+            self.work(lambda client: delete(client, keys))
+
+
+def delete(client: Client | Files, keys: list[str]) -> None:
+    for start in range(0, len(keys), 10_000):
+        client.delete(keys[start : start + 10_000])
 
 
 class Lease:
@@ -99,7 +119,7 @@ def _clean() -> None:
         try:
             shuffle.delete()
         except Exception as err:
-            logger.warning("what a shuffle stored is left until use() ends: %s", err)
+            logger.warning("a shuffle's stored rows could not be deleted, and stay until use() ends: %s", err)
         del shuffle
 
 
@@ -111,15 +131,19 @@ def opened(lease: Lease | Shuffle) -> Shuffle:
 
 def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, wanted: Sequence[int] | None) -> None:
     """Writes an input partition, unless another attempt has committed it already."""
-    client = shuffle.store.client
-    if str(task) in commits(client, shuffle.key("commits")):
-        return
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
         raise ValueError(f"rows go to the partitions {ids.min()} to {ids.max()}, and there are {shuffle.npartitions}")
     if wanted is not None:
         ids = np.where(np.isin(ids, wanted), ids, -1)
     df = df.drop(columns=column)
+    shuffle.work(lambda client: _attempt(client, df, shuffle, task, ids))
+
+
+def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np.ndarray[Any, Any]) -> None:
+    in_bucket = isinstance(shuffle.store.client, Bucket)  # there it takes a request for each segment to look
+    if not in_bucket and str(task) in commits(client, shuffle.key("commits")):
+        return
     layout = layout_of(df)
     rows = np.zeros(shuffle.npartitions, np.int64)
     attempt = Attempt(client, shuffle.key("commits"), str(task))
@@ -136,6 +160,8 @@ def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, wanted: Se
         attempt.append(batch)
     attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
     attempt.commit()
+    if in_bucket:
+        client.sync()
 
 
 @dataclass
@@ -151,14 +177,13 @@ class Plan:
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
     """Finds, once all have written, what was committed."""
-    client = shuffle.store.client
-    winners = commits(client, shuffle.key("commits"))
-    key = shuffle.key("layouts")
-    found = pieces(key, client.get([key])[0], winners)
+    control, key = shuffle.key("commits"), shuffle.key("layouts")
+    winners, layouts = shuffle.work(lambda client: (commits(client, control), client.get([key])[0]))
+    found = pieces(key, layouts, winners)
     plan = Plan(shuffle, winners, [], {}, np.zeros(shuffle.npartitions, np.int64))
     for task in map(str, range(tasks)):
         if len(found.get(task, ())) != 1:
-            raise _lost(shuffle, f"what task {task} of {tasks} committed is not there")
+            raise _lost(shuffle, f"the commit of task {task} of {tasks} is missing")
         layout, rows = pickle.loads(found[task][0])
         known = (i for i, other in enumerate(plan.layouts) if other.same(layout))
         plan.layout_of[task] = next(known, len(plan.layouts))
@@ -173,14 +198,14 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
     from dask.dataframe.core import _concat
 
     key = plan.shuffle.key(partition)
-    found = pieces(key, plan.shuffle.store.client.get([key])[0], plan.winners)
+    found = pieces(key, plan.shuffle.work(lambda client: client.get([key])[0]), plan.winners)
     frames = [
         join(plan.layouts[layout], [message for task in tasks for message in found.pop(task)])
         for layout, tasks in groupby(sorted(found, key=int), plan.layout_of.__getitem__)
     ]
     rows = sum(map(len, frames))
     if rows != plan.rows[partition]:
-        raise _lost(plan.shuffle, f"partition {partition} has {rows} rows, and {plan.rows[partition]} were committed")
+        raise _lost(plan.shuffle, f"partition {partition} has {rows} rows, but {plan.rows[partition]} were committed")
     if len(frames) == 1:
         return frames[0]
     return _concat(frames) if frames else plan.layouts[0].empty
@@ -188,6 +213,6 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
 
 def _lost(shuffle: Shuffle, what: str) -> RuntimeError:
     return RuntimeError(
-        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {what}: somebody has dropped or deleted it, or use() "
+        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {what}: somebody dropped or deleted it, or use() "
         "has ended; compute again"
     )

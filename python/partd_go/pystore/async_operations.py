@@ -6,11 +6,18 @@ import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .collection import Collection
+from .item import Item
 from .store import store as Store
 
+if TYPE_CHECKING:
+    import pandas
+
+A = TypeVar("A")
+P = ParamSpec("P")
+R = TypeVar("R")
 _THREADS = 4
 
 
@@ -18,13 +25,13 @@ class _Async:
     def __init__(self, executor: concurrent.futures.Executor | None = None):
         self.executor = executor or concurrent.futures.ThreadPoolExecutor(_THREADS)
 
-    async def _run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def _run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(call, *args, **kwargs))
 
     def close(self) -> None:
         self.executor.shutdown(wait=True)
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self: A) -> A:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -35,12 +42,12 @@ class AsyncItem:
     """An item that is asked for when it is awaited, or read."""
 
     def __init__(self, collection: AsyncCollection, item: str, **options: Any):
-        self._get = partial(collection._run, collection.collection.item, item, **options)
+        self._of, self._name, self._options = collection, item, options
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._get().__await__()
+    def __await__(self) -> Generator[object, None, Item]:
+        return self._of._run(self._of.collection.item, self._name, **self._options).__await__()
 
-    async def to_pandas(self, **options: Any) -> Any:
+    async def to_pandas(self, **options: Any) -> pandas.DataFrame:
         return await asyncio.to_thread((await self).to_pandas, **options)
 
 
@@ -55,25 +62,25 @@ class AsyncCollection(_Async):
     async def write(self, item: str, data: Any, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
         await self._run(self.collection.write, item, data, metadata=metadata, **kwargs)
 
-    async def read(self, item: str, **kwargs: Any) -> Any:
+    async def read(self, item: str, **kwargs: Any) -> pandas.DataFrame:
         return await self.item(item, **kwargs).to_pandas()
 
     async def append(self, item: str, data: Any, **kwargs: Any) -> None:
         await self._run(self.collection.append, item, data, **kwargs)
 
     async def delete(self, item: str, **kwargs: Any) -> bool:
-        return bool(await self._run(self.collection.delete_item, item, **kwargs))
+        return await self._run(self.collection.delete_item, item, **kwargs)
 
     async def list_items(self, **kwargs: Any) -> set[str]:
-        return set(await self._run(self.collection.list_items, **kwargs))
+        return await self._run(self.collection.list_items, **kwargs)
 
     async def write_batch(self, items_data: dict[str, Any], **kwargs: Any) -> None:
         await asyncio.gather(*(self.write(name, data, **kwargs) for name, data in items_data.items()))
 
-    async def read_batch(self, items: list[str], **kwargs: Any) -> dict[str, Any]:
+    async def read_batch(self, items: list[str], **kwargs: Any) -> dict[str, pandas.DataFrame | None]:
         """The items, each as one of pandas; None for one that could not be read."""
         results = await asyncio.gather(*(self.read(item, **kwargs) for item in items), return_exceptions=True)
-        return {item: None if isinstance(result, Exception) else result for item, result in zip(items, results)}
+        return {item: None if isinstance(result, BaseException) else result for item, result in zip(items, results)}
 
     async def parallel_append(self, item: str, dataframes: Iterable[Any], **kwargs: Any) -> None:
         await asyncio.gather(*(self.append(item, frame, **kwargs) for frame in dataframes))
@@ -88,7 +95,7 @@ class AsyncStore(_Async):
         return AsyncCollection(self.store.collection(name))
 
     async def list_collections(self) -> list[str]:
-        return list(await self._run(self.store.list_collections))
+        return await self._run(self.store.list_collections)
 
 
 class _AsyncPyStore:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +22,7 @@ from .item import Item
 from .lock import CollectionLock
 
 if TYPE_CHECKING:
+    from ..tables.results import Json
     from .schema_evolution import EvolutionStrategy, SchemaEvolution
     from .validation import DataValidator
 
@@ -65,13 +66,19 @@ class Collection:
     ) -> Item:
         return Item(item, self.datastore, self.collection, snapshot, filters, columns)
 
+    @overload
+    def index(self, item: str, last: Literal[False] = False) -> pd.Index[Any]: ...
+
+    @overload
+    def index(self, item: str, last: Literal[True]) -> Hashable: ...
+
     def index(self, item: str, last: bool = False) -> Any:
         """The index of an item, or its last value."""
         found = self.item(item)
         frame = found.tail(1) if last else found._read([]) if found._index else found._read()
         return frame.index[-1] if last else frame.index
 
-    def get_item_metadata(self, item: str, use_cache: bool = True) -> dict[str, Any]:
+    def get_item_metadata(self, item: str, use_cache: bool = True) -> dict[str, Json]:
         """An item's metadata. It is asked for each time, and no cache is needed."""
         return self.item(item).metadata
 
@@ -139,9 +146,11 @@ class Collection:
         if self._validator is not None:
             self._validator.validate(data)
 
-    def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, **options: Any) -> None:
+    def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, keep: Any = None, **options: Any) -> None:
         try:
             rows = data if isinstance(data, pa.Table) else encoded(data)
+            if keep is not None:  # of all that there is, whose columns say what type they have
+                rows = rows.filter(pa.array(keep))
             self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, missing="ignore", **options)
         except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SchemaError(f"Item '{item}': {error}") from error
@@ -168,8 +177,6 @@ class Collection:
         evolving = item in self._schema_evolutions or not validate_schema
         if isinstance(data, pd.DataFrame):
             evolving = self._evolve(found, data, evolving)
-        if found._index and evolving and duplicate_handling != "keep_all":
-            self._put(item, encoded(data).slice(0, 0), "append", found._schema)  # which adds the columns
         if not found._index or duplicate_handling == "keep_all":
             return self._put(item, data, "append", found._schema)
         if list(index_names(data)) != found._index:
@@ -181,8 +188,8 @@ class Collection:
             raise DataIntegrityError(
                 f"Found {there.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
             )
-        if not there.all():
-            self._put(item, data[~there], "append", found._schema)
+        if evolving or not there.all():
+            self._put(item, data, "append", found._schema, keep=~there)
 
     def _evolve(self, found: Item, data: pd.DataFrame, allowed: bool) -> bool:
         """Reports whether the data has other columns, which are an error unless they are allowed."""
@@ -243,11 +250,11 @@ class Collection:
 
     def read_batch(
         self, items: list[str], columns: Mapping[str, list[str]] | None = None, filters: Mapping[str, Filters] | None = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, pd.DataFrame | None]:
         """Several items, each as one of pandas; None where there is no such item."""
         columns, filters = columns or {}, filters or {}
 
-        def read(name: str) -> Any:
+        def read(name: str) -> pd.DataFrame | None:
             try:
                 return self.item(name, columns=columns.get(name), filters=filters.get(name)).to_pandas()
             except ItemNotFoundError:

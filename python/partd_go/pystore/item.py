@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,6 +15,11 @@ from ..tables.filters import Filters, text
 from . import utils
 from .exceptions import ItemNotFoundError, SnapshotNotFoundError
 from .frames import decoded
+
+if TYPE_CHECKING:
+    import dask.dataframe
+
+    from ..tables.results import Json
 
 
 class Item:
@@ -52,7 +57,7 @@ class Item:
         rows = tables.scan(self.item, self.collection, columns=wanted, where=where, **self._state, **options)
         return decoded(rows.read_all())
 
-    def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> Any:
+    def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
         """The rows, or those for which filters hold, of all or some columns. An index that is seconds
         as floats, or nanoseconds as integers, becomes one of times."""
         frame = self._read(columns, filters)
@@ -63,14 +68,14 @@ class Item:
                 frame.index = pd.to_datetime(frame.index)
         return frame
 
-    def head(self, n: int = 5) -> Any:
+    def head(self, n: int = 5) -> pd.DataFrame:
         return self._read(limit=n if n >= 0 else None).head(n)
 
-    def tail(self, n: int = 5) -> Any:
+    def tail(self, n: int = 5) -> pd.DataFrame:
         return self._read(last=n if n >= 0 else None).tail(n)
 
     @cached_property
-    def data(self) -> Any:
+    def data(self) -> dask.dataframe.DataFrame:
         """The rows as a lazy DataFrame of dask, a partition for about each file of the table."""
         import dask.dataframe as dd
 
@@ -103,7 +108,7 @@ class Part:
         return decoded(rows.read_all())
 
 
-def metadata_of(kept: dict[str, Any]) -> dict[str, Any]:
+def metadata_of(kept: dict[str, Any]) -> dict[str, Json]:
     """An item's metadata, with the time of its last change as pystore writes it."""
     updated = datetime.datetime.fromisoformat(kept["_updated"].replace("Z", "+00:00"))
     return {**kept, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

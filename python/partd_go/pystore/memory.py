@@ -50,7 +50,7 @@ def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
         gc.collect()
 
 
-def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[Any]:
+def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
     """An item, chunk_size rows at a time, as they come from the server."""
     found = collection.item(item)
     wanted = None if columns is None else [*columns, *found._index]

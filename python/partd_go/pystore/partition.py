@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from .collection import Collection
+
+if TYPE_CHECKING:
+    import dask.dataframe
 
 DEFAULT_PARTITION_SIZE_MB = 128
 MIN_PARTITION_SIZE_MB = 32
@@ -23,7 +26,7 @@ def calculate_optimal_partitions(
     return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
 
 
-def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition_days: int = 30) -> tuple[Any, int]:
+def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition_days: int = 30) -> tuple[dask.dataframe.DataFrame, int]:
     """The data as dask's, cut by months, quarters or years, and how many there are."""
     import dask.dataframe as dd
 

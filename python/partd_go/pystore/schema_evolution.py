@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -124,7 +124,7 @@ class SchemaEvolution:
             df = step(df) if step else self.evolve_dataframe(df, self.schemas[version + 1])
         return df
 
-    def migrate_to_version(self, to_version: int) -> Any:
+    def migrate_to_version(self, to_version: int) -> pd.DataFrame:
         """Brings the item to a version, from the one that its metadata says, or 1. It keeps its metadata."""
         if self._collection is None:
             raise RuntimeError("migrate_to_version requires collection context. Call collection.migrate_item_to_version instead.")
@@ -132,6 +132,6 @@ class SchemaEvolution:
         with collection._changing():
             item = collection.item(self._item)
             kept = {key: value for key, value in item.metadata.items() if key != "_updated"}
-            migrated = self.migrate(item.to_pandas(), kept.get(_VERSION, 1), to_version)
+            migrated = self.migrate(item.to_pandas(), cast(int, kept.get(_VERSION, 1)), to_version)
             collection._write(self._item, prepared(migrated), {**kept, _VERSION: to_version}, overwrite=True)
         return migrated

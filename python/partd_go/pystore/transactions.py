@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -67,9 +67,12 @@ class Transaction:
         self._ended = "rolled back"
 
 
+T = TypeVar("T", bound=Transaction)
+
+
 def _must_hold(lock: CollectionLock) -> None:
     if not lock.held():
-        raise TransactionError("its lock was lost, as of a process or server that was stopped: commit the changes in another one")
+        raise TransactionError("its lock was lost, for example because a process or server was stopped: commit the changes in another one")
 
 
 class BatchTransaction(Transaction):
@@ -96,7 +99,7 @@ def _kind(data: Any) -> Any:
 
 
 @contextmanager
-def _running(made: Any) -> Iterator[Any]:
+def _running(made: T) -> Iterator[T]:
     try:
         yield made
     except BaseException:
@@ -106,12 +109,12 @@ def _running(made: Any) -> Iterator[Any]:
     made.commit()
 
 
-def transaction(collection: Collection) -> Any:
+def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
     """with transaction(collection) as txn: txn.write(...); all is committed at the end, or nothing."""
     return _running(Transaction(collection))
 
 
-def batch_transaction(collection: Collection) -> Any:
+def batch_transaction(collection: Collection) -> AbstractContextManager[BatchTransaction]:
     """The same for a BatchTransaction."""
     return _running(BatchTransaction(collection))
 

@@ -7,18 +7,22 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import tables
 from ..errors import NoServer
 from ..tables import Tables
 from ..tables.connection import only_here
 
+if TYPE_CHECKING:
+    import dask.dataframe
+    import distributed
+
 _path: str | None = None
 _PARTITION_SIZE = 99e6
 _partition_size: float = _PARTITION_SIZE
 _scheduler: Any = None
-_client: Any = None
+_client: distributed.Client | None = None
 
 _lock = threading.Lock()
 _open: dict[tuple[int, str], Tables] = {}  # by process: a forked one has connections of its own
@@ -103,7 +107,7 @@ def delete_stores() -> bool:
     return True
 
 
-def set_client(scheduler: Any = None) -> Any:
+def set_client(scheduler: Any = None) -> distributed.Client | None:
     """Has dask compute at a scheduler: its address, or a cluster; None ends that."""
     global _scheduler, _client
     if scheduler != _scheduler and _client is not None:
@@ -117,7 +121,7 @@ def set_client(scheduler: Any = None) -> Any:
     return _client
 
 
-def get_client() -> Any:
+def get_client() -> distributed.Client | None:
     return _client
 
 
@@ -131,7 +135,7 @@ def get_partition_size() -> float:
     return _partition_size
 
 
-def read_csv(urlpath: Any, *args: Any, **kwargs: Any) -> Any:
+def read_csv(urlpath: Any, *args: Any, **kwargs: Any) -> dask.dataframe.DataFrame:
     """dask's read_csv, with index_col and index_name."""
     import dask.dataframe as dd
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 
 from .exceptions import ValidationError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ValidationRule:
@@ -148,12 +151,12 @@ def create_validator(rules: Sequence[ValidationRule] = ()) -> DataValidator:
     return DataValidator(rules)
 
 
-def with_validation(validator: DataValidator) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_validation(validator: DataValidator) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates a function: the first DataFrame that it is given is validated before."""
 
-    def decorator(func: Callable[..., Any]) -> Callable[..., Any]:
+    def decorator(func: Callable[P, R]) -> Callable[P, R]:
         @wraps(func)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             for arg in (*args, *kwargs.values()):
                 if isinstance(arg, pd.DataFrame):
                     validator.validate(arg)

@@ -384,10 +384,10 @@ def connect(
     only_here(place)
     scheme = urllib.parse.urlsplit(place).scheme if "://" in place else ""
     if scheme not in ("", "s3", "gs") and not scheme.startswith("grpc"):
-        raise Misuse(f"{place} is neither the address of a server nor that of a bucket: help(connect) has both")
+        raise Misuse(f"{place} is the address of neither a server nor a bucket: see help(connect)")
     if scheme.startswith("grpc"):
         if flags or memory is not None or read_only or catalog is not None:
-            raise Misuse(f"flags, memory, read_only or catalog for {place}: they are for a directory, whose server is started here")
+            raise Misuse(f"flags, memory, read_only or catalog for {place}: they are only for a directory, whose server is started here")
         return Tables(place, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)
     more = () if catalog is None else ("--catalog", os.fspath(catalog))
     server = Server(place, flags=(*own_flags(memory, read_only), *more, *flags), start_timeout=start_timeout)

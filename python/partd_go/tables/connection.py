@@ -38,7 +38,7 @@ class Connection:
         only_here(url)
         parts = urllib.parse.urlsplit(url)
         if token and parts.scheme in ("grpc", "grpc+tcp") and parts.hostname not in _LOCAL:
-            raise failure(Refused, "connect", url, "a token without TLS could be read on the way", "write grpc+tls://")
+            raise failure(Refused, "connect", url, "others could read a token sent without TLS", "write grpc+tls://")
         self.url, self._server, self._timeout, self._progress = url, server, timeout, progress
         if tls_ca and "-----BEGIN" not in tls_ca:
             with open(tls_ca) as file:

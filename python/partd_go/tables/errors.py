@@ -29,14 +29,14 @@ class MissingColumns(UserWarning):
     """Rows that were appended lack columns of the table, which are null in them."""
 
 
-_UNAVAILABLE = "see whether the server runs, and the address"
+_UNAVAILABLE = "see whether the server runs, and check the address"
 _OTHERS: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),
     (flight.FlightUnauthenticatedError, Refused, "give a token that the server's secret has signed"),
     (flight.FlightUnauthorizedError, Refused, "give an admin's token"),
     (flight.FlightTimedOutError, TimedOut, "try again later"),
     (flight.FlightCancelledError, TimedOut, "try again later"),
-    (pa.ArrowKeyError, NotFound, "see list() and buckets() for what there is"),
+    (pa.ArrowKeyError, NotFound, "see list() and buckets()"),
     (pa.ArrowCapacityError, Busy, "try again later, or send less"),
     (pa.ArrowTypeError, SchemaMismatch, ""),
     (pa.ArrowInvalid, Violation, ""),
@@ -45,7 +45,7 @@ _KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
 _NOISE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 
 
-_AGAIN = "see whether it was applied, or do it again with the same id"
+_AGAIN = "see whether it was applied, or repeat it with the same id"
 
 
 def told(error: Exception, op: str, url: str, changes: bool = False, timeout: float | None = None) -> Error:
@@ -55,7 +55,7 @@ def told(error: Exception, op: str, url: str, changes: bool = False, timeout: fl
     if full(what):
         return failure(NoSpace, op, url, what, SPACE)
     if "for reading only" in what and "token" not in what:
-        return failure(Refused, op, url, what, "open them without read_only, where this user may write")
+        return failure(Refused, op, url, what, "open them without read_only, where this user can write")
     if "connect(memory=" in what:
         return failure(TooLarge, op, url, what)
     over = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # the server may say so first

@@ -21,7 +21,7 @@ def reader(path: str | os.PathLike[str], like: pa.Schema | None = None) -> pa.Re
     name = os.fspath(path)
     form = _FORMATS.get(os.path.splitext(name)[1].lower())
     if form is None:
-        raise Misuse(f"{name}: its name does not say what format it has: it ends with one of {', '.join(_FORMATS)}")
+        raise Misuse(f"{name}: its name does not say its format: end it with one of {', '.join(_FORMATS)}")
     try:
         if form in ("csv", "jsonl"):
             return _converted(name, form, like)
@@ -35,7 +35,7 @@ def reader(path: str | os.PathLike[str], like: pa.Schema | None = None) -> pa.Re
         rows = parquet.ParquetFile(name)
         return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())
     except pa.ArrowInvalid as error:
-        raise failure(Misuse, "put", name, str(error), "give a file of the format that its name says") from error
+        raise failure(Misuse, "put", name, str(error), "give a file in the format of its name") from error
 
 
 def _converted(name: str, form: str, like: pa.Schema | None) -> pa.RecordBatchReader:

@@ -60,12 +60,12 @@ def _value(value: Any) -> str:
         value = value.value
     kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
     if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
-        raise Misuse(f"a filter by the span {value}: write how many of the column's units it has")
+        raise Misuse(f"a filter by the span {value}: write it as a number of the column's units")
     value = value.item() if kind and not kind.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        raise Misuse(f"a filter by the bytes {value!r}: there is none; read the column, and select")
+        raise Misuse(f"a filter by the bytes {value!r} is not possible: read the column, and select")
     if isinstance(value, numbers.Number):
         if isinstance(value, float) and not math.isfinite(value):
             raise Misuse(f"a filter by {value}: write a finite number")

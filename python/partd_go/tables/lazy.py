@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.dataset as dataset
@@ -87,7 +87,7 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
     def count_rows(self, filter: Any = None, **options: Any) -> int:
         return int(self.scanner([], filter, **options).count_rows())
 
-    def filter(self, expression: Any) -> Any:
+    def filter(self, expression: Any) -> NoReturn:
         raise NotImplementedError(f"a table's dataset is not filtered by itself: {_ALONE}, with a filter")
 
 

@@ -6,11 +6,11 @@ import importlib.util
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from ..errors import Error, NoServer, failure, not_started
 from ..server import START, Process, find
 
+Pem = str | bytes | os.PathLike[str]  # a file, or what is in it
 VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
 
 
@@ -21,12 +21,20 @@ def program() -> str:
     return find("partd-tables", Path(*places[:1], "_bin"), "partd-go-tables")
 
 
+def _written(directory: str, name: str, text: str) -> str:
+    """The path of a file with a text, which this user alone may read."""
+    path = os.path.join(directory, name)
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+    return path
+
+
 class Server(Process):
     """A `partd-tables serve`, until shutdown()."""
 
     def __init__(
         self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
-        start_timeout: float = START,
+        start_timeout: float = START, tls: tuple[Pem | None, Pem | None] = (None, None),
     ):  # fmt: skip
         super().__init__()
         self._program = program()
@@ -36,10 +44,12 @@ class Server(Process):
         self.again = directory, flags, start_timeout
         try:
             private = self._sockets()
+            for flag, given in zip(("--tls-cert", "--tls-key"), tls):
+                if given:
+                    text = given.decode() if isinstance(given, bytes) else os.fspath(given)
+                    flags = (flag, _written(private, flag[2:], text) if "-----BEGIN" in text else text, *flags)
             if secret is not None:
-                self._secret = os.path.join(private, "secret")
-                with open(os.open(self._secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-                    file.write(secret)
+                self._secret = _written(private, "secret", secret)
                 flags = ("--secret-file", self._secret, *flags)
             listen = listen or f"grpc+unix://{private}/socket"
             command = [self._program, "serve", "--dir", directory, "--listen", listen, *flags]
@@ -56,7 +66,7 @@ class Server(Process):
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
         """A token that allows all, or reading alone, for a time such as "12h" or "30d"."""
         if not self._secret:
-            raise failure(NoServer, "make a token", self.url, "the server has no secret, and asks for no token", "serve with a secret")
+            raise failure(NoServer, "make a token", self.url, "the server has no secret, and needs no token", "serve with a secret")
         command = [self._program, "token", "--secret-file", self._secret, "--ttl", ttl, "--read" if read else "--admin"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -70,21 +80,20 @@ class Server(Process):
 
 
 def serve(
-    dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: str | os.PathLike[str] | None = None,
-    key: str | os.PathLike[str] | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
+    dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: Pem | None = None,
+    key: Pem | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
     memory: int | str | None = None, read_only: bool = False, start_timeout: float = START,
 ) -> Server:  # fmt: skip
     """Serves a directory of tables to others: with serve(dir) as server, at server.url.
 
-    port 0 picks a free one. cert and key are files in PEM, for TLS; with a secret each call takes a
+    port 0 picks a free one. cert and key are files in PEM, or what is in them, for TLS; with a secret each call takes a
     token(). flags are more of `partd-tables serve`, as ("--insecure",); memory, read_only and start_timeout
     are as connect() has them.
     """
     scheme = "grpc+tls" if cert else "grpc"
     name = f"[{host}]" if ":" in host else host
-    tls: list[Any] = [part for flag, file in (("--tls-cert", cert), ("--tls-key", key)) if file for part in (flag, os.fspath(file))]
-    flags = (*tls, *own_flags(memory, read_only), *flags)
-    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout)
+    flags = (*own_flags(memory, read_only), *flags)
+    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout, tls=(cert, key))
 
 
 def own_flags(memory: int | str | None, read_only: bool) -> tuple[str, ...]:

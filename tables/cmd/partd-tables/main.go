@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/cli"
 	"github.com/go-partd/partd/tables/internal/worker"
+	_ "github.com/go-partd/partd/tables/postgres" // for --catalog postgres://…
 )
 
 func main() {

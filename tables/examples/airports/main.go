@@ -41,7 +41,7 @@ func run(ctx context.Context, path string) (err error) {
 	rows := csv.NewInferringReader(file, csv.WithHeader(true), csv.WithChunk(1024))
 	defer rows.Release()
 	bucket := store.Bucket("FAA")
-	if _, err := bucket.Put(ctx, "airports", rows, tables.Error, nil); err != nil {
+	if _, err := bucket.Put(ctx, "airports", rows, tables.PutError, nil); err != nil {
 		return err
 	}
 

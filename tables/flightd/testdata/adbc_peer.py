@@ -44,6 +44,10 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
         said["parameters"].append(cur.fetchall())
     cur.execute("SELECT i, 'some text' AS t FROM range(300000) r(i)")
     said["many"] = sum(b.num_rows for b in cur.fetch_record_batch())
+    said["about"] = []
+    for statement in "DESCRIBE t", 'DESCRIBE "b".u', "EXPLAIN SELECT n FROM t", "SELECT arrow_typeof(n), arrow_typeof(s) FROM t LIMIT 1":
+        cur.execute(statement)
+        said["about"].append([[of[0] for of in cur.description][:2], [row[:2] for row in cur.fetchall() if "explain" not in cur.description[0][0]]])
     error("wrong", lambda: cur.execute("SELECT n\nFROM t WHERE nn = 1"))
     error("writes", lambda: cur.execute("DELETE FROM t"))
     said["types"] = con.adbc_get_table_types()

@@ -127,6 +127,15 @@ func (s *stream) Release() {
 // Message is one of Arrow's, undecoded.
 type Message struct{ Header, Body []byte }
 
+// Rows is how many rows a message has, 0 where it is none of rows.
+func (m Message) Rows() int64 {
+	d, err := describe(m.Header)
+	if err != nil || d.kind != typeBatch {
+		return 0
+	}
+	return d.header.GetInt64Slot(batchLength, 0)
+}
+
 // Forward reads the messages of a stream, which take at most limit bytes each, and
 // checks them, but decodes none. Each is valid until the next one.
 func Forward(r io.Reader, limit int64) iter.Seq2[Message, error] {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -65,14 +66,14 @@ func run(ctx context.Context, args []string, a *app) int {
 	return cliutil.ExitFailed
 }
 
-const rootHelp = `partd-tables keeps rows under names, in a directory or in S3: tables in buckets, with
-versions. Its files are Apache Iceberg's, so that other programs read them.
+const rootHelp = `partd-tables keeps rows under names, in a directory or a cloud bucket: tables in buckets, with
+versions. Its files are Apache Iceberg's, so other programs can read them.
 
 A put is visible whole or not at all, and once the command has ended the rows
-survive a loss of power. Small appends are kept together and written as Parquet
-later, by fold, or by a program that has the directory open; until then only
-partd-tables and Go programs see them. One process at a time has the directory;
-many machines write where --dir is s3://BUCKET/PREFIX and --catalog a PostgreSQL database.`
+survive a loss of power. Small appends are collected, and written as Parquet
+later by fold, or by a program that has the directory open; until then only
+partd-tables and Go programs see them. One process at a time can have a directory;
+many machines can write if --dir is s3://BUCKET/PREFIX and --catalog a PostgreSQL database.`
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -84,7 +85,8 @@ func newRoot(a *app) *cobra.Command {
   partd-tables list`,
 	}
 	completion := cliutil.NewCompletion(a.out, "commands, flags and tables")
-	completion.Example = "  source <(partd-tables completion bash)"
+	completion.Example = `  partd-tables completion --install bash
+  source <(partd-tables completion bash)`
 	root.AddCommand(
 		newPut(a), newConvert(a), newGet(a), newHead(a), newTail(a), newSettings(a), newSQL(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
 		newDeleteRows(a), newReplaceRange(a), newUpsert(a), newPartition(a), newEvolve(a), newRules(a), newSnapshot(a), newMeta(a),
@@ -100,12 +102,12 @@ const (
 )
 
 // each calls f with each table of the buckets asked for.
-func each(ctx context.Context, s backend, bucket *string, filter tables.Filter, f func(tables.TableInfo) error) error {
+func each(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {
 			return err
 		}
-		if bucket != nil && *bucket != name {
+		if len(buckets) > 0 && !slices.Contains(buckets, name) {
 			continue
 		}
 		for info, err := range operations.Tables.Each(ctx, s.Target, &operations.List{Bucket: name, Filter: filter}) {
@@ -131,7 +133,7 @@ func (p place) completeTables(cmd *cobra.Command, _ []string, begun string) (nam
 	defer cancel()
 	if env.Set(cmd) == nil {
 		_ = p.with(ctx, false, func(s backend) error { // what fails completes nothing
-			return each(ctx, s, p.bucket, tables.Filter{}, func(info tables.TableInfo) error {
+			return each(ctx, s, tables.Buckets{*p.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, begun) && cliutil.Plain(info.Name) {
 					names = append(names, info.Name)
 				}

@@ -169,7 +169,7 @@ func TestJSONLines(t *testing.T) {
 func TestErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
-	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+": there are no tables") {
+	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+": no tables are there") {
 		t.Error(code, stderr)
 	}
 	if _, err := os.Stat(dir); err == nil {

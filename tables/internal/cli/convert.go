@@ -14,11 +14,10 @@ func newConvert(a *app) *cobra.Command {
 		Use:   "convert [flags] [--] FILE",
 		Short: "Write the rows of a file in another format",
 		Long: `Write the rows of a file in another format, without a table: to a terminal as aligned
-columns, to a pipe as CSV, to a file as its name says, or as --format says. FILE is as in
-put. Columns of CSV and JSON lines get the types that fit all of their values or, if an Arrow
-file of --like has them, the types that they have there.`,
+columns, to a pipe as CSV, to a file in the format of its name or of --format. FILE is as in
+put. Columns of CSV and JSON lines get types that fit all their values or, if the Arrow
+file of --like has such columns, the types there.`,
 		Example: "  partd-tables convert birdstrikes.csv -o birdstrikes.parquet\n  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet",
-		Args:    cliutil.Takes(1, 1, "FILE"),
 	}
 	from := cmd.Flags().String("from", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
 	like := cmd.Flags().String("like", "", "an Arrow `FILE`, whose types columns of CSV and JSON lines get")

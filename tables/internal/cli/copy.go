@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables"
 )
@@ -20,7 +19,7 @@ func storeFlag(cmd *cobra.Command, name, usage string) place {
 	fl := cmd.Flags()
 	p := place{warehouse: warehouse{
 		dir:     fl.String(name, byDefault, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
-		catalog: fl.String(catalog, "", "the `URL` of its catalog, postgres://HOST/DATABASE, or the catalog's directory; without, it is in DIR"),
+		catalog: fl.String(catalog, "", "the `URL` of its catalog, postgres://HOST/DATABASE, or the catalog's directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
 	}}
 	must(cmd.MarkFlagDirname(name))
@@ -39,8 +38,7 @@ func (p place) store(ctx context.Context, create bool, f func(*tables.Store) err
 }
 
 // copies makes a command of a method that copies tables from one store to another.
-func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error)) *cobra.Command {
-	cmd.Args = cliutil.Takes(0, 0, "")
+func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
 	source, target := storeFlag(cmd, from, "the `DIR` of the tables to copy"), storeFlag(cmd, to, "the `DIR` where they go")
 	for _, name := range []string{from, to} {
 		if name != "dir" {
@@ -52,7 +50,7 @@ func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Con
 		ctx := cmd.Context()
 		return source.store(ctx, false, func(from *tables.Store) error {
 			return target.store(ctx, true, func(to *tables.Store) error {
-				done, err := do(ctx, from, to, p.chosen(cmd))
+				done, err := do(ctx, from, to, p.chosen(cmd)...)
 				if err != nil {
 					return err
 				}
@@ -79,17 +77,17 @@ func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Con
 func newCopy(a *app) *cobra.Command {
 	return copies(a, &cobra.Command{
 		Use:   "copy --from URL --to URL [flags]",
-		Short: "Copy tables to another place, and prove it",
-		Long: `Copy all buckets, or one, to another directory or bucket of a cloud: each table as it is now, with its
-columns, settings, rules and metadata. Older versions and snapshots stay behind. A
-bucket's tables appear at once. If the command is cut, run it again: it goes on.
+		Short: "Copy tables to another place, and compare the copy",
+		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table as it is now, with its
+columns, settings, rules and metadata, but without older versions and snapshots. A
+bucket's tables appear at once. If the command is interrupted, run it again: it continues.
 
-Each table is read on both sides then: the number of rows, and a checksum of all rows in
-any order, must be equal. Both are written. A table that is there already, and is no copy
-or was changed since, is an error.`,
+Each table is then read on both sides: the number of rows, and a checksum of all rows in
+any order, must be equal. Both are printed. A table at the destination that is not a copy,
+or has changed since, is an error.`,
 		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE",
-	}, "from", "to", func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error) {
-		return from.CopyTo(ctx, to, bucket)
+	}, "from", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+		return from.CopyTo(ctx, to, buckets...)
 	})
 }
 
@@ -99,13 +97,13 @@ func newBackup(a *app) *cobra.Command {
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back tables up under a name",
 		Long: `Copy all buckets, or one, as they are now to a directory for backups of these tables,
-and give their state a name there. Of what earlier backups hold nothing is sent again. If
-the command is cut, there is no backup of the name; the next one goes on.
+and give their state a name there. Data in earlier backups is not sent again. An interrupted
+backup has no name; the next one continues it.
 
-The directory is one of tables itself: a backup is a snapshot of each bucket in it.`,
+The directory is itself a directory of tables: a backup is a snapshot of each of its buckets.`,
 		Example: "  partd-tables backup --to /mnt/backup --name monday\n  partd-tables backups --dir /mnt/backup",
-	}, "dir", "to", func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error) {
-		return from.Backup(ctx, to, name, bucket)
+	}, "dir", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+		return from.Backup(ctx, to, name, buckets...)
 	})
 	nameFlag(cmd, &name)
 	return cmd
@@ -115,13 +113,13 @@ func newRestore(a *app) *cobra.Command {
 	var name string
 	cmd := copies(a, &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags]",
-		Short: "Make buckets what they were in a backup",
-		Long: `Make all buckets of a backup, or one, what they were then: each in one commit, with its
-tables, metadata and rules. Tables made since are deleted. Those that did not change since
+		Short: "Restore buckets from a backup",
+		Long: `Restore all buckets of a backup, or one, to their state then: each in one commit, with its
+tables, metadata and rules. Tables made since are deleted. Unchanged tables
 stay as they are; others are made anew, without their older versions.`,
 		Example: "  partd-tables restore --from /mnt/backup --name monday\n  partd-tables restore --from /mnt/backup --name monday --bucket NYSE",
-	}, "from", "dir", func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error) {
-		return to.RestoreFrom(ctx, from, name, bucket)
+	}, "from", "dir", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+		return to.RestoreFrom(ctx, from, name, buckets...)
 	})
 	nameFlag(cmd, &name)
 	return cmd
@@ -136,9 +134,8 @@ func newBackups(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "backups --dir URL [flags]",
 		Short:   "List backups",
-		Long:    `List the backups in a directory for them, oldest first: a line for each bucket.`,
+		Long:    `List the backups in their directory, oldest first: a line for each bucket.`,
 		Example: "  partd-tables backups --dir /mnt/backup --json",
-		Args:    cliutil.Takes(0, 0, ""),
 	}
 	p := storeFlag(cmd, "dir", "the `DIR` of the backups")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each")

@@ -67,7 +67,6 @@ which it is false or null stay. Older versions keep the rows until they expire.
 
 --where is as in get.`,
 		Example: `  partd-tables delete-rows trades --where "price <= 0 or sym = 'TEST'"`,
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	where := cmd.Flags().String("where", "", "delete rows for which this `EXPRESSION` is true")
@@ -89,17 +88,16 @@ which it is false or null stay. Older versions keep the rows until they expire.
 func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
-		Short: "Replace the rows of a range of time",
-		Long: `Replace the rows from --from up to, but not at, --to by those of a file, in one new
-version of the table. A row of the file outside the range is an error, and then nothing
+		Short: "Replace the rows in a range of time",
+		Long: `Replace the rows from --from up to, but not at, --to with those of a file, in one new
+version of the table. If a row of the file is outside the range, it is an error and nothing
 changes. FILE is as in put. Times without an offset are UTC.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
-		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	between := rangeFlags(cmd, "the `TIME` at which the range begins; without it, all before --to", "the `TIME` before which the range ends; without it, all after --from")
-	column := fs.String("time-column", "", "the `COLUMN` with the time; without it, that of the table's settings, or the first with times")
+	column := fs.String("time-column", "", "the `COLUMN` with the time (default: that of the table's settings, or the first with times)")
 	format := formatFlag(cmd)
 	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -122,14 +120,13 @@ func newUpsert(a *app) *cobra.Command {
 		Use:   "upsert [flags] [--] NAME FILE",
 		Short: "Replace the rows with equal keys, and add the others",
 		Long: `For each row of a file, replace the table's rows that equal it in the key columns, or add
-it where there are none, in one new version of the table. A key that the file has twice
+it if there are none, in one new version of the table. A key that occurs twice in the file
 is an error. FILE is as in put.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
-		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	key := fs.String("key", "", "the key `COLUMNS`, with commas between them; without it, the time and the keys of the table's settings")
+	key := fs.String("key", "", "the key `COLUMNS`, separated by commas (default: the time and the keys of the table's settings)")
 	format := formatFlag(cmd)
 	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -148,12 +145,11 @@ func newPartition(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition [flags] [--] NAME",
 		Short: "Cut a table's files by periods of time",
-		Long: `Set the periods of its time column by which a table's files are cut, and cut the files
-that it has, in one new version. With auto the periods follow the data: months where the
-rows span less than a year, quarters where less than three, years otherwise. The command
-says what it chose, and why. Without --by it cuts the files as they are set to be.`,
+		Long: `Cut a table's files by periods of its time column, now and from now on, in one new
+version. With auto the periods follow the data: months if the rows span less than
+a year, quarters if less than three, otherwise years. The command
+says what it chose, and why. Without --by it applies the current setting.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	by := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")

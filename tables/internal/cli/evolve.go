@@ -28,21 +28,20 @@ default, the columns stay, and what a put lacks is null.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
-		Args: cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	mode := fs.String("mode", "", "the `MODE`: strict, add_only, compatible, flexible, or empty")
-	given := map[string]*[]string{
-		"rename": fs.StringArray("rename", nil, "rename a column: `NAME:NEW`"),
-		"drop":   fs.StringArray("drop", nil, "drop the column `NAME`"),
-		"widen":  fs.StringArray("widen", nil, "give numbers a wider type: `NAME:TYPE`, as in n:int64"),
-		"add":    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
+	given := map[tables.ColumnOp]*[]string{
+		tables.RenameColumn: fs.StringArray("rename", nil, "rename a column: `NAME:NEW`"),
+		tables.DropColumn:   fs.StringArray("drop", nil, "drop the column `NAME`"),
+		tables.WidenColumn:  fs.StringArray("widen", nil, "give numbers a wider type: `NAME:TYPE`, as in n:int64"),
+		tables.AddColumn:    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
 	return does(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
 		in := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
-		for _, op := range []string{"rename", "drop", "widen", "add"} {
+		for _, op := range []tables.ColumnOp{tables.RenameColumn, tables.DropColumn, tables.WidenColumn, tables.AddColumn} {
 			for _, text := range *given[op] {
 				c, err := columnChange(op, text)
 				if err != nil {
@@ -61,19 +60,19 @@ default, the columns stay, and what a put lacks is null.`,
 }
 
 // columnChange reads NAME, NAME:NEW or NAME:TYPE.
-func columnChange(op, text string) (tables.ColumnChange, error) {
+func columnChange(op tables.ColumnOp, text string) (tables.ColumnChange, error) {
 	c := tables.ColumnChange{Op: op, Column: text}
-	if op == "drop" {
+	if op == tables.DropColumn {
 		return c, nil
 	}
 	// A name may have colons: the last one before a unit or a zone counts.
 	body, _, _ := strings.Cut(text, "[")
 	at := strings.LastIndexByte(body, ':')
 	if at < 0 {
-		return c, cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == "rename"])
+		return c, cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == tables.RenameColumn])
 	}
-	if c.Column, c.Type = body[:at], text[at+1:]; op == "rename" {
-		c.To, c.Type = c.Type, ""
+	if c.Column, c.To = body[:at], text[at+1:]; op != tables.RenameColumn {
+		c.To, c.Type = "", tables.ColumnType(c.To)
 	}
 	return c, nil
 }
@@ -105,7 +104,7 @@ func newRules(a *app) *cobra.Command {
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
 		Short: "List and change the rules for rows of a table or a bucket",
 		Long: `List or change the rules for rows that are put into a table. With --whole-bucket and no
-NAME, they are those of the bucket, for all its tables and those to come. A put that
+NAME, they are the bucket's, for all its tables, including new ones. A put that
 violates a rule is refused whole.
 
 A RULE to add is JSON with a name and a kind: exists, type, range, not_null, unique,

@@ -10,10 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
 func newExport(a *app) *cobra.Command {
@@ -21,10 +20,9 @@ func newExport(a *app) *cobra.Command {
 		Use:   "export [flags] [--] TARGET",
 		Short: "Write each table as one Parquet file",
 		Long: `Write each table as one Parquet file below the directory TARGET: TARGET/NAME.parquet,
-or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits and
-"-_.() " are written as %XX. A file appears whole or not at all.`,
+or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits and
+"-_.() " become %XX. A file appears whole or not at all.`,
 		Example: "  partd-tables export ./parquet\n  partd-tables export ./parquet --bucket NASDAQ --force",
-		Args:    cliutil.Takes(1, 1, "TARGET"),
 	}
 	p := placeFlags(cmd, anyBucket)
 	cmd.ValidArgsFunction = nil // it names files
@@ -42,8 +40,8 @@ or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits a
 					return err
 				}
 				defer r.Release()
-				if err := writeFile(ctx, path, *force, formats.Parquet, r); err != nil {
-					return err
+				if _, err := parquetfile.Write(ctx, path, *force, r); err != nil {
+					return forced(err)
 				}
 				_, err = fmt.Fprintln(a.out, path)
 				return err

@@ -76,7 +76,7 @@ func resultFlags(a *app, cmd *cobra.Command) *result {
 	o, fs := &result{a: a}, cmd.Flags()
 	fs.StringVar(&o.format, "format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
 	fs.StringVarP(&o.file, "output", "o", "", "the `FILE` to write")
-	fs.BoolVar(&o.force, "force", false, "replace a file that is there")
+	fs.BoolVar(&o.force, "force", false, "replace an existing file")
 	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
 	return o
 }

@@ -22,7 +22,7 @@ func newGet(a *app) *cobra.Command {
 		Use:   "get [flags] [--] NAME",
 		Short: "Write the rows of a table",
 		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, to a file
-as its name says, or as --format says. A file appears whole or not at all.
+in the format of its name or of --format. A file appears whole or not at all.
 
 --where takes comparisons (= != < <= > >= in, not in, is null, is not null) joined by
 and, or, not and parentheses. Texts, dates and times are in single quotes, column names
@@ -30,19 +30,18 @@ other than plain words in double quotes.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
-		Args: cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	where := fs.String("where", "", "only rows for which this `EXPRESSION` is true")
-	columns := fs.String("columns", "", "the `COLUMNS` to write, with commas between them")
+	columns := fs.String("columns", "", "the `COLUMNS` to write, separated by commas")
 	limit := fs.Int64("limit", 0, "at most `N` rows; 0 is all")
 	at := stateFlags(cmd)
 	out := resultFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
-			return cliutil.Usagef("--limit is %d, but cannot be negative", *limit)
+			return cliutil.Usagef("--limit is %d, but must not be negative", *limit)
 		}
 		if *where != "" {
 			e, err := filter.Parse(*where)
@@ -69,16 +68,21 @@ other than plain words in double quotes.`,
 func writeFile(ctx context.Context, path string, replace bool, as formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {
-		if errors.Is(err, output.ErrExists) {
-			return fmt.Errorf("%w: --force replaces it", err)
-		}
-		return err
+		return forced(err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	if err := errors.Join(writeRows(w, as, r, false), w.Flush()); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", path, err), f.Abort())
 	}
 	return f.Commit()
+}
+
+// forced says what replaces a file that is there.
+func forced(err error) error {
+	if errors.Is(err, output.ErrExists) {
+		return fmt.Errorf("%w: --force replaces it", err)
+	}
+	return err
 }
 
 func writeRows(out io.Writer, as formats.Format, r array.RecordReader, stream bool) error {

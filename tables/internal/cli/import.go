@@ -24,17 +24,16 @@ import (
 func newImport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import --from shoots|pystore [flags] [--] SOURCE",
-		Short: "Take over what shoots or pystore wrote",
-		Long: `Take over the tables that shoots (its --bucket_dir) or pystore (the directory of one
+		Short: "Import what shoots or pystore wrote",
+		Long: `Import the tables that shoots (its --bucket_dir) or pystore (the directory of one
 store) wrote, with their metadata. A collection becomes a bucket; the items of a
 snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
 
-Each table is read again and proved: the number of rows, and a checksum of all
-rows in any order. What is there already and the same is left as it is, so the
-command can be run again; what is there and differs is an error.`,
+Each table is read again and compared: the number of rows, and a checksum of all
+rows in any order. A table that exists with the same rows is left alone, so the
+command can be run again; one with other rows is an error.`,
 		Example: `  partd-tables import --from shoots ./buckets
   partd-tables import --from pystore ~/pystore/mystore --dir tables`,
-		Args: cliutil.Takes(1, 1, "SOURCE"),
 	}
 	p := placeFlags(cmd, anyBucket)
 	cmd.ValidArgsFunction = nil // it names files
@@ -61,7 +60,7 @@ command can be run again; what is there and differs is an error.`,
 		return p.with(ctx, true, func(s backend) error {
 			var differ error
 			for _, src := range all {
-				if b := p.chosen(cmd); b != nil && *b != src.bucket {
+				if b := p.chosen(cmd); b != nil && b[0] != src.bucket {
 					continue
 				}
 				state, sum, err := importTable(ctx, s, src, &read)
@@ -82,112 +81,97 @@ command can be run again; what is there and differs is an error.`,
 	return cmd
 }
 
-var errDiffers = errors.New("the table is there, with other rows: delete it first, or import into another directory")
+var errDiffers = errors.New("the table exists with other rows: delete it first, or import into another directory")
 
 // importTable puts a table if it is not there, and compares its rows with the
 // source's.
 func importTable(ctx context.Context, s backend, src source, read *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
-	want := &rowsum.Sum{}
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return "", nil, err
 	}
 	state = "unchanged"
+	want := &rowsum.Sum{}
 	r, err := src.open(ctx, read)
-	if err != nil {
-		return "", nil, err
-	}
-	defer r.Release()
-	counted := &arrowsafe.Counted{RecordReader: r, Look: want.Add}
-	if missing {
+	if err == nil && missing {
 		state = "imported"
-		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.Error, &tables.PutOptions{Metadata: src.metadata})
-	} else {
-		for counted.Next() {
-		}
-		err = counted.Err()
+		summed := &arrowsafe.Counted{RecordReader: r, Look: want.Add}
+		_, err = s.Put(ctx, src.bucket, src.name, summed, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
+		r.Release()
+	} else if err == nil {
+		want, err = rowsum.Of(r, nil)
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	got := &rowsum.Sum{}
-	rows, err := s.Scan(ctx, src.bucket, src.name, nil, nil)
-	if err != nil {
-		return "", nil, err
-	}
-	defer rows.Release()
-	for rows.Next() {
-		got.Add(rows.RecordBatch())
-	}
+	got, err := rowsum.Of(s.Scan(ctx, src.bucket, src.name, nil, nil))
 	switch {
-	case rows.Err() != nil:
-		return "", nil, rows.Err()
+	case err != nil:
+		return "", nil, err
 	case got.Equals(want):
 		return state, got, nil
 	case state == "unchanged":
 		return "", nil, fmt.Errorf("%s in bucket %s: %w", shown(src.name), shown(src.bucket), errDiffers)
 	}
-	return "", nil, fmt.Errorf("%d rows with checksum %s were put, and %d with %s are read", want.Rows, want, got.Rows, got)
+	return "", nil, fmt.Errorf("%d rows with checksum %s were put, but %d with %s were read", want.Rows, want, got.Rows, got)
 }
 
 // open reads the files one after the other.
 func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReader, error) {
-	first, end, err := openParquet(ctx, s.files[0])
+	first, err := openPart(ctx, s.files[0])
 	if err != nil {
 		return nil, err
 	}
 	schema := first.Schema()
 	first.Release()
-	end()
 	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for _, path := range s.files {
-			if more, err := readPart(ctx, path, schema, read, yield); err != nil {
+			r, err := openPart(ctx, path)
+			if err == nil && !sameColumns(r.Schema(), schema) {
+				r.Release()
+				err = fmt.Errorf("%s: its columns differ from those of the files before", path)
+			}
+			if err != nil {
 				yield(nil, err)
 				return
-			} else if !more {
+			}
+			more := true
+			for b, err := range arrowsafe.Each(r, retained) {
+				if more = yield(b, err) && err == nil; !more {
+					break
+				}
+			}
+			r.Release()
+			if !more {
 				return
+			}
+			if info, err := os.Stat(path); err == nil {
+				read.Add(info.Size())
 			}
 		}
 	}), nil
 }
 
-// readPart yields the batches of a file, and tells whether more are wanted.
-func readPart(ctx context.Context, path string, schema *arrow.Schema, read *atomic.Int64, yield func(arrow.RecordBatch, error) bool) (bool, error) {
-	r, end, err := openParquet(ctx, path)
-	if err != nil {
-		return false, err
-	}
-	defer end()
-	defer r.Release()
-	if !sameColumns(r.Schema(), schema) {
-		return false, fmt.Errorf("%s: its columns differ from those of the files before", path)
-	}
-	for r.Next() {
-		b := r.RecordBatch()
-		b.Retain() // for the reader, which releases it
-		if !yield(b, nil) {
-			return false, nil
-		}
-	}
-	if info, err := os.Stat(path); err == nil {
-		read.Add(info.Size())
-	}
-	return true, r.Err()
+func retained(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	b.Retain() // for the reader, which releases it
+	return b, nil
 }
 
-func openParquet(ctx context.Context, path string) (array.RecordReader, func(), error) {
+// openPart opens a file, which its reader closes.
+func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	end := func() { _ = f.Close() } // it was only read
 	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(ctx)
 	if err != nil {
-		end()
-		return nil, nil, err
+		return nil, errors.Join(err, f.Close())
 	}
-	return r, end, nil
+	return arrowsafe.Reader(r.Schema(), arrowsafe.Each(r, retained), func() {
+		r.Release()
+		_ = f.Close() // it was only read
+	}), nil
 }
 
 // sameColumns compares names and types; what writers note beside them may differ.

@@ -93,13 +93,12 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one. Their rows include those not folded yet.
+		Long: `List the tables of all buckets, or of one. Rows include those not folded yet.
 PATTERN selects names: * stands for any characters, ? for one, [a-z] for one of a range.
-A table is shown as damaged where the listing could not read it, which it does only for
-those with rows that are not folded; "verify" finds every damaged file.`,
+A table that the listing cannot read is shown as damaged. It reads only
+tables with rows that are not folded; "verify" finds every damaged file.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
-		Args: cliutil.Takes(0, 1, ""),
 	}
 	p := placeFlags(cmd, anyBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
@@ -129,7 +128,6 @@ func newBuckets(a *app) *cobra.Command {
 		Short:   "List the buckets that have tables",
 		Long:    `List the buckets that have tables. The default bucket's name is empty.`,
 		Example: "  partd-tables buckets --json",
-		Args:    cliutil.Takes(0, 0, ""),
 	}
 	p := directoryFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each bucket")
@@ -159,9 +157,8 @@ func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete [flags] [--] NAME…",
 		Short:   "Delete tables",
-		Long:    `Delete tables with all their versions: all those named or, if one is missing, none.`,
+		Long:    `Delete tables with all their versions: all that are named or, if one is missing, none.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
-		Args:    cliutil.Takes(1, -1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	return does(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
@@ -185,10 +182,9 @@ type describeLine struct {
 func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "describe [flags] [--] NAME",
-		Short:   "Show the figures, columns and metadata of a table",
-		Long:    `Show a table's figures, columns and metadata. Types are Arrow's, as they were put.`,
+		Short:   "Show the size, columns and metadata of a table",
+		Long:    `Show a table's size, columns and metadata. Types are Arrow's, as they were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
@@ -249,7 +245,6 @@ func newVersions(a *app) *cobra.Command {
 		Short:   "List the versions of a table",
 		Long:    `List the versions of a table, oldest first. Rows that are not folded yet are in none.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")

@@ -6,18 +6,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 // maintenance makes a command of an operation that looks after tables.
 func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
-	cmd.Args = cliutil.Takes(0, -1, "")
 	p := placeFlags(cmd, anyBucket)
 	return does(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
-		if in.Bucket = p.chosen(cmd); len(args) > 0 {
-			in.Bucket, in.Tables = p.bucket, args
+		if in.Buckets = p.chosen(cmd); len(args) > 0 {
+			in.Buckets, in.Tables = tables.Buckets{*p.bucket}, args
 		}
 		return in, nil
 	}, func(_ *tables.MaintainOptions, done tables.MaintainResult) error {
@@ -56,12 +54,12 @@ func newExpire(a *app) *cobra.Command {
 		Short: "Forget old versions, and remove unused files",
 		Long: `Forget versions older than --older-than, except the newest --keep of each table, and
 remove files that nothing uses any more. A file is removed once it has been unused for a
-day, so that whoever is reading it can finish.`,
+day, so that readers can finish.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files with %d bytes removed, %d files wait", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
 	})
-	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "the `AGE` from which versions expire, as in 720h")
+	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "the `AGE` from which versions expire, such as 720h")
 	cmd.Flags().IntVar(&o.Keep, "keep", 1, "keep the newest `N` versions, whatever their age")
 	return cmd
 }

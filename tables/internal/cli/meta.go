@@ -18,10 +18,9 @@ func newMeta(a *app) *cobra.Command {
 		Use:   "meta",
 		Short: "Read, change and find metadata of tables and buckets",
 		Long: `Read and change the metadata of tables and buckets, and find tables by it. A VALUE that
-is valid JSON is taken as JSON, as in 5, true or [1,2]; any other is text, and so is "5"
+is valid JSON, such as 5, true or [1,2], is taken as JSON; anything else is text, and so is "5"
 in double quotes.`,
 		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
-		Args:    cliutil.Takes(0, 0, ""),
 	}
 	cmd.AddCommand(newMetaGet(a), newMetaSet(a), newMetaFind(a))
 	return cmd
@@ -49,7 +48,6 @@ func newMetaGet(a *app) *cobra.Command {
 		Short:   "Write the metadata of a table, or of a bucket",
 		Long:    `Write the metadata of a table or, without NAME, of the bucket.`,
 		Example: "  partd-tables meta get AAPL --bucket NASDAQ\n  partd-tables meta get --bucket NASDAQ --json",
-		Args:    cliutil.Takes(0, 1, ""),
 	}
 	p := placeFlags(cmd, theBucket)
 	at := stateFlags(cmd)
@@ -91,8 +89,8 @@ func newMetaSet(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
 		Short: "Change the metadata of a table, or of a bucket",
-		Long: `Set values of the metadata of a table or, with --of-bucket, of the bucket. A bucket that is
-missing is made, also without any KEY=VALUE.`,
+		Long: `Set values of the metadata of a table or, with --of-bucket, of the bucket. A missing
+bucket is made, even without any KEY=VALUE.`,
 		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
   partd-tables meta set --of-bucket 'hours={"open":"09:30"}' --bucket NASDAQ
   partd-tables meta set AAPL --remove source --bucket NASDAQ`,
@@ -126,10 +124,9 @@ missing is made, also without any KEY=VALUE.`,
 func newMetaFind(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "find [flags] [--] KEY=VALUE…",
-		Short:   "List the tables that have some metadata",
-		Long:    `List the tables whose metadata has all of these values, in all buckets or in one.`,
+		Short:   "Find tables by their metadata",
+		Long:    `List the tables whose metadata has all these values, in all buckets or in one.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
-		Args:    cliutil.Takes(1, -1, "KEY=VALUE"),
 	}
 	p := placeFlags(cmd, anyBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")

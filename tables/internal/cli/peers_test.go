@@ -54,7 +54,7 @@ func TestImportPystore(t *testing.T) {
 	source := t.TempDir()
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
-	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "holds stores of pystore") {
+	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "has stores of pystore") {
 		t.Error(code, stderr)
 	}
 	store := filepath.Join(source, "mystore")
@@ -77,7 +77,7 @@ func TestImportPystore(t *testing.T) {
 	// What differs is named, and left as it is; the others are looked at, too.
 	done(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
-	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table is there, with other rows") || strings.Count(out, "unchanged") != 2 {
+	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with other rows") || strings.Count(out, "unchanged") != 2 {
 		t.Error(code, out, stderr)
 	}
 }

@@ -30,7 +30,7 @@ type place struct {
 func directoryFlags(cmd *cobra.Command) place {
 	fs := cmd.Flags()
 	p := place{
-		warehouse: warehouseFlags(fs, "partd-tables"),
+		warehouse: warehouseFlags(fs, commandsDir),
 		server:    fs.String("server", "", "the `URL` of a server instead: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
 		tokenFile: fs.String("token-file", "", "the `FILE` with the token for the server"),
 		ca:        fs.String("ca", "", "the `FILE` with the CA certificates (PEM) to trust"),
@@ -50,9 +50,9 @@ func placeFlags(cmd *cobra.Command, bucket string) place {
 }
 
 // chosen is the bucket that was asked for, nil for all.
-func (p place) chosen(cmd *cobra.Command) *string {
+func (p place) chosen(cmd *cobra.Command) tables.Buckets {
 	if cmd.Flags().Changed("bucket") {
-		return p.bucket
+		return tables.Buckets{*p.bucket}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/pull"
 )
@@ -21,6 +24,7 @@ import (
 type pullConfig struct {
 	options                       pull.Options
 	dir, tokenFile, cert, key, ca string
+	share                         string
 }
 
 func newPull(a *app) *cobra.Command {
@@ -41,14 +45,17 @@ node of this machine runs. docs/pull.md is a tour.`,
 func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
-	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, with commas between them; without, that of this machine")
+	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, separated by commas (default: this machine's)")
 	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that nodes show each other")
 	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
 	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the certificates that sign those of nodes, in PEM")
-	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`TIME` in which it must be known what is new")
-	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`TIME` that a silent node counts as alive")
+	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`TIME` within which the newest version must be known")
+	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`TIME` for which a silent node counts as alive")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if n, ok := cmd.Context().Value(sharedNode{}).(*pull.Node); ok {
+			return f(cmd.Context(), n, args)
+		}
 		if err := c.finish(); err != nil {
 			return err
 		}
@@ -64,8 +71,9 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 // finish reads the files that the flags name.
 func (c *pullConfig) finish() error {
 	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
-		return cliutil.Usagef("--sync-timeout and --lease are more than 0, as in 30s, and --max-staleness is not less")
+		return cliutil.Usagef("--sync-timeout and --lease must be more than 0, such as 30s, and --max-staleness at least 0")
 	}
+	c.options.Newest = c.share != ""
 	if c.tokenFile != "" {
 		secret, err := readSecret(c.tokenFile)
 		if err != nil {
@@ -94,12 +102,17 @@ func newPullServe(a *app) *cobra.Command {
 	exitOnStdinClose := false
 	cmd := c.command(&cobra.Command{
 		Use:   "serve",
-		Short: "Give other nodes the tables of a directory",
-		Long: `Give other nodes the tables of a directory, until SIGTERM or SIGINT. Once it serves,
+		Short: "Serve the tables of a directory to other nodes",
+		Long: `Serve the tables of a directory to other nodes, until SIGTERM or SIGINT. When it is ready,
 it writes "ready URL" on a line of its own.`,
 		Example: "  partd-tables pull serve --registry nats://a:4222,nats://b:4222,nats://c:4222 --listen 10.0.0.7:8082 --token-file token",
-		Args:    cliutil.Takes(0, 0, ""),
-	}, func(ctx context.Context, n *pull.Node, _ []string) error {
+	}, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
+		var l net.Listener
+		if c.share != "" {
+			if l, err = remote.Listen("ipc://" + url.PathEscape(c.share)); err != nil {
+				return fmt.Errorf("--share: %w", err)
+			}
+		}
 		if _, err := fmt.Fprintf(a.out, "ready %s\n", n.Address()); err != nil {
 			return err
 		}
@@ -111,13 +124,17 @@ it writes "ready URL" on a line of its own.`,
 				end()
 			}()
 		}
+		if l != nil {
+			return sharePull(ctx, n, l)
+		}
 		<-ctx.Done()
 		return nil
 	})
 	c.options.Logger = cliutil.NewLog("text", a.err)
 	cmd.Flags().StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
-	cmd.Flags().StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` by which other nodes reach it; without, that of --listen")
-	cmd.Flags().BoolVar(&exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input is closed, as it is when the program that started this one ends")
+	cmd.Flags().StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach it (default: that of --listen)")
+	cmd.Flags().BoolVar(&exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
+	cmd.Flags().StringVar(&c.share, "share", "", "the `PATH` of a Unix socket at which this user's programs share the node, until none of them uses it")
 	return cmd
 }
 
@@ -127,10 +144,9 @@ func newPullSave(a *app) *cobra.Command {
 	cmd := c.command(&cobra.Command{
 		Use:   "save [flags] [--] NAME FILE",
 		Short: "Save the rows of a file",
-		Long: `Save the rows of a file under a name. At times that the table has, columns of the
-file take the place of the table's, and its other columns stay.`,
+		Long: `Save the rows of a file under a name. At times that the table already has, the file's
+columns replace the table's, and its other columns stay.`,
 		Example: "  partd-tables pull save prices prices.csv",
-		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}, func(ctx context.Context, n *pull.Node, args []string) error {
 		in, _, err := a.input(args[1], formats.Format(*format))
 		if err != nil {
@@ -160,9 +176,8 @@ func newPullGet(a *app) *cobra.Command {
 	var between func() (from, to time.Time, err error)
 	cmd := c.command(&cobra.Command{
 		Use:     "get [flags] [--] NAME",
-		Short:   "Write the rows of a table, and fetch what is missing before",
+		Short:   "Write the rows of a table, after fetching what is missing",
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := between()
 		if err = errors.Join(err, out.choose()); err != nil {
@@ -175,10 +190,10 @@ func newPullGet(a *app) *cobra.Command {
 		return encoder(a.err).Encode(n.Stats())
 	})
 	fs := cmd.Flags()
-	stats = fs.Bool("stats", false, "write what was asked of other nodes and of the registry to the standard error, as JSON")
+	stats = fs.Bool("stats", false, "write the requests to other nodes and the registry to the standard error, as JSON")
 	between = rangeFlags(cmd, "only rows from this `TIME` on", "only rows before this `TIME`")
 	out = resultFlags(a, cmd)
-	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "`TIME` that the table may be old where nobody answers")
+	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "how old the table may be if nobody answers: a `TIME`")
 	return cmd
 }
 
@@ -188,7 +203,6 @@ func newPullList(a *app) *cobra.Command {
 		Use:     "list",
 		Short:   "List the tables, their versions and how many nodes have them",
 		Example: "  partd-tables pull list",
-		Args:    cliutil.Takes(0, 0, ""),
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		all, err := n.List(ctx)
 		if err != nil {
@@ -208,11 +222,10 @@ func newPullVerify(a *app) *cobra.Command {
 	return c.command(&cobra.Command{
 		Use:   "verify",
 		Short: "Check the files of all nodes, and repair what is damaged",
-		Long: `Read all files of the newest versions, here and at all nodes that are alive, compare
-them with their hashes, and fetch those that are damaged from a node that has them
-right. Findings are lines of JSON. It fails where something could not be repaired.`,
+		Long: `Read all files of the newest versions, here and at all live nodes, compare
+them with their hashes, and fetch damaged ones from a node that has them
+intact. Findings are lines of JSON. It fails if something could not be repaired.`,
 		Example: "  partd-tables pull verify --token-file token",
-		Args:    cliutil.Takes(0, 0, ""),
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		found, err := n.Verify(ctx)
 		if err != nil {
@@ -228,7 +241,7 @@ right. Findings are lines of JSON. It fails where something could not be repaire
 			}
 		}
 		if left > 0 {
-			return fmt.Errorf("%d of %d findings are not repaired", left, len(found))
+			return fmt.Errorf("%d of %d findings could not be repaired", left, len(found))
 		}
 		return nil
 	})
@@ -240,10 +253,9 @@ func newPullForget() *cobra.Command {
 		Use:   "forget [flags] [--] NAME",
 		Short: "Give up the newest version of a table, which no node has any more",
 		Long: `Give up the newest version of a table whose nodes are gone for good, so that the name
-can be used again: the newest version of those nodes that are alive takes its place within
-a lease, and where there is none, the next save makes the table anew. A node that returns
-with the version puts it in its place again. To have it back, restore a backup instead.`,
+can be used again. The newest version on a live node takes its place within
+a lease; if there is none, the next save makes the table anew. If a node returns
+with the version, it is the newest again. To get it back, restore a backup instead.`,
 		Example: "  partd-tables pull forget prices",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}, func(ctx context.Context, n *pull.Node, args []string) error { return n.Forget(ctx, args[0]) })
 }

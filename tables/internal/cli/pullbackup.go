@@ -64,24 +64,23 @@ func newPullBackup(a *app) *cobra.Command {
 	cmd := backupCommand(a, &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up the newest version of all tables under a name",
-		Long: `Back up the newest version of each table, of whatever node, to a directory or a bucket
-of a cloud. Files that are there from earlier backups are not sent again. If the command
-is cut, there is no backup of the name, and the next one goes on.`,
+		Long: `Back up the newest version of each table, from any node, to a directory or a cloud
+bucket. Files of earlier backups are not sent again. An interrupted
+backup has no name, and the next one continues it.`,
 		Example: "  partd-tables pull backup --to s3://backups/prices --name monday --verify",
-		Args:    cliutil.Takes(0, 0, ""),
 	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {
 		return n.Backup(ctx, b, name, verify)
 	})
-	cmd.Flags().BoolVar(&verify, "verify", false, "read all files of the backup there, and replace those that are damaged")
+	cmd.Flags().BoolVar(&verify, "verify", false, "read all files of the backup, and replace damaged ones")
 	return cmd
 }
 
 func newPullRestore(a *app) *cobra.Command {
 	return backupCommand(a, &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags] [--] [TABLE...]",
-		Short: "Make tables what they were in a backup",
-		Long: `Make all tables of a backup, or those that are named, what they were then. A table
-that was changed since gets a new version; those that were made since stay. Each file is
+		Short: "Restore tables from a backup",
+		Long: `Restore all tables of a backup, or those named, to their state then. A table
+that has changed since gets a new version; tables made since stay. Each file is
 compared with its hash.`,
 		Example: "  partd-tables pull restore --from s3://backups/prices --name monday --dir empty",
 	}, "from", "fetched", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -23,7 +24,7 @@ func newPut(a *app) *cobra.Command {
 		Short: "Put the rows of a file into a table",
 		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, JSON
 lines, Parquet or Arrow, as its name or --format says; - is standard input. Columns of CSV
-and JSON lines get the types that fit all of their values or, with --mode append, those of
+and JSON lines get types that fit all their values or, with --mode append, those of
 the table.
 
 --mode append creates a missing table; replace replaces the table's rows and columns. A
@@ -34,14 +35,13 @@ A table that the put creates or replaces gets the settings of --time, --key and
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
-		Args: cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
 	mode := modeFlag(cmd, "the table", "error")
 	id := cmd.Flags().String("id", "", "an `ID` of this put: a second put with it changes nothing")
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
-	sep := cmd.Flags().String("sep", "", "csv: the `BYTE` between fields, a comma without; \\t is a tab")
+	sep := cmd.Flags().String("sep", "", "csv: the `BYTE` between fields, by default a comma; \\t is a tab")
 	when := cliutil.ProgressFlag(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -67,7 +67,7 @@ A table that the put creates or replaces gets the settings of --time, --key and
 		bar.Count(total, read.Load)
 		ctx := cmd.Context()
 		return p.with(ctx, true, func(s backend) error {
-			if how == tables.Append {
+			if how == tables.PutAppend {
 				_, known, err := s.Describe(ctx, *p.bucket, args[0], nil)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
@@ -126,12 +126,7 @@ func (a *app) input(name string, format formats.Format) (in *formats.Input, tota
 }
 
 func checkFormat(f formats.Format, writes bool) error {
-	for _, name := range formats.Names {
-		if name == string(f) {
-			return nil
-		}
-	}
-	if writes && f == formats.Table {
+	if slices.Contains(formats.Names, string(f)) || writes && f == formats.Table {
 		return nil
 	}
 	return cliutil.Usagef("--format %q: there are csv, jsonl, parquet, arrow%s", f, map[bool]string{true: ", table"}[writes])

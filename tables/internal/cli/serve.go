@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 
@@ -15,25 +17,29 @@ import (
 
 	"github.com/go-partd/partd/internal/adminhttp"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/worker"
 	"github.com/go-partd/partd/tables/page"
+	"github.com/go-partd/partd/tables/rest"
 )
 
-const serveHelp = `Serve a directory of tables, or a bucket's, over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
-Grafana), to those of shoots, and to any other Flight client. docs/flight.md has examples.
-With --http, serve a page for browsers as well, and what it asks for; see docs/http.md.
+const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
+Grafana), to clients of shoots, and to any other Flight client. docs/flight.md has examples.
+With --http, also serve a page for browsers, and its API; see docs/http.md. Below /iceberg
+at that address, or with --rest at its own, is a catalog of Iceberg's REST specification: for
+Spark, Trino, DuckDB, pyiceberg and others, with the same tokens; see docs/rest.md.
 
 With a secret, every call needs a token signed with it ("partd-tables token" makes one),
 as a bearer token or as the password of any user. A secret without TLS is refused, since
 anyone on the network could read the tokens; so is an address beyond this machine without
 either. --insecure allows both.
 
-Once it serves, it writes "ready URL" on a line of its own. SIGTERM, SIGINT and the action
-shutdown end it gracefully: it finishes the calls under way, and folds small appends.
+When it is ready, it writes "ready URL" on a line of its own. SIGTERM, SIGINT and the action
+shutdown stop it gracefully: it finishes the calls under way, and folds small appends.
 
 shoots' flags --port, --host, --bucket_dir, --cert_file, --key_file and --secret work
 too, as do its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
@@ -48,11 +54,13 @@ func newServe(a *app) *cobra.Command {
 		Long:  serveHelp,
 		Example: `  partd-tables serve
   partd-tables serve --listen grpc+tls://0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem --secret-file secret`,
-		Args: cliutil.Takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.options.Logger = cliutil.NewLog("text", a.err)
 			if err := c.finish(cmd); err != nil {
 				return err
+			}
+			if _, err := os.Stat(filepath.Join(commandsDir, "catalog.db")); err == nil && *c.dir == serveDir && !cmd.Flags().Changed("dir") {
+				c.options.Logger.Warn("tables that the commands put here are not served: give --dir "+commandsDir, "dir", serveDir)
 			}
 			return c.serve(cmd.Context(), a)
 		},
@@ -71,12 +79,15 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer l.Close() //nolint:errcheck // most often the second time
-	var admin net.Listener
-	if c.http != "" {
-		if admin, err = c.listenAt("--http", c.http); err != nil {
+	beside := map[string]net.Listener{}
+	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest} {
+		if address == "" {
+			continue
+		}
+		if beside[flag], err = c.listenAt(flag, address); err != nil {
 			return err
 		}
-		defer admin.Close() //nolint:errcheck // most often the second time
+		defer beside[flag].Close() //nolint:errcheck // most often the second time
 	}
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const least = 16 << 20 // that a query has of the half of half
@@ -86,7 +97,10 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	store, err := c.openStore(ctx, &tables.Options{NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Logger: log})
+	c.options.Operations = flightd.NewOperations()
+	store, err := c.openStore(ctx, &tables.Options{
+		NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Observer: c.options.Operations, Logger: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -97,21 +111,31 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	if admin != nil {
-		log.Info("listening", "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+admin.Addr().String())
-		adminCtx, end := context.WithCancel(context.WithoutCancel(ctx)) // it tells of the end, too
-		defer func() { end(); err = errors.Join(err, <-served) }()
+	iceberg, err := c.iceberg()
+	if err != nil {
+		return err
+	}
+	catalog := rest.Handler(server, store, iceberg)
+	for flag, on := range beside {
 		h := http.NewServeMux()
-		health := adminhttp.Handler(func() error { return context.Cause(ctx) }, server.Metrics())
-		for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
-			h.Handle(path, health)
+		h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
+		if flag == "--http" {
+			health := adminhttp.Handler(func() error { return context.Cause(ctx) }, server.Metrics())
+			for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+				h.Handle(path, health)
+			}
+			h.Handle("/", page.Handler(server, store, page.Options{URL: c.url(l.Addr())}))
+		} else {
+			h.Handle("/", catalog)
 		}
-		h.Handle("/", page.Handler(server, store, page.Options{URL: c.url(l.Addr())}))
+		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+on.Addr().String())
+		served := make(chan error, 1)
+		lateCtx, end := context.WithCancel(context.WithoutCancel(ctx)) // it tells of the end, too
+		defer func() { end(); err = errors.Join(err, <-served) }()
 		go func() {
-			err := page.Serve(adminCtx, admin, server, h)
+			err := page.Serve(lateCtx, on, server, h)
 			if err != nil {
-				err = fmt.Errorf("--http: %w", err)
+				err = fmt.Errorf("%s: %w", flag, err)
 				stop(err) // the whole server
 			}
 			served <- err
@@ -137,6 +161,24 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	return nil
 }
 
+// iceberg is how engines are served: of a bucket they are told where it is, and lent keys of
+// a role if there is one.
+func (c *serveConfig) iceberg() (rest.Options, error) {
+	o := rest.Options{FoldEvery: c.foldEvery}
+	lender, err := cloud.NewLender(*c.dir, c.restRole)
+	switch {
+	case err != nil:
+		return o, err
+	case lender != nil:
+		if o.Storage = lender.Settings(); c.restRole != "" {
+			o.Lend = lender.Lend
+		}
+	case c.restRole != "":
+		return o, cliutil.Usagef("--rest-role is for tables in a bucket of S3")
+	}
+	return o, nil
+}
+
 // announce says that connections are taken from now on.
 func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) error {
 	url := c.url(l.Addr())
@@ -151,7 +193,7 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 	}
 	log.Info("listening", "address", url, "dir", *c.dir)
 	if c.options.Secret == nil && remote.BeyondLoopback(l.Addr()) {
-		log.Warn("there is no secret: anyone who can reach this address may read, change and remove everything", "address", url)
+		log.Warn("there is no secret: anyone who can reach this address can read, change and remove everything", "address", url)
 	}
 	_, err := fmt.Fprintf(out, "ready %s\n", url)
 	return err
@@ -192,8 +234,8 @@ func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	}
 	if remote.BeyondLoopback(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
 		_ = l.Close()
-		return nil, cliutil.Usagef("%s %s can be reached from other machines, and there is neither a secret nor TLS: whoever connects could read, "+
-			"change and remove everything. Give --tls-cert, --tls-key and --secret-file, or --insecure if the network lets in only those who may", flag, l.Addr())
+		return nil, cliutil.Usagef("%s %s can be reached from other machines, and there is neither a secret nor TLS: anyone who connects could read, "+
+			"change and remove everything. Give --tls-cert, --tls-key and --secret-file, or --insecure if the network admits only trusted clients", flag, l.Addr())
 	}
 	return l, nil
 }

@@ -17,12 +17,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables/internal/peers"
 )
 
 var program = sync.OnceValues(func() (string, error) {
@@ -135,6 +137,25 @@ func TestShootsClient(t *testing.T) {
 	}
 }
 
+// shoots' own tests, from its package, pass against this server: those of its three
+// modes, of which one has another's, too.
+func TestShootsSuite(t *testing.T) {
+	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := certificate(t)
+	cmd := exec.CommandContext(t.Context(), peers.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
+	cmd.Dir = t.TempDir()
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // What would be unsafe, or is half said, is wrong usage.
 func TestServeUsage(t *testing.T) {
 	cert, key := certificate(t)
@@ -154,7 +175,7 @@ func TestServeUsage(t *testing.T) {
 		{"--listen grpc://localhost:0 --tls-cert " + cert + " --tls-key " + key, "grpc+tls"},
 		{"--listen tcp://localhost:0", "grpc://HOST:PORT"},
 		{"--listen grpc://localhost", "HOST:PORT"},
-		{"--listen grpc://localhost:x", "no port"},
+		{"--listen grpc://localhost:x", "not a port"},
 		{"--listen grpc://localhost:0 --port 1", "excludes"},
 		{"--print-token", "--secret-file"},
 		{"--max-puts 0", "at least 1"},
@@ -197,6 +218,37 @@ func TestServeEnds(t *testing.T) {
 	cmd, _ = serving(t, "--exit-on-stdin-close") // which is the null device
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A server where the commands have put tables says so if it serves another directory.
+func TestServeSaysWhereTablesAre(t *testing.T) {
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	says := func(args ...string) bool {
+		t.Helper()
+		// It ends by itself, as its standard input is the null device.
+		out, err := exec.Command(file, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "ready ") {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return strings.Contains(string(out), "--dir partd-tables")
+	}
+	if says("--dir", "before") {
+		t.Error("it tells of tables that are not there")
+	}
+	done(t, "", "put", "t", write(t, "t.csv", "a\n1\n"))
+	if !says() {
+		t.Error("it does not say that the table is elsewhere")
+	}
+	if !says() {
+		t.Error("it says so once, and then serves what it made")
+	}
+	if says("--dir", "partd-tables") || says("--dir", "buckets") {
+		t.Error("it says so where a directory is named")
 	}
 }
 
@@ -253,6 +305,10 @@ func TestServeHTTPAndToken(t *testing.T) {
 			t.Errorf("%s: %d %v %s", path, r.StatusCode, err, body)
 		}
 	}
+	if _, stderr, code := command(t, "", "put", "t", write(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", write(t, "token", said[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
+		t.Error(stderr)
+	}
+	monitored(t, "http://"+admin+"/metrics")
 	pem, err := os.ReadFile(cert)
 	if err != nil {
 		t.Fatal(err)
@@ -288,6 +344,41 @@ func TestServeHTTPAndToken(t *testing.T) {
 	for _, hidden := range []string{secret, said[0], wrong} {
 		if strings.Contains(log.String(), hidden) {
 			t.Error("the log holds a secret: ", log.String())
+		}
+	}
+}
+
+// monitored fails where a dashboard or an alert asks for a metric of tables that the server
+// has not, and where the dashboard has none of one that it has.
+func monitored(t *testing.T, url string) {
+	t.Helper()
+	r, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	has, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"partd-tables.json", "alerts.yml"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "..", "packaging", "monitoring", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics := regexp.MustCompile(`partd_tables_[a-z_]+|process_[a-z_]+`).FindAllString(string(text), -1)
+		if len(metrics) < 4 {
+			t.Errorf("%s has %v", name, metrics)
+		}
+		for _, m := range metrics {
+			if !strings.Contains(string(has), "\n"+m) {
+				t.Errorf("%s: the server has no %s", name, m)
+			}
+		}
+		for _, m := range regexp.MustCompile(`# TYPE (partd_\w+)`).FindAllStringSubmatch(string(has), -1) {
+			if name == "partd-tables.json" && !regexp.MustCompile(m[1]+`(_bucket)?\{`).Match(text) {
+				t.Errorf("%s has no panel of %s", name, m[1])
+			}
 		}
 	}
 }

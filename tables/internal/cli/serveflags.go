@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
@@ -22,12 +23,14 @@ import (
 type serveConfig struct {
 	warehouse
 	options                                flightd.Options
-	listen, host, cert, key, http          string
+	listen, host, cert, key, http, rest    string
+	restRole                               string
 	secretFile, secret                     string
 	port                                   int
 	maxMessage, memory                     sizeflag.Size
 	insecure, printToken, exitOnStdinClose bool
 	noTail, readOnly                       bool
+	foldEvery                              time.Duration
 
 	scheme, hostName string // of the address to listen on, once finished; the path of a socket
 	portNumber       int
@@ -42,17 +45,20 @@ var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir",
 func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	o := &c.options
-	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on, grpc://HOST:PORT or grpc+tls://HOST:PORT, where port 0 picks a free one, or grpc+unix:///PATH, a socket that this user alone can open")
-	c.warehouse = warehouseFlags(fl, "buckets")
-	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate, in PEM, and those between it and the root; it is read again when it changes")
+	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on, grpc://HOST:PORT or grpc+tls://HOST:PORT, where port 0 picks a free one, or grpc+unix:///PATH, a socket that only this user can open")
+	c.warehouse = warehouseFlags(fl, serveDir)
+	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; it is read again when it changes")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens; without it, no token is needed")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without either")
 	fl.BoolVar(&c.printToken, "print-token", false, "write an admin's token, valid for a year, on the line before ready")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
-	fl.BoolVar(&c.readOnly, "read-only", false, "serve the tables as they are now, and change nothing; a directory that cannot be written is served so in any case")
-	fl.BoolVar(&c.noTail, "no-tail", false, "commit every put on its own, in milliseconds, so that other processes can use the directory too")
+	fl.BoolVar(&c.readOnly, "read-only", false, "serve the tables as they are now, and change nothing; a directory that cannot be written is always served so")
+	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put by itself, in milliseconds, so that other processes can use the directory, too")
 	fl.StringVar(&c.http, "http", "", "serve the page for browsers on `ADDR`, such as localhost:9090, with /healthz, /readyz and /metrics, unauthenticated (default: off)")
+	fl.StringVar(&c.rest, "rest", "", "serve a catalog of Iceberg's REST specification on `ADDR`, such as localhost:8181; it is below /iceberg of --http as well (default: off)")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "fold small appends when an engine loads a table, if its newest version is at least `TIME` old; 0 folds at each load")
+	fl.StringVar(&c.restRole, "rest-role", "", "lend engines that ask for them keys of the role `ARN`, for an hour and the files of one table each (default: engines have their own keys)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: ownShare(), Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows")
@@ -63,10 +69,10 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more replaces one that is idle or has no token")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "`TIME` that a client has to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "`TIME` that a call may take")
-	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have to finish once the server is told to end")
+	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have to finish when the server is stopped")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
-	fl.StringVar(c.dir, "bucket_dir", "buckets", "")
+	fl.StringVar(c.dir, "bucket_dir", serveDir, "")
 	fl.StringVar(&c.cert, "cert_file", "", "")
 	fl.StringVar(&c.key, "key_file", "", "")
 	fl.StringVar(&c.secret, "secret", "", "")
@@ -121,13 +127,15 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	}
 	switch o := &c.options; {
 	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
-		return cliutil.Usagef("a secret without TLS: anyone who sees the traffic has the tokens. Give --tls-cert and --tls-key, or --insecure")
+		return cliutil.Usagef("a secret without TLS: anyone who sees the traffic can read the tokens. Give --tls-cert and --tls-key, or --insecure")
 	case c.printToken && o.Secret == nil:
 		return cliutil.Usagef("--print-token needs a secret to sign the token: --secret-file")
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
 		return cliutil.Usagef("--max-message %s needs --memory %s or more", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
 		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
+	case c.foldEvery < 0:
+		return cliutil.Usagef("--rest-fold-every must not be negative")
 	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:
 		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, as in 30s")
 	}
@@ -183,7 +191,7 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return cliutil.Usagef("--listen %q: %q is no port", c.listen, port)
+		return cliutil.Usagef("--listen %q: %q is not a port", c.listen, port)
 	}
 	c.hostName, c.portNumber = host, int(number)
 	return nil

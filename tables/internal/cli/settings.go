@@ -16,8 +16,8 @@ import (
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
 	time := fs.String("time", "", "the `COLUMN` with the time, by which the table's rows are ordered")
-	keys := fs.StringArray("key", nil, "a `COLUMN` that tells rows of equal time apart; may be repeated")
-	rule := fs.String("on-duplicate", "", "what becomes of rows of equal time and keys: the `RULE` is keep_all, keep_first, keep_last or error")
+	keys := fs.StringArray("key", nil, "a key `COLUMN`, which tells rows of equal time apart; may be repeated")
+	rule := fs.String("on-duplicate", "", "what to do with rows of equal time and keys: the `RULE` is keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
 	return func(s *tables.Settings) bool {
 		if fs.Changed("time") {
@@ -37,10 +37,9 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Write the settings of a table as JSON, after changing those that flags give. A new order
+		Long: `Change the settings of a table that flags name, and print all settings as JSON. A new order
 of rows, or a new rule for duplicates, rewrites the table's files in one new version.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
-		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	change := settingsFlags(cmd)
@@ -64,10 +63,9 @@ of rows, or a new rule for duplicates, rewrites the table's files in one new ver
 
 // newEnd makes head and tail.
 func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
-	cmd.Args = cliutil.Takes(1, 1, "NAME")
 	p := placeFlags(cmd, theBucket)
 	n := cmd.Flags().Int64P("rows", "n", 10, "the number of `ROWS`")
-	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, with commas between them")
+	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, separated by commas")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *n < 1 {

@@ -32,12 +32,11 @@ func stateFlags(cmd *cobra.Command) func() tables.At {
 func newSnapshot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Keep the state of a bucket under a name",
-		Long: `Keep the state of a bucket under a name: all its tables with their rows and metadata.
+		Short: "Save the state of a bucket under a name",
+		Long: `Save the state of a bucket under a name: all its tables with their rows and metadata.
 Nothing is copied. A snapshot can be read until it is deleted, whatever happens to the
 tables.`,
 		Example: "  partd-tables snapshot create before-import\n  partd-tables snapshot restore before-import",
-		Args:    cliutil.Takes(0, 0, ""),
 	}
 	cmd.AddCommand(newSnapshotCreate(a), newSnapshotList(a), newSnapshotDelete(a), newSnapshotRestore(a))
 	return cmd
@@ -47,9 +46,8 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create [flags] [--] [SNAPSHOT]",
 		Short:   "Make a snapshot of a bucket",
-		Long:    `Make a snapshot of a bucket, and write its name, which is the time without SNAPSHOT.`,
+		Long:    `Make a snapshot of a bucket, and print its name: SNAPSHOT, or else the time.`,
 		Example: "  partd-tables snapshot create before-import --bucket NYSE",
-		Args:    cliutil.Takes(0, 1, ""),
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
@@ -90,7 +88,6 @@ func newSnapshotList(a *app) *cobra.Command {
 		Short:   "List the snapshots of a bucket",
 		Long:    `List the snapshots of a bucket, oldest first.`,
 		Example: "  partd-tables snapshot list --bucket NYSE --json",
-		Args:    cliutil.Takes(0, 0, ""),
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
@@ -110,10 +107,9 @@ func newSnapshotDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] [SNAPSHOT…]",
 		Short: "Delete snapshots of a bucket",
-		Long: `Delete snapshots of a bucket. A missing one is no error. The command expire removes the
+		Long: `Delete snapshots of a bucket. A missing one is not an error. The command expire removes
 files that nothing else uses.`,
 		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
-		Args:    cliutil.Takes(0, -1, ""),
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	all := cmd.Flags().Bool("all", false, "delete all snapshots of the bucket")
@@ -147,7 +143,6 @@ func newSnapshotRestore(_ *app) *cobra.Command {
 version with the rows, columns and metadata of the snapshot, deleted tables come back,
 and tables made since are deleted. With NAMEs, only these tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
-		Args:    cliutil.Takes(1, -1, "SNAPSHOT"),
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions

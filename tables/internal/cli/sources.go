@@ -74,7 +74,7 @@ func pystoreSources(dir string) ([]source, error) {
 	for _, c := range collections {
 		// A store says so, a collection does not.
 		if _, err := os.Stat(filepath.Join(dir, c, pystoreMetadata)); err == nil {
-			return nil, cliutil.Usagef("%s holds stores of pystore: name one of them, as %s", dir, filepath.Join(dir, c))
+			return nil, cliutil.Usagef("%s has stores of pystore: name one of them, such as %s", dir, filepath.Join(dir, c))
 		}
 	}
 	var all []source

@@ -12,11 +12,11 @@ func newSQL(a *app) *cobra.Command {
 		Use:   "sql [flags] [--] 'SELECT …'",
 		Short: "Write the result of a query",
 		Long: `Write the result of a query, one SELECT in DuckDB's SQL: to a terminal as aligned columns,
-to a pipe as CSV, to a file as its name says, or as --format says. A file appears whole or
+to a pipe as CSV, to a file in the format of its name or of --format. A file appears whole or
 not at all.
 
-Tables without a bucket are those of --bucket; others are "bucket"."table". A query
-reads tables, and nothing else: no files, no settings.`,
+Tables named without a bucket are in --bucket; name others "bucket"."table". A query
+reads tables and nothing else: no files, no settings.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
   partd-tables sql "SELECT count(*) FROM trades" --version 3`,

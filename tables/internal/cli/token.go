@@ -22,9 +22,9 @@ func newToken(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token --admin|--read --secret-file FILE",
 		Short: "Make a token for clients of serve",
-		Long: `Write a token for clients of a server that has the same secret. With --read it
-allows reading alone. It is valid until it expires: to take it back, give the server
-another secret.`,
+		Long: `Print a token for clients of a server with the same secret. With --read it
+allows only reading. It is valid until it expires: to revoke it, change the server's
+secret.`,
 		Example: "  partd-tables token --read --ttl 30d --secret-file secret",
 		Args:    cliutil.Takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
@@ -32,7 +32,7 @@ another secret.`,
 				return cliutil.Usagef("token takes either --admin or --read")
 			}
 			if file == "" {
-				return cliutil.Usagef("--secret-file is missing: the server's secret, which the token is signed with")
+				return cliutil.Usagef("--secret-file is missing: the file with the server's secret, which signs the token")
 			}
 			secret, err := readSecret(file)
 			if err != nil {
@@ -51,10 +51,10 @@ another secret.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVar(&admin, "admin", false, "a token that allows all")
-	fl.BoolVar(&read, "read", false, "a token that allows reading")
+	fl.BoolVar(&admin, "admin", false, "a token that allows everything")
+	fl.BoolVar(&read, "read", false, "a token that allows only reading")
 	fl.Var(&ttl, "ttl", "`TIME` until it expires, such as 12h or 365d")
-	fl.StringArrayVar(&buckets, "bucket", nil, "for this `BUCKET` alone; may be given again; such a token is for HTTP, not for Flight")
+	fl.StringArrayVar(&buckets, "bucket", nil, "only for this `BUCKET`; may be repeated; such a token is for HTTP, not for Flight")
 	fl.StringVar(&file, "secret-file", "", "`FILE` with the secret")
 	return cmd
 }
@@ -81,7 +81,7 @@ func (t *ttlFlag) Set(text string) error {
 		}
 	}
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is no time, as 12h or 365d", text)
+		return fmt.Errorf("%q is not a time such as 12h or 365d", text)
 	}
 	*t = ttlFlag(d)
 	return nil

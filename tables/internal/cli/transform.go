@@ -24,7 +24,7 @@ type transformer struct {
 func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
 	t := &transformer{
 		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables; without it, the default one"),
-		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET; without it, that of --bucket"),
+		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: that of --bucket)"),
 		mode:         modeFlag(cmd, "TARGET", mode),
 	}
 	return t
@@ -77,21 +77,21 @@ func newResample(a *app) *cobra.Command {
 		Long: `Put aggregates of SOURCE's rows, one for each bin of time, into TARGET, as pandas'
 resample does, or put the rows of a query.
 
---rule is the length of a bin, an offset of pandas: a number and one of ns us ms s
-min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
+--rule is the length of a bin, a pandas offset: a number and one of ns us ms s
+min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
+--func is one or more of
 ` + strings.Join(transform.Functions, " ") + `. The time is TARGET's first column.`,
 		Example: `  partd-tables resample trades candles --rule 5min --time at --func ohlc --columns price
   partd-tables resample trades daily --rule D --time at --func mean,max --columns price --mode replace
   partd-tables resample trades totals --sql "SELECT sym, sum(size) AS size FROM trades GROUP BY sym"`,
-		Args: cliutil.Takes(2, 2, "SOURCE and TARGET"),
 	}
 	t := newTransformer(a, cmd, "append")
 	fs := cmd.Flags()
 	o := &transform.ResampleOptions{}
 	fs.StringVar(&o.Rule, "rule", "", "the length of a bin, as `RULE`")
 	fs.StringVar(&o.TimeColumn, "time", "", "the `COLUMN` with the times")
-	fs.StringSliceVar(&o.Functions, "func", nil, "the `FUNCTIONS`, with commas between them")
-	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, with commas between them; without it, all")
+	fs.StringSliceVar(&o.Functions, "func", nil, "the `FUNCTIONS`, separated by commas")
+	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, separated by commas (default: all)")
 	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT`")
 	cliutil.Complete(cmd, "func", transform.Functions...)
 	return transforms(t, cmd, operations.Resample, func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
@@ -121,7 +121,7 @@ the other; a column that a source lacks is null. --how join puts the rows whose 
 	t := newTransformer(a, cmd, "error")
 	o := &transform.CombineOptions{}
 	cmd.Flags().StringVar(&o.How, "how", "union", "`HOW`: union or join")
-	on := cmd.Flags().String("on", "", "the `COLUMNS` of a join, with commas between them")
+	on := cmd.Flags().String("on", "", "the `COLUMNS` of a join, separated by commas")
 	cliutil.Complete(cmd, "how", "union", "join")
 	return transforms(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
 		last := len(args) - 1
@@ -138,23 +138,22 @@ func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
 		Short: "Remove unwanted rows of a table",
-		Long: `Put the rows of SOURCE to keep into TARGET or, without one, back into SOURCE, whose rows
-they replace in one commit.
+		Long: `Put the wanted rows of SOURCE into TARGET or, without one, replace SOURCE's rows with
+them in one commit.
 
---where is an SQL condition for the rows to keep. Of these, --drop-nulls leaves out rows
-with a null in one of its columns, and --keep-first-of all but the first of rows that are
-equal in its columns.`,
+--where is an SQL condition for the rows to keep. From these, --drop-nulls drops rows
+with a null in one of its columns, and --keep-first-of drops all but the first of rows
+that are equal in its columns.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,
-		Args: cliutil.Takes(1, 2, "SOURCE, and a TARGET at most"),
 	}
 	t := newTransformer(a, cmd, "error")
 	fs := cmd.Flags()
 	o := &transform.CleanOptions{}
 	fs.StringVar(&o.Where, "where", "", "keep rows for which this `CONDITION` is true")
-	nulls := fs.String("drop-nulls", "", "leave out rows with a null in one of these `COLUMNS`")
-	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "leave out rows with a null in any column")
+	nulls := fs.String("drop-nulls", "", "drop rows with a null in one of these `COLUMNS`")
+	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "drop rows with a null in any column")
 	first := fs.String("keep-first-of", "", "keep the first row of each combination in these `COLUMNS`")
 	return transforms(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
 		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {

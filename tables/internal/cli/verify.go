@@ -11,26 +11,26 @@ import (
 func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [flags] [--] [NAME…]",
-		Short: "Find files that are damaged, and repair them",
-		Long: `Read all files of tables, or of those named, with all their versions and what snapshots
-have, and compare them with their checksums; and Parquet files with the rows and bounds
-in their manifests. What is damaged or missing is named, and makes the exit code 1.
+		Short: "Find damaged files, and repair them",
+		Long: `Read all files of all tables, or of those named, in all versions and snapshots.
+Compare them with their checksums, and Parquet files with the rows and bounds
+in their manifests. Damaged or missing files are named, and make the exit code 1.
 
-With --repair-from, a copy from another place of tables takes the place of a damaged
-file, if its content is what was written. Files that other programs wrote have no
+With --repair-from, a copy from another place of tables replaces a damaged
+file, if it has the content that was written. Files that other programs wrote have no
 checksum: they are read, and called unverified.`,
 		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup",
 	}
 	fs := cmd.Flags()
 	p := storeFlag(cmd, "dir", "the `DIR` of the tables")
 	p.bucket = fs.String("bucket", "", anyBucket)
-	asJSON := fs.Bool("json", false, "write a JSON object for each file that is not in order")
+	asJSON := fs.Bool("json", false, "write a JSON object for each bad file")
 	copies := storeFlag(cmd, "repair-from", "a `DIR` of tables with good copies of files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		o := tables.VerifyOptions{Bucket: p.chosen(cmd)}
+		o := tables.VerifyOptions{Buckets: p.chosen(cmd)}
 		if len(args) > 0 {
-			o.Bucket, o.Tables = p.bucket, args
+			o.Buckets, o.Tables = tables.Buckets{*p.bucket}, args
 		}
 		verify := func(s *tables.Store) error {
 			var r tables.VerifyResult

@@ -22,15 +22,21 @@ type warehouse struct {
 	cacheSize                    *sizeflag.Size
 }
 
+// The directories without --dir. A server has that of shoots.
+const (
+	commandsDir = "partd-tables"
+	serveDir    = "buckets"
+)
+
 func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 	w := warehouse{
 		dir:       fl.String("dir", dir, "the `DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
-		catalog:   fl.String("catalog", "", "the `URL` of the tables' catalog, postgres://HOST/DATABASE, or its directory; without, it is in DIR"),
-		tail:      fl.String("tail", "", "the `DIR` for small appends that wait to be folded; without, it is in DIR, and for a bucket each append is a commit"),
-		cacheDir:  fl.String("cache-dir", "", "the `DIR` for copies of a bucket's files; without, one in the user's cache directory"),
+		catalog:   fl.String("catalog", "", "the `URL` of the tables' catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
+		tail:      fl.String("tail", "", "the `DIR` for small appends that wait to be folded (default: in DIR; in a bucket, each append is a commit)"),
+		cacheDir:  fl.String("cache-dir", "", "the `DIR` for copies of a bucket's files (default: in the user's cache directory)"),
 		cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
 	}
-	fl.Var(w.cacheSize, "cache-size", "`SIZE` of the copies of a bucket's files")
+	fl.Var(w.cacheSize, "cache-size", "`SIZE` of all copies of a bucket's files")
 	return w
 }
 
@@ -64,7 +70,7 @@ func (w warehouse) exists() error {
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: there are no tables (--dir names another directory, --server a server)", dir)
+		return fmt.Errorf("%s: no tables are there: give --dir or --server", dir)
 	}
 	return err
 }

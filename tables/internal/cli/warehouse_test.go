@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/gateway"
 	"github.com/go-partd/partd/internal/testutil/postgres"
 	"github.com/go-partd/partd/tables/internal/peers"
+	_ "github.com/go-partd/partd/tables/postgres" // as the program has
 )
 
 // runIn runs a command line with an input, and returns its output.

@@ -102,7 +102,7 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 		var fit arrow.RecordBatch
 		if fit, err = c.Cast(src.Batches[i]); err == nil {
 			rows = append(rows, fit)
-			err = ck.Add(ctx, fit)
+			err = ck.Add(fit)
 		}
 	}
 	if err == nil {

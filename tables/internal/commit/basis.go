@@ -43,7 +43,18 @@ func BasisOf(t *table.Table, s Since, io *icecat.FileIO) (Basis, error) {
 }
 
 // Holds returns ErrStale where the files do not fit the table any more.
-func (b *Basis) Holds(cur *table.Table) error {
+func (b *Basis) Holds(cur *table.Table) error { return b.holds(cur, cur) }
+
+// Holds is Basis.Holds where steps before it wrote the rows that are there for other columns.
+func (a *Attempt) Holds(b *Basis, cur *table.Table) error {
+	if a.was == nil || a.tailRows { // a step made the table, or has added rows that none has seen
+		return b.Holds(cur)
+	}
+	return b.holds(a.was, cur)
+}
+
+// holds is Holds for a table whose rows were committed as was has them.
+func (b *Basis) holds(was, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale
 	}
@@ -51,8 +62,9 @@ func (b *Basis) Holds(cur *table.Table) error {
 	if err != nil {
 		return err
 	}
+	now.Base = SnapshotID(was)
 	same := reflect.DeepEqual(now.Base, b.Base)
-	if !b.Fits(&now) || b.Since == Nothing && !same || b.Since == Appends && !same && (b.Base == nil || !onlyAppended(cur, *b.Base)) {
+	if !b.Fits(&now) || b.Since == Nothing && !same || b.Since == Appends && !same && (b.Base == nil || !onlyAppended(was, *b.Base)) {
 		return ErrStale
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
@@ -48,6 +49,10 @@ type Prepared struct {
 type Change struct {
 	*Entry
 	Result *table.Table // as committed; nil if there was nothing to do, or it was deleted
+
+	// Unfolded leaves the tail as it is before the steps: they name the snapshot that
+	// they were made on, and a fold would make another.
+	Unfolded bool
 
 	steps []Prepared
 	how   How // of all
@@ -90,7 +95,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	}
 	for _, c := range changes {
 		// What was acknowledged before comes before, in the rows and in the versions.
-		if c.steps[0].How&Deletes == 0 && c.how&Folds == 0 {
+		if c.steps[0].How&Deletes == 0 && c.how&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.how&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows that do not fit what somebody else made of the table, or that cannot be
@@ -136,7 +141,7 @@ func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, cha
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return canceled.Err(ctx)
 		case <-time.After(time.Duration(rand.Int64N(int64(min(n, 50)) * int64(2*time.Millisecond)))):
 		}
 	}
@@ -151,7 +156,9 @@ type Attempt struct {
 	Now  time.Time
 	Lost bool // the table is there, and damaged
 
-	tailDone bool           // a step made files of what is in the tail
+	was      *table.Table   // before the steps; nil: there is none
+	tailDone bool           // a step made files of what is in the tail,
+	tailRows bool           // in which there were rows
 	inline   bool           // the metadata is small, and kept by the database
 	epoch    *int64         // of the tail, up to which it is replaced; nil: none
 	made     *icecat.Change // nil: there is nothing to do
@@ -217,6 +224,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.was = cur
 	any := false
 	for _, p := range steps {
 		meta, err := p.Do(ctx, a, cur)
@@ -269,6 +277,14 @@ func (a *Attempt) base(ctx context.Context, ch *icecat.Change, needless bool) (_
 	}
 	a.Info = l.Info
 	return cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), a.IO), nil
+}
+
+// TailRows returns how many rows are in the tail alone. The change has to be Exclusive.
+func (a *Attempt) TailRows() (rows int64) {
+	if a.log != nil {
+		rows, _, _, _ = a.log.Size(a.state.folded)
+	}
+	return rows
 }
 
 // Table is the table of the attempt with other metadata.

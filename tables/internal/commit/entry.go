@@ -3,7 +3,6 @@ package commit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
@@ -74,17 +74,50 @@ func (e *Entry) Current(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// View returns the table as it is now and, if they are wanted, the rows that are in the
-// tail alone, with a text that is the same for the same rows. The caller releases them.
-func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, rows []arrow.RecordBatch, mark string, err error) {
+// Waiting reports whether rows of the table are in the tail alone.
+func (e *Entry) Waiting(ctx context.Context) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if t, err = e.load(ctx); err != nil || !wanted || e.log == nil {
-		return t, nil, "", err
+	if err := e.refresh(ctx); err != nil || e.log == nil {
+		return false, err
 	}
-	rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
-	n, bytes, _, _ := e.log.Size(e.state.folded)
-	return t, rows, fmt.Sprintf("%d-%d-%d", e.state.folded, n, bytes), err
+	rows, _, _, _ := e.log.Size(e.state.folded)
+	return rows > 0, nil
+}
+
+// Tail is the rows of a table that are in the tail alone.
+type Tail struct {
+	Rows []arrow.RecordBatch // whoever asked for them releases them
+	Mark string              // the same for the same rows
+
+	Settled, Replaces bool // Rows are what Keep was given
+
+	log *tail.Log
+	key string
+}
+
+// Keep notes how the rows are read, for those who ask for the same rows of the same state
+// of the table.
+func (t *Tail) Keep(settled arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, settled, replaces) }
+
+// View returns the table as it is now and, if they are wanted, the rows that are in the
+// tail alone.
+func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, in *Tail, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	in = &Tail{}
+	if t, err = e.load(ctx); err != nil || !wanted || e.log == nil {
+		return t, in, err
+	}
+	in.log = e.log
+	if in.Mark, err = e.log.Mark(ctx, e.state.folded); err != nil {
+		return t, in, err
+	}
+	in.key = e.state.location + " " + in.Mark
+	if in.Rows, in.Replaces, in.Settled = e.log.Kept(in.key); !in.Settled {
+		in.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
+	}
+	return t, in, err
 }
 
 // Staged is the table with other metadata, whose files are written through io.
@@ -152,7 +185,7 @@ func (e *Entry) set(ctx context.Context, t *table.Table) error {
 		// It may have had another name, or could not be read before.
 		if e.log, err = e.of.Tail.Claim(ctx, n.uuid, n.folded); err != nil {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return canceled.Err(ctx)
 			}
 			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: icecat.Unusable}
 		}

@@ -46,6 +46,8 @@ func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	if e.of.Tail == nil || e.of.ReadOnly {
 		return 0, nil
 	}
+	ctx, end := e.of.Folding(ctx, e.TableName)
+	defer func() { end(rows, err) }()
 	err = RetryStale(MostAttempts, func() error {
 		rows, err = e.foldOnce(ctx)
 		return err
@@ -61,6 +63,7 @@ type folding struct {
 	stored  *arrow.Schema
 	epoch   int64
 	ids     map[string]time.Time
+	since   time.Time // when the oldest of the rows was put
 	updated time.Time
 }
 
@@ -112,7 +115,7 @@ func (e *Entry) foldable(ctx context.Context) (*folding, error) {
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &folding{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
-	_, _, _, f.updated = e.log.Size(e.state.folded)
+	_, _, f.since, f.updated = e.log.Size(e.state.folded)
 	if f.Basis, err = BasisOf(t, Anything, e.of.Catalog.NewIO()); err == nil {
 		f.rows, err = e.rows(ctx, t.Metadata(), last)
 	}
@@ -148,9 +151,32 @@ func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err err
 		if f.updated.After(a.Info.Updated) {
 			a.Info.Updated = f.updated
 		}
-		return a.AddOrdered(ctx, cur, files, e.of.epochProperty(f.epoch), true)
+		props := iceberg.Properties{rowsUntil: strconv.FormatInt(f.updated.UnixMilli(), 10)}
+		maps.Copy(props, e.of.epochProperty(f.epoch))
+		meta, err := a.AddOrdered(ctx, cur, files, props, true)
+		if err != nil {
+			return nil, err
+		}
+		return f.dated(cur, meta, props)
 	})
 	return rows, e.of.commitWithRetry(ctx, nil, c)
+}
+
+// dated gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot
+// that is no younger than its transaction, and that begins before the table is loaded, and
+// so before it is folded: what was put at most a second ago is dated back, if it can be.
+func (f *folding) dated(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
+	was := cur.Metadata()
+	at := f.updated
+	if ago := time.Now().Add(-time.Second); at.After(ago) {
+		at = ago
+	}
+	snapshot := *meta.CurrentSnapshot()
+	snapshot.TimestampMs = min(snapshot.TimestampMs, max(at.UnixMilli(), f.since.UnixMilli(), was.LastUpdatedMillis()))
+	return table.UpdateTableMetadata(was, []table.Update{
+		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
+		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),
+	}, cur.MetadataLocation())
 }
 
 // epochProperty says in a table's properties which epochs of the tail are in its files.
@@ -211,15 +237,25 @@ func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, e
 		}
 		var fields []arrow.Field
 		var columns []arrow.Array
+		add := func(i int, name string) {
+			field := stored.Field(i)
+			field.Name = name
+			fields, columns = append(fields, field), append(columns, batch.Column(i))
+		}
 		for i, f := range sc.Fields() {
 			if now, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
-				field := stored.Field(i)
-				field.Name = now.Name
-				fields, columns = append(fields, field), append(columns, batch.Column(i))
+				add(i, now.Name)
 			}
 		}
 		if len(fields) == 0 { // all columns were replaced: only the names say what is what
-			return batch, nil
+			for i, f := range sc.Fields() {
+				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
+					add(i, f.Name)
+				}
+			}
+		}
+		if len(fields) == 0 {
+			return batch, nil // it fits nowhere, which is an error
 		}
 		defer batch.Release()
 		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
@@ -234,7 +270,7 @@ func OneBatch(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch
 	for _, batch := range rows {
 		b, err := schema.CastStored(batch, stored)
 		if err != nil {
-			return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
+			return nil, fmt.Errorf("rows in the tail do not fit the table since another process changed it (evolve its columns so that they do): %w", err)
 		}
 		fit = append(fit, b)
 	}

@@ -24,7 +24,7 @@ var (
 	// ErrNotFound is wrapped by the error for a table that is not there.
 	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
 	// ErrReadOnly is wrapped by the error of what would change tables that are open for reading.
-	ErrReadOnly = errors.New("the tables are open for reading only")
+	ErrReadOnly = icecat.ErrReadOnly
 	// ErrConflict is wrapped by the error of a commit that lost to others' again and again.
 	ErrConflict = errors.New("others commit to the table at the same time; try again")
 	// ErrStale says that a change must be looked at anew, since the table is not what it was
@@ -45,6 +45,9 @@ type Options struct {
 	Memory    int64
 	Logger    *slog.Logger
 	BucketOf  func(namespace string) string // for the log
+
+	// Folding is called as a fold begins, and what it returns as it ends.
+	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
 	ReadOnly bool   // nothing is committed or folded
 	Prepared func() // called once the files of a change are written; nil: nobody is
@@ -143,8 +146,9 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 }
 
 // Use acquires an entry, and keeps files that are written for it. The caller calls done.
-func (s *Tables) Use(n icecat.TableName) (e *Entry, done func(), err error) {
-	if e, err = s.Acquire(n); err != nil {
+func (s *Tables) Use(n icecat.TableName) (_ *Entry, done func(), err error) {
+	e, err := s.Acquire(n)
+	if err != nil {
 		return nil, nil, err
 	}
 	unpin, err := s.Pin()

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
@@ -36,7 +37,7 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w 
 	case err != nil:
 		return nil, err
 	case s == nil:
-		files, err = datafile.Write(ctx, t, w.Caster.To, w.cast(ctx, nil))
+		files, err = datafile.Write(ctx, t, w.Caster.To, w.cast(ctx, nil), 0)
 	default:
 		if w.Acknowledged && s.Rule == definition.RefuseDuplicate {
 			s = s.KeepingAll()
@@ -64,7 +65,7 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 	case err != nil:
 		return nil, err
 	case s == nil:
-		return datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows))
+		return datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows), 0)
 	}
 	if rows, err = s.SortRows(ctx, rows); err != nil {
 		return nil, err
@@ -85,6 +86,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
+	a.tailRows = true
 	defer take.Release(rows)
 	def, err := definition.Of(cur.Metadata())
 	if err != nil {
@@ -111,7 +113,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {
-			if err := ctx.Err(); err != nil {
+			if err := canceled.Err(ctx); err != nil {
 				yield(nil, err)
 				return
 			}
@@ -123,7 +125,7 @@ func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batch
 				yield(nil, err)
 				return
 			}
-			if err = w.Rules.Add(ctx, batch); err == nil {
+			if err = w.Rules.Add(batch); err == nil {
 				err = series.Check(order, batch)
 			}
 			if err == nil && w.Check != nil {
@@ -176,17 +178,17 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, come []icebe
 	return ReplaceFiles(ctx, cur, gone, add, props)
 }
 
-// AddFiles adds files, and properties with them.
+// AddFiles adds files, and properties of the table and the snapshot with them.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return filed(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return tx.AddDataFiles(ctx, files, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
+		return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
 	})
 }
 
-// ReplaceFiles puts files in the place of others, and properties with them.
+// ReplaceFiles puts files in the place of others, and properties of both with them.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return filed(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping())
+		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
 	})
 }
 

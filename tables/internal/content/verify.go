@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/zeebo/xxh3"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
@@ -105,7 +106,7 @@ func (v *Verifier) file(ctx context.Context, of Table, key, location string, rea
 	}
 	switch {
 	case ctx.Err() != nil: // which reads may have ended with
-		return false, ctx.Err()
+		return false, canceled.Err(ctx)
 	case problem != nil:
 		found.Problem = problem.Error()
 		if !has && errors.Is(problem, fs.ErrNotExist) {

@@ -68,9 +68,16 @@ const (
 // confinement makes the tables of a job known to a database, and takes everything else
 // from it.
 func confinement(j *Job) []string {
-	set := []string{"SET memory_limit=" + inBytes(j.Memory)}
+	memory := j.Memory
+	if j.Spills { // what it frees over and over stays with its process, which has a limit, too
+		memory = memory * 3 / 4
+	}
+	set := []string{"SET memory_limit=" + inBytes(memory)}
 	if j.Threads > 0 {
 		set = append(set, fmt.Sprint("SET threads=", j.Threads))
+	}
+	if j.Spills {
+		set = append(set, "SET debug_force_external=true")
 	}
 	for _, catalog := range j.Attach { // else a bucket may have the name
 		set = append(set, "ATTACH ':memory:' AS "+catalog)
@@ -107,14 +114,17 @@ func (d *Database) prepare(sql string) error {
 	var all duckdb.ExtractedStatements
 	n := duckdb.ExtractStatements(d.conn, text, &all)
 	defer duckdb.DestroyExtracted(&all)
+	if failed := duckdb.ExtractStatementsError(all); failed != "" { // as where there is no more memory
+		return decodeError(sql, failed)
+	}
 	if n != 1 {
-		return errOneSelect
+		return Refused(sql, -1, "%w", errOneSelect)
 	}
 	if duckdb.PrepareExtractedStatement(d.conn, all, 0, &d.stmt) == duckdb.StateError {
 		return decodeError(sql, duckdb.PrepareError(d.stmt))
 	}
 	if duckdb.PreparedStatementType(d.stmt) != want {
-		return errOneSelect
+		return Refused(sql, -1, "%w", errOneSelect)
 	}
 	return nil
 }

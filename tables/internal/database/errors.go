@@ -16,6 +16,9 @@ import (
 // moreMemory is what helps a statement that has too little.
 const moreMemory = "give it more by --memory, or connect(memory=…) in Python, or let it take fewer rows at a time"
 
+// NeedsMemory reports whether a statement failed since it had too little memory.
+func NeedsMemory(err error) bool { return err != nil && strings.Contains(err.Error(), moreMemory) }
+
 var errOneSelect = errors.New("only one statement is allowed, a SELECT")
 
 // failure is an error as DuckDB writes it where errors_as_json is set, and as

@@ -2,6 +2,11 @@
 
 package database
 
+import (
+	"slices"
+	"strings"
+)
+
 // macros are functions of DataFusion that DuckDB lacks, or has with another
 // meaning. docs/sql.md says where they still differ. A macro does not know the
 // types of its arguments, so those that take numbers and texts go by the text: x
@@ -32,6 +37,16 @@ var macros = []string{
 
 	`CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(CAST(x AS DOUBLE), p),
 		(x, p, centroids) AS approx_quantile(CAST(x AS DOUBLE), p)`,
+
+	// Of the types in which results come; structs and maps keep DuckDB's names. What a macro
+	// names twice DuckDB copies, and what is in it so again: so x is named once.
+	`CREATE MACRO arrow_typeof(x) AS list_transform(list_transform([typeof(x)], lambda t: [regexp_replace(t, '(\[\])*$', ''), regexp_extract(t, '(\[\])*$')]), lambda p:
+		replace(p[2], '[]', 'List(') || CASE p[1] WHEN 'BOOLEAN' THEN 'Boolean' WHEN 'TINYINT' THEN 'Int8' WHEN 'SMALLINT' THEN 'Int16' WHEN 'INTEGER' THEN 'Int32'
+		WHEN 'BIGINT' THEN 'Int64' WHEN 'HUGEINT' THEN 'Int64' WHEN 'UTINYINT' THEN 'UInt8' WHEN 'USMALLINT' THEN 'UInt16' WHEN 'UINTEGER' THEN 'UInt32' WHEN 'UBIGINT' THEN 'UInt64'
+		WHEN 'FLOAT' THEN 'Float32' WHEN 'DOUBLE' THEN 'Float64' WHEN 'VARCHAR' THEN 'Utf8' WHEN 'BLOB' THEN 'Binary' WHEN 'DATE' THEN 'Date32' WHEN 'TIME' THEN 'Time64(µs)'
+		WHEN 'TIMESTAMP' THEN 'Timestamp(µs)' WHEN 'TIMESTAMP_S' THEN 'Timestamp(s)' WHEN 'TIMESTAMP_MS' THEN 'Timestamp(ms)' WHEN 'TIMESTAMP_NS' THEN 'Timestamp(ns)'
+		WHEN 'TIMESTAMP WITH TIME ZONE' THEN 'Timestamp(µs, "UTC")' WHEN 'INTERVAL' THEN 'Interval(MonthDayNano)' WHEN '"NULL"' THEN 'Null'
+		ELSE regexp_replace(p[1], '^DECIMAL\((\d+),(\d+)\)$', 'Decimal128(\1, \2)') END || replace(p[2], '[]', ')'))[1]`,
 }
 
 // guards take the place of functions of DuckDB of which one call can take all
@@ -65,6 +80,21 @@ var guards = []string{
 
 // guarded are the guards that a schema before their names would avoid.
 var guarded = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lpad", "rpad", "bitstring", "list_resize", "array_resize"}
+
+// maxCopying bounds how deep macros stand in each other. DuckDB copies an argument to each
+// place that a macro has it at, with what is copied within, before it looks at interrupts: ten
+// times a level in LIKE.
+const maxCopying = 3
+
+// copying are the names of all macros.
+var copying = func() map[string]bool {
+	names := map[string]bool{}
+	for _, macro := range slices.Concat(macros, guards) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(macro, "CREATE MACRO "), "(")
+		names[strings.Trim(name, `"`)] = true
+	}
+	return names
+}()
 
 func escaped(name string) string {
 	return `CREATE MACRO ` + name + `(s, p, e) AS system.main.` + name + `(s, CASE WHEN partd_wild(p) THEN error('LIKE with ESCAPE takes two % at most: use regexp_matches') ELSE p END, e)`

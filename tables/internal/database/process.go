@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 	"github.com/go-partd/partd/tables/internal/worker"
@@ -175,7 +176,7 @@ func (r *received) Schema() *arrow.Schema { return r.batches.Schema }
 
 // Next is Rows's.
 func (r *received) Next() (arrow.RecordBatch, error) {
-	if err := r.ctx.Err(); err != nil {
+	if err := canceled.Err(r.ctx); err != nil {
 		return nil, err
 	}
 	batch, err := r.batches.Next()
@@ -188,7 +189,7 @@ func (r *received) Next() (arrow.RecordBatch, error) {
 func (r *received) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
-			if err = cmp.Or(r.ctx.Err(), died(r.d.p.Died(err))); !yield(m, err) || err != nil {
+			if err = cmp.Or(canceled.Err(r.ctx), died(r.d.p.Died(err))); !yield(m, err) || err != nil {
 				return
 			}
 		}

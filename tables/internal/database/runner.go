@@ -27,6 +27,7 @@ type Job struct {
 	SQL        string
 	Memory     int64
 	Threads    int               // 0: those of the database
+	Spills     bool              // it puts what it holds into files from its beginning
 	Attach     []string          // Catalogs that it names
 	Views      []string          // make the tables known
 	Paths      []string          // of their files

@@ -100,6 +100,7 @@ type walker struct {
 	sql   string
 	names []Name
 	err   error
+	depth int // of calls of macros
 }
 
 // What may stand after FROM: what else DuckDB has there shows its own state, or
@@ -134,6 +135,13 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 		}
 	case map[string]any:
 		w.check(part)
+		if called := text(part, "function_name"); copying[strings.ToLower(called)] {
+			w.depth++
+			defer func() { w.depth-- }()
+			if w.depth > maxCopying {
+				w.err = Refused(w.sql, position(part), "%q and its like stand in each other more than %d deep: compute what is within in a WITH", called, maxCopying)
+			}
+		}
 		hidden = w.common(part, hidden)
 		if part["class"] == nil && part["type"] == "BASE_TABLE" {
 			n := Name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}

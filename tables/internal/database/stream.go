@@ -11,6 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // stream is the result of a statement that runs in a database.
@@ -43,7 +45,7 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 	if state == duckdb.StateError {
 		return nil, decodeError(sql, duckdb.ResultError(&s.result))
 	}
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
 	s.options = duckdb.ResultGetArrowOptions(&s.result)
@@ -102,7 +104,7 @@ func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
 
 // Next returns the next batch, nil at the end.
 func (s *stream) Next() (arrow.RecordBatch, error) {
-	if err := s.ctx.Err(); err != nil {
+	if err := canceled.Err(s.ctx); err != nil {
 		return nil, err
 	}
 	chunk := duckdb.FetchChunk(s.result)
@@ -110,7 +112,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	if message := duckdb.ResultError(&s.result); message != "" {
 		return nil, decodeError(s.sql, message)
 	}
-	if err := s.ctx.Err(); err != nil {
+	if err := canceled.Err(s.ctx); err != nil {
 		return nil, err // an interrupted query may end as if it were complete
 	}
 	if chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0 {

@@ -151,12 +151,37 @@ func TestConditionFirst(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	plain, ids := nested("x", arrow.PrimitiveTypes.Int32)
 	columns := []Column{column(1, "s", plain, ids), column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)}
-	whole, failed := file5(t), 0
-	for i := range 2000 {
+	damaged(t, file5(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
+	// The same of pages that are gone to, and of texts by codes.
+	rows := pagedRows(3000)
+	columns = nil
+	for _, f := range rows.Schema().Fields() {
+		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
+	}
+	e, err := filter.Parse("n > 700 and often != 'text 5 1'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := e.Bind(rows.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := []Column{columns[0], columns[2]}
+	whole := paged(t, rows)
+	damaged(t, whole, 600, len(whole)-500, 50, func(i int) *Scan {
+		return &Scan{Rows: 1000, Columns: columns, Looked: looked, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
+	})
+}
+
+// damaged damages a file in many ways, of which some are an error: first each of the bytes
+// from one on.
+func damaged(t *testing.T, whole []byte, ways, from, some int, scan func(i int) *Scan) {
+	failed := 0
+	for i := range ways {
 		content := bytes.Clone(whole)
 		switch {
-		case i < len(whole):
-			content[i] ^= byte(1 + rand.IntN(255))
+		case from+i < len(whole):
+			content[from+i] ^= byte(1 + rand.IntN(255))
 		case i%10 == 0:
 			content = content[:rand.IntN(len(content))]
 		default:
@@ -164,15 +189,14 @@ func TestDamaged(t *testing.T) {
 				content[rand.IntN(len(content))] = byte(rand.Uint32())
 			}
 		}
-		s := &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2}
-		if _, err := s.all(t.Context(), content); err != nil {
+		if _, err := scan(i).all(t.Context(), content); err != nil {
 			if failed++; !strings.HasPrefix(err.Error(), "file a file: ") {
 				t.Fatal("the error names no file:", err)
 			}
 		}
 	}
-	if failed < 300 {
-		t.Errorf("of 2000 damaged files %d are refused", failed)
+	if failed < some {
+		t.Errorf("of %d damaged files %d are refused", ways, failed)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
+
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -196,13 +197,12 @@ func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 			b.Append(d.Val)
 		}
 	case *array.FixedSizeBinaryBuilder:
-		if bytes := reflect.ValueOf(v); bytes.Kind() == reflect.Slice {
-			b.Append(bytes.Bytes())
-		} else if bytes.Kind() == reflect.Array {
-			at := reflect.New(bytes.Type()).Elem()
-			at.Set(bytes)
-			b.Append(at.Bytes())
+		if is.Kind() == reflect.Array { // a uuid, whose bytes have to be somewhere
+			at := reflect.New(is.Type()).Elem()
+			at.Set(is)
+			is = at
 		}
+		b.Append(is.Bytes())
 	case *array.BinaryBuilder:
 		b.Append(is.Bytes())
 	case *array.StringBuilder:

@@ -9,15 +9,14 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // file is an open file.
@@ -28,13 +27,16 @@ type file struct {
 	source parquet.ReaderAtSeeker
 	parsed *pqfile.Reader
 	reader *pqarrow.FileReader
-	groups []group // that may have rows
+	looker *pqarrow.FileReader // the same for what is looked at, whose memory is recycled
+	groups []group             // that may have rows
 }
 
 // group is a group of rows, by its number.
 type group struct {
 	number      int
 	first, rows int64
+	size        int64                             // about how many bytes what is read of it takes, decoded
+	index       *metadata.RowGroupPageIndexReader // of its pages, once its rows are read; nil: it has none
 }
 
 // sane makes an error of a panic of the library, which some damaged files lead to.
@@ -61,23 +63,24 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 	if f.source, err = s.Open(of.Path); err != nil {
 		return f, err
 	}
-	if f.parsed, err = pqfile.NewParquetReader(f.source); err != nil {
+	if f.parsed, err = s.parse(of.Path, f.source); err != nil {
 		return f, err
 	}
-	// An Arrow schema that a writer left would change the types, and is a way to have much
-	// memory allocated.
-	f.parsed.MetaData().FileMetaData.KeyValueMetadata = nil
 	f.reader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
 	if err != nil {
 		return f, err
 	}
+	if f.looker, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
+		return f, err
+	}
 	first := int64(0)
 	for i := range f.parsed.NumRowGroups() {
-		g := group{i, first, f.parsed.MetaData().RowGroup(i).NumRows()}
+		g := group{number: i, first: first, rows: f.parsed.MetaData().RowGroup(i).NumRows()}
 		if first += g.rows; g.rows < 0 {
 			return f, errors.New("it has a group of less than no rows")
 		}
 		if g.rows > 0 && f.may(g) {
+			g.size = f.size(g, s.Looked) + f.size(g, s.Columns)
 			f.groups = append(f.groups, g)
 		}
 	}
@@ -122,6 +125,14 @@ func (s *Scan) is(has, wanted arrow.Field) bool {
 	return has.Name == wanted.Name
 }
 
+// leaf returns where the file has a column without parts, else -1.
+func (f *file) leaf(c Column) int {
+	if at := f.place(c); at >= 0 && f.reader.Manifest.Fields[at].IsLeaf() {
+		return f.reader.Manifest.Fields[at].ColIndex
+	}
+	return -1
+}
+
 // leaves adds the leaf columns of a field.
 func leaves(f *pqarrow.SchemaField, to map[int]bool) {
 	if f.IsLeaf() {
@@ -148,163 +159,6 @@ func (f *file) size(g group, columns []Column) (n int64) {
 	return n
 }
 
-// columns are columns of a group, being read.
-type columns struct {
-	f       *file
-	wanted  []Column
-	readers []*pqarrow.ColumnReader // nil: the file lacks the column
-	fields  []arrow.Field           // as the file has them
-}
-
-func (f *file) columns(ctx context.Context, g group, wanted []Column) (c *columns, err error) {
-	c = &columns{f, wanted, make([]*pqarrow.ColumnReader, len(wanted)), make([]arrow.Field, len(wanted))}
-	defer func() {
-		if err != nil {
-			c.release()
-		}
-	}()
-	defer f.sane(&err)
-	reader := *f.reader // with properties of its own
-	// What the footer says is believed as far as it is not much.
-	reader.Props.PreAllocBinaryData = f.size(g, wanted) <= mostHeld
-	for i, w := range wanted {
-		at := f.place(w)
-		if at < 0 {
-			continue
-		}
-		field := &f.reader.Manifest.Fields[at]
-		all := map[int]bool{}
-		leaves(field, all)
-		for leaf := range all { // the reader of structs begins in goroutines of its own, which must not panic
-			if err := f.sound(g, leaf); err != nil {
-				return c, err
-			}
-		}
-		if c.readers[i], err = reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {
-			return c, err
-		}
-		c.fields[i] = *field.Field
-	}
-	return c, nil
-}
-
-// sound looks at where a column's bytes are said to be.
-func (f *file) sound(g group, leaf int) error {
-	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
-	if err != nil {
-		return err
-	}
-	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
-	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
-		start = min(start, chunk.DictionaryPageOffset())
-	}
-	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
-		return fmt.Errorf("column %d of group %d is said to have %d bytes from %d on, and the file has %d: it is damaged", leaf, g.number, length, start, size)
-	}
-	return nil
-}
-
-func (c *columns) release() {
-	for _, r := range c.readers {
-		if r != nil {
-			r.Release()
-		}
-	}
-}
-
-// next returns the next rows.
-func (c *columns) next(rows int64) ([]arrow.Array, error) {
-	all := make([]arrow.Array, len(c.wanted))
-	for i, w := range c.wanted {
-		var err error
-		if c.readers[i] == nil {
-			all[i], err = absent(w, int(rows))
-		} else {
-			all[i], err = c.one(i, rows)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", w.Field.Name, err)
-		}
-	}
-	return all, nil
-}
-
-func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
-	defer c.f.sane(&err)
-	chunks, err := c.readers[i].NextBatch(rows)
-	if err != nil {
-		return nil, err
-	}
-	defer chunks.Release()
-	if int64(chunks.Len()) != rows {
-		return nil, fmt.Errorf("it ends after %d of %d rows: the file is damaged", chunks.Len(), rows)
-	}
-	whole := chunks.Chunk(0)
-	if len(chunks.Chunks()) > 1 {
-		if whole, err = array.Concatenate(chunks.Chunks(), memory.DefaultAllocator); err != nil {
-			return nil, err
-		}
-	}
-	if _, ok := whole.DataType().(arrow.NestedType); ok { // whose parts may not belong together in a damaged file
-		if err := array.ValidateFull(whole); err != nil {
-			return nil, fmt.Errorf("the file is damaged: %w", err)
-		}
-	}
-	return c.f.scan.fit(whole, c.fields[i], c.wanted[i].IDs, c.wanted[i].Field.Type)
-}
-
-// absent returns what files have that lack a column.
-func absent(c Column, rows int) (arrow.Array, error) {
-	if c.Absent == nil {
-		return array.MakeArrayOfNull(memory.DefaultAllocator, c.Field.Type, rows), nil
-	}
-	return take.Rows(c.Absent, make([]int, rows))
-}
-
-// decide finds which rows of a step are kept.
-func (f *file) decide(st *step, first int64) error {
-	where, drop := f.scan.Where, f.drop
-	if where == nil && drop == nil {
-		return nil
-	}
-	var keep []bool
-	var err error
-	if where == nil {
-		keep = slices.Repeat([]bool{true}, int(st.rows))
-	} else {
-		keep, err = where.Holds(int(st.rows), func(name string) arrow.Array { return st.looked[slices.Index(where.Columns, name)] })
-		if err != nil {
-			return err
-		}
-	}
-	if drop != nil {
-		if err := drop.Gone(first, keep, st.looked[len(f.scan.Looked):]); err != nil {
-			return err
-		}
-	}
-	at := take.Indices(keep)
-	st.none = len(at) == 0
-	if int64(len(at)) < st.rows {
-		st.at = at
-	}
-	return nil
-}
-
-// picked makes a batch of the rows of a step that are kept.
-func picked(schema *arrow.Schema, columns []arrow.Array, st step) (arrow.RecordBatch, error) {
-	rows := st.rows
-	if st.at != nil {
-		rows = int64(len(st.at))
-		for i, c := range columns {
-			var err error
-			if columns[i], err = take.Rows(c, st.at); err != nil {
-				return nil, fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
-			}
-		}
-	}
-	return array.NewRecordBatch(schema, columns, rows), nil
-}
-
 // may reports whether a group may have rows of the condition, as its statistics say.
 func (f *file) may(g group) bool {
 	may := f.scan.May
@@ -314,33 +168,31 @@ func (f *file) may(g group) bool {
 	if may == nil {
 		return true
 	}
-	some, _ := may(func(name string) filter.Bounds {
-		for _, c := range slices.Concat(f.scan.Looked, f.scan.Columns) {
-			if c.Field.Name == name {
-				return f.bounds(g, c)
-			}
-		}
-		return filter.Bounds{Rows: g.rows, Nulls: -1}
-	})
+	some, _ := may(func(name string) filter.Bounds { return f.boundsOf(g, name) })
 	return some
+}
+
+func (f *file) boundsOf(g group, name string) filter.Bounds {
+	for _, c := range slices.Concat(f.scan.Looked, f.scan.Columns) {
+		if c.Field.Name == name {
+			return f.bounds(g, c)
+		}
+	}
+	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
 // bounds returns what the statistics of a group say of a column, for the types of
 // which they are known to be right.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
-	at := f.place(c)
-	if at < 0 {
-		if c.Absent == nil {
-			b.Nulls = g.rows
-		}
+	leaf, there := f.compared(c)
+	if !there && c.Absent == nil {
+		b.Nulls = g.rows
+	}
+	if leaf < 0 {
 		return b
 	}
-	field := f.reader.Manifest.Fields[at]
-	if !field.IsLeaf() || !comparable(field.Field.Type, c.Field.Type) {
-		return b
-	}
-	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(field.ColIndex)
+	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {
 		return b
 	}
@@ -355,6 +207,20 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 		b.Least, b.Most = stats.EncodeMin(), stats.EncodeMax()
 	}
 	return b
+}
+
+// compared returns the leaf of a column whose statistics are looked at, else -1, and whether
+// the file has the column.
+func (f *file) compared(c Column) (leaf int, there bool) {
+	at := f.place(c)
+	if at < 0 {
+		return -1, false
+	}
+	field := f.reader.Manifest.Fields[at]
+	if !field.IsLeaf() || !comparable(field.Field.Type, c.Field.Type) {
+		return -1, true
+	}
+	return field.ColIndex, true
 }
 
 // comparable reports whether the smallest and largest values of a column of a file are

@@ -5,10 +5,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // fit makes a column of a file, whose field is has, one of the table. Its parts are
@@ -28,7 +28,7 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 			}
 			children[i] = child.Data()
 		}
-		return made(to, a.Len(), []*memory.Buffer{valid(a)}, children, a.NullN(), 0), nil
+		return take.Made(to, a.Len(), []*memory.Buffer{take.Valid(a)}, children, a.NullN(), 0), nil
 	case *arrow.MapType:
 		from, ok := a.(*array.Map)
 		if !ok {
@@ -43,8 +43,8 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		if err != nil {
 			return nil, err
 		}
-		entries := made(to.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
-		return made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
+		entries := take.Made(to.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
+		return take.Made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
 	case *arrow.ListType:
 		from, ok := a.(*array.List)
 		if !ok {
@@ -54,7 +54,7 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		if err != nil {
 			return nil, err
 		}
-		return made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
+		return take.Made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
 	}
 	return widened(a, to)
 }
@@ -69,28 +69,22 @@ func (s *Scan) part(from *array.Struct, has, ids, to arrow.Field) (arrow.Array, 
 	return array.MakeArrayOfNull(memory.DefaultAllocator, to.Type, from.Len()), nil
 }
 
-func made(t arrow.DataType, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls, offset int) arrow.Array {
-	data := array.NewData(t, length, buffers, children, nulls, offset)
-	defer data.Release()
-	return array.MakeFromData(data)
-}
-
 // widened returns a column as Iceberg lets a table widen it. A decimal of another
 // precision and the same scale has the same bytes.
 func widened(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	switch from := a.(type) {
 	case *array.Int32:
 		if to.ID() == arrow.INT64 {
-			return made(to, a.Len(), []*memory.Buffer{valid(a), widen[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
+			return take.Made(to, a.Len(), []*memory.Buffer{take.Valid(a), widen[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
 		}
 	case *array.Float32:
 		if to.ID() == arrow.FLOAT64 {
-			return made(to, a.Len(), []*memory.Buffer{valid(a), widen[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
+			return take.Made(to, a.Len(), []*memory.Buffer{take.Valid(a), widen[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
 		}
 	case *array.Decimal128:
 		was := a.DataType().(*arrow.Decimal128Type)
 		if t, ok := to.(*arrow.Decimal128Type); ok && was.Scale == t.Scale && was.Precision <= t.Precision {
-			return made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
+			return take.Made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
 		}
 	}
 	return schema.ConvertArray(a, to)
@@ -102,14 +96,4 @@ func widen[To, From int32 | int64 | float32 | float64](from []From) *memory.Buff
 		out[i] = To(v)
 	}
 	return memory.NewBufferBytes(arrow.GetBytes(out))
-}
-
-// valid returns a bitmap of what is not null, from the first bit on.
-func valid(a arrow.Array) *memory.Buffer {
-	if a.NullN() == 0 {
-		return nil
-	}
-	bits := make([]byte, bitutil.BytesForBits(int64(a.Len())))
-	bitutil.CopyBitmap(a.NullBitmapBytes(), a.Data().Offset(), a.Len(), bits, 0)
-	return memory.NewBufferBytes(bits)
 }

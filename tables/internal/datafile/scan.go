@@ -9,16 +9,18 @@ package datafile
 
 import (
 	"context"
-	"fmt"
 	"iter"
-	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // Column is a column of a table.
@@ -34,7 +36,7 @@ const IDKey = "PARQUET:field_id"
 func idOf(f arrow.Field) (int, bool) {
 	text, ok := f.Metadata.GetValue(IDKey)
 	id, err := strconv.Atoi(text)
-	return id, ok && err == nil
+	return id, ok && err == nil && id >= 0 // the library notes -1 where a file has none
 }
 
 // Drop says which rows of a file its delete files delete.
@@ -54,6 +56,7 @@ type File struct {
 // Scan says what is read of files.
 type Scan struct {
 	Open    func(path string) (parquet.ReaderAtSeeker, error) // of what is closed, if it can be
+	Ends    *icecat.Cache[*metadata.FileMetaData]             // of files that were read; nil: none are kept
 	Columns []Column
 	Where   *filter.Condition // nil: all rows
 	Looked  []Column          // that Where looks at, in its order
@@ -62,6 +65,7 @@ type Scan struct {
 	Names   map[int][]string // other names of fields by their ids, for files without ids; may be nil
 	Rows    int64            // of a batch, at most
 	Workers int              // groups that are read side by side; more are not read ahead
+	Memory  int64            // about what groups that are read side by side may take, decoded
 }
 
 // Schema is that of the batches.
@@ -115,15 +119,25 @@ func (s *Scan) inTurn(ctx context.Context, file File, yield func(arrow.RecordBat
 // of ours, so that no goroutine waits for the one before it.
 const ahead = 4
 
+// readAhead is a group that is read before it is wanted.
+type readAhead struct {
+	rows chan result
+	size int64
+}
+
 // sideBySide reads groups of rows ahead, each in a goroutine that holds ahead batches.
 func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	queue, slots := make(chan chan result, s.Workers-2), make(chan struct{}, s.Workers)
-	start := func(read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
-		out := make(chan result, ahead-1)
+	queue, slots, memory := make(chan readAhead, s.Workers-2), make(chan struct{}, s.Workers), semaphore.NewWeighted(s.Memory+1)
+	start := func(size int64, read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
+		out := readAhead{make(chan result, ahead-1), min(size, s.Memory+1)}
+		if memory.Acquire(ctx, out.size) != nil {
+			done()
+			return false
+		}
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -132,11 +146,11 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 		}
 		running.Go(func() {
 			defer func() { <-slots }()
-			defer close(out)
+			defer close(out.rows)
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
 				select {
-				case out <- result{b, err}:
+				case out.rows <- result{b, err}:
 					return err == nil
 				case <-ctx.Done():
 					return false
@@ -155,14 +169,14 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 		for _, file := range files {
 			f, err := s.open(ctx, file)
 			if err != nil {
-				start(func(send func(arrow.RecordBatch, error) bool) { send(nil, err) }, func() {})
+				start(0, func(send func(arrow.RecordBatch, error) bool) { send(nil, err) }, func() {})
 				return
 			}
 			var reading sync.WaitGroup
 			wanted := true
 			for i := 0; i < len(f.groups) && wanted; i++ {
 				reading.Add(1)
-				wanted = start(f.rows(ctx, f.groups[i]), reading.Done)
+				wanted = start(f.groups[i].size, f.rows(ctx, f.groups[i]), reading.Done)
 			}
 			running.Go(func() {
 				reading.Wait()
@@ -174,123 +188,14 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 		}
 	})
 	for out := range queue {
-		for r := range out {
+		for r := range out.rows {
 			if !yield(r.batch, r.err) || r.err != nil {
 				return
 			}
 		}
+		memory.Release(out.size)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		yield(nil, err)
 	}
-}
-
-// step is some rows of a group, and which of them are kept.
-type step struct {
-	rows   int64
-	looked []arrow.Array
-	at     []int // nil: all
-	none   bool
-}
-
-// rows yields the rows of a group that are kept.
-func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		if err := f.read(ctx, g, yield); err != nil {
-			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
-		}
-	}
-}
-
-// mostHeld bounds the columns of a group, decoded, that are held while it is decided
-// whether others are read.
-const mostHeld = 32 << 20
-
-func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
-	look := slices.Clone(f.scan.Looked)
-	if f.drop != nil {
-		look = append(look, f.drop.Columns...)
-	}
-	var rest []Column
-	var from []int // of each column handed on: in look, or behind it in rest
-	for _, c := range f.scan.Columns {
-		id, _ := idOf(c.IDs)
-		at := slices.IndexFunc(look, func(l Column) bool {
-			other, _ := idOf(l.IDs)
-			return other == id
-		})
-		if at < 0 {
-			at = len(look) + len(rest)
-			rest = append(rest, c)
-		}
-		from = append(from, at)
-	}
-	first, err := f.columns(ctx, g, look)
-	if err != nil {
-		return err
-	}
-	defer first.release()
-	next := func(done int64) (step, error) {
-		if err := ctx.Err(); err != nil {
-			return step{}, err
-		}
-		st := step{rows: min(f.scan.Rows, g.rows-done)}
-		if st.looked, err = first.next(st.rows); err != nil {
-			return st, err
-		}
-		return st, f.decide(&st, g.first+done)
-	}
-	var held []step
-	if len(rest) > 0 && len(look) > 0 && f.size(g, look) <= mostHeld {
-		some := 0 // steps up to the last with a row that is kept
-		for done := int64(0); done < g.rows; {
-			st, err := next(done)
-			if err != nil {
-				return err
-			}
-			held = append(held, st)
-			if done += st.rows; !st.none {
-				some = len(held)
-			}
-		}
-		if held = held[:some]; some == 0 {
-			return nil
-		}
-	}
-	others, err := f.columns(ctx, g, rest)
-	if err != nil {
-		return err
-	}
-	defer others.release()
-	schema := f.scan.Schema()
-	all := len(held)
-	for done, i := int64(0), 0; done < g.rows && (all == 0 || i < all); i++ {
-		var st step
-		if all > 0 {
-			st, held[i] = held[i], step{}
-		} else if st, err = next(done); err != nil {
-			return err
-		}
-		done += st.rows
-		more, err := others.next(st.rows)
-		if err != nil {
-			return err
-		}
-		if st.none {
-			continue
-		}
-		both := append(st.looked, more...)
-		columns := make([]arrow.Array, len(from))
-		for i, at := range from {
-			columns[i] = both[at]
-		}
-		b, err := picked(schema, columns, st)
-		if err != nil {
-			return err
-		}
-		if !yield(b, nil) {
-			return nil
-		}
-	}
-	return ctx.Err()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Rows is what is needed of an array.RecordReader.
@@ -22,11 +23,21 @@ type Source struct {
 	cur     arrow.RecordBatch
 }
 
+var (
+	// ErrNoReader is the error of a put of no reader.
+	ErrNoReader = errors.New("the reader of the rows is nil")
+	errWasRead  = errors.New("the reader was read to its end before, as by another put: make a new one")
+)
+
 // Gather reads up to about most bytes of r, so that little is known to be little,
 // and can be read again.
 func Gather(r array.RecordReader, most int64) (src *Source, err error) {
 	src = &Source{}
-	defer func() { // some readers know their schema once they have read
+	if r == nil {
+		return src, ErrNoReader
+	}
+	before := atRows(r) // some that were read keep their last
+	defer func() {      // some readers know their schema once they have read
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("there are no columns")
 		}
@@ -37,8 +48,15 @@ func Gather(r array.RecordReader, most int64) (src *Source, err error) {
 				src.Release()
 				return src, err
 			}
+			if before || len(src.Batches) == 0 && wasRead(r) {
+				return src, errWasRead
+			}
+			if len(src.Batches) > 0 {
+				noteEnd(r)
+			}
 			return src, nil
 		}
+		before = false
 		batch := r.RecordBatch()
 		if batch.NumRows() == 0 {
 			continue
@@ -59,11 +77,7 @@ func (s *Source) Whole() bool { return s.rest == nil }
 func (s *Source) Rewind() { s.at = 0 }
 
 // Release lets go of the rows that were read.
-func (s *Source) Release() {
-	for _, b := range s.Batches {
-		b.Release()
-	}
-}
+func (s *Source) Release() { take.Release(s.Batches) }
 
 func (s *Source) Next() bool {
 	if s.at < len(s.Batches) {
@@ -71,7 +85,11 @@ func (s *Source) Next() bool {
 		s.at++
 		return true
 	}
-	if s.rest == nil || !s.rest.Next() {
+	if s.rest == nil {
+		return false
+	}
+	if !s.rest.Next() {
+		noteEnd(s.rest)
 		return false
 	}
 	s.cur = s.rest.RecordBatch()

@@ -4,9 +4,13 @@ import (
 	"cmp"
 	"context"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"weak"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
@@ -15,14 +19,52 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // Tasks returns the files of a state of a table, whole, in the order of their rows.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
+	if len(o) == 0 {
+		if known, ok := planned.Load(weak.Make(t)); ok {
+			return slices.Clone(known.([]table.FileScanTask)), nil
+		}
+	}
 	tasks, err := t.Scan(o...).PlanFiles(ctx)
-	return InOrder(tasks), err
+	tasks = InOrder(tasks)
+	if err == nil && len(o) == 0 {
+		keep(t, tasks)
+	}
+	return tasks, err
+}
+
+// planned has the files of the states of tables that are in memory, by a weak pointer to
+// the state, which never changes. Reading them from the manifests, whose schema is parsed
+// each time, takes longer than reading a thousand rows.
+var (
+	planned      sync.Map
+	plannedCells atomic.Int64 // files by columns, of each of which much is noted
+)
+
+const mostCells = 1 << 16 // about 20 MB
+
+// keep notes the files of a state for as long as it is in memory.
+func keep(t *table.Table, tasks []table.FileScanTask) {
+	cells := int64(len(tasks)) * int64(len(t.Schema().Fields()))
+	if plannedCells.Add(cells) > mostCells {
+		plannedCells.Add(-cells)
+		return
+	}
+	state := weak.Make(t)
+	if _, there := planned.LoadOrStore(state, slices.Clone(tasks)); there {
+		plannedCells.Add(-cells)
+		return
+	}
+	runtime.AddCleanup(t, func(state weak.Pointer[table.Table]) {
+		planned.Delete(state)
+		plannedCells.Add(-cells)
+	}, state)
 }
 
 // InOrder returns the files of tasks, whole, in the order of their rows.
@@ -95,6 +137,9 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	scan := &Scan{
 		Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Names: map[int][]string{},
 		Rows: BatchRows, Workers: 1, Where: where,
+	}
+	if io, ok := fs.(*icecat.FileIO); ok {
+		scan.Ends = io.Ends()
 	}
 	alsoNamed(t.Metadata().NameMapping(), scan.Names)
 	all, err := columnsByID(s)

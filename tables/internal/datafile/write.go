@@ -6,15 +6,68 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Write writes batches as data files of a table.
-func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
+// Write writes batches as data files of a table, of about so many bytes each; 0 is what the
+// table says.
+func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
+	id, err := uuid.NewV7() // one that grows; see inNameOrder
+	if err != nil {
+		return nil, err
+	}
+	fs, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to, ok := fs.(iceio.WriteFileIO)
+	spec := t.Spec()
+	if !ok || !spec.IsUnpartitioned() || foreign(stored) {
+		return writeForeign(ctx, t, fs, stored, rows, table.WithWriteUUID(id), table.WithTargetFileSize(fileBytes))
+	}
+	w := &writer{ctx: ctx, table: t, fs: to, id: id, fileBytes: fileBytes}
+	defer w.abort()
+	if err := w.prepare(); err != nil {
+		return nil, err
+	}
+	for b, err := range rows {
+		if err == nil {
+			err = w.add(b)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := w.flush(); err != nil {
+		return nil, err
+	}
+	err = w.close()
+	return w.files, err
+}
+
+// foreign reports whether there are columns of types that no table of ours begins with:
+// Iceberg's library knows what else their files have to have.
+func foreign(columns *arrow.Schema) bool {
+	for _, f := range columns.Fields() {
+		if schema.Has(f.Type, func(t arrow.DataType) bool {
+			e, ok := t.(arrow.ExtensionType)
+			return ok && e.ExtensionName() != "arrow.uuid"
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeForeign has Iceberg's library write rows of a table as other programs make them: in
+// partitions, which are not ours, or with variants.
+func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
 	var failed error // set by the library's goroutine, which ends before its sequence does
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
@@ -24,15 +77,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 			}
 		}
 	}
-	id, err := uuid.NewV7() // one that grows; see inNameOrder
-	if err != nil {
-		return nil, err
-	}
-	fs, err := t.FS(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for f, e := range table.WriteRecords(ctx, t, stored, batches, append(options, table.WithRecordBatchBufferSize(2), table.WithWriteUUID(id))...) {
+	for f, e := range table.WriteRecords(ctx, t, stored, batches, append(options, table.WithRecordBatchBufferSize(2))...) {
 		if err = e; err != nil {
 			break
 		}

@@ -13,8 +13,8 @@ import (
 type Evolution string
 
 // The kinds of evolution. With "", the default, no put changes the columns: those
-// that it lacks are null, narrower numbers are widened to the table's, anything else
-// is refused; Evolve may do all.
+// that it lacks are null, narrower numbers are widened to the table's, a column of nulls
+// takes the type that comes, anything else is refused; Evolve may do all.
 const (
 	Strict     Evolution = "strict"     // puts have exactly the table's columns, in its types
 	AddOnly    Evolution = "add_only"   // as Strict, but a put may bring new columns
@@ -32,9 +32,20 @@ func (e Evolution) Check() error {
 	return nil
 }
 
+// ColumnOp is what a change does to a column.
+type ColumnOp string
+
+// The changes of a column, each of which a table allows that allows the next one.
+const (
+	AddColumn    ColumnOp = "add"
+	WidenColumn  ColumnOp = "widen" // an integer or a float gets a larger type, nulls any
+	RenameColumn ColumnOp = "rename"
+	DropColumn   ColumnOp = "drop"
+)
+
 // Change is a change of a table's columns that a put asks for.
 type Change struct {
-	Op    string // add or widen
+	Op    ColumnOp // AddColumn or WidenColumn
 	Field arrow.Field
 }
 
@@ -50,7 +61,7 @@ func (e Evolution) Fits(put, has *arrow.Schema) (changes []Change, err error) {
 			if !adds {
 				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(has))
 			}
-			changes = append(changes, Change{"add", f})
+			changes = append(changes, Change{AddColumn, f})
 			continue
 		}
 		if err := schema.CheckValues(f, has.Field(at[0])); err != nil {
@@ -58,12 +69,14 @@ func (e Evolution) Fits(put, has *arrow.Schema) (changes []Change, err error) {
 		}
 		switch t := has.Field(at[0]).Type; {
 		case schema.Alike(f.Type, t), (e == "" || widens) && f.Type.ID() == arrow.NULL:
+		case (e == "" || widens) && t.ID() == arrow.NULL:
+			changes = append(changes, Change{WidenColumn, f})
 		case (e == "" || widens) && storedAlike(f.Type, t), widens && schema.Widens(f.Type, t):
 			if widens && !schema.Widens(f.Type, t) && schema.Widens(t, f.Type) {
-				changes = append(changes, Change{"widen", f})
+				changes = append(changes, Change{WidenColumn, f})
 			}
 		case widens && schema.Widens(t, f.Type):
-			changes = append(changes, Change{"widen", f})
+			changes = append(changes, Change{WidenColumn, f})
 		default:
 			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.because())
 		}

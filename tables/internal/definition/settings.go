@@ -88,7 +88,7 @@ func ParseSettings(text string) (s Settings, err error) {
 // property returns the settings as they are kept, after they were checked
 // against the columns of a table.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
-	if err := s.check(schema); err != nil {
+	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
 	}
 	b, err := json.Marshal(s)
@@ -96,11 +96,6 @@ func (s Settings) property(schema *arrow.Schema) (string, error) {
 		return "", err
 	}
 	return string(b), err
-}
-
-// check refuses settings that a table with these columns cannot have.
-func (s Settings) check(schema *arrow.Schema) error {
-	return errors.Join(s.Evolution.Check(), s.CheckPartition(), s.checkOrder(schema))
 }
 
 // checkOrder checks the columns that order the rows.

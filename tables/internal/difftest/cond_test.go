@@ -51,12 +51,19 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 	}
 	c.other = nil
 	c.op = pick(r, "=", "==", "!=", "<>", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
+	if plain(c.col.typ).ID() == arrow.STRING && r.IntN(6) == 0 {
+		c.op = pick(r, "like", "not like")
+	}
 	n := 1
 	if strings.HasSuffix(c.op, "in") {
 		n = 1 + r.IntN(3)
 	}
 	for range n {
 		if l, ok := randomLiteral(r, c.col, rows); ok {
+			if strings.HasSuffix(c.op, "like") { // texts that begin so
+				begin, _, _ := strings.Cut(strings.ReplaceAll(l.value.(string), "_", "%"), "%")
+				l = literal{begin, strings.TrimSuffix(literalText(begin), "'") + "%'", ""}
+			}
 			c.values = append(c.values, l)
 		}
 	}
@@ -82,6 +89,8 @@ func compares(a, b arrow.DataType) bool {
 	return number(a) && number(b) || arrow.TypeEqual(a, b) && !arrow.IsNested(a.ID()) && a.ID() != arrow.NULL && a.ID() != arrow.FIXED_SIZE_BINARY
 }
 
+func literalText(v string) string { return "'" + strings.ReplaceAll(v, "'", "''") + "'" }
+
 // randomLiteral makes a value to compare a column with, if there are such for its type.
 func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 	t := plain(col.typ)
@@ -102,7 +111,7 @@ func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 		if !utf8.ValidString(v) {
 			return l, false
 		}
-		l = literal{value: v, text: "'" + strings.ReplaceAll(v, "'", "''") + "'"}
+		l = literal{value: v, text: literalText(v)}
 		if l.sql = l.text; strings.ContainsRune(v, 0) {
 			l.sql = ""
 		}
@@ -199,6 +208,7 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 	case zoned && unit < time.Microsecond: // SQL cuts these
 	case zoned:
 		l.sql = "TIMESTAMPTZ " + strings.TrimSuffix(l.text, "'") + "Z'"
+	case unit < time.Microsecond && ns.Cmp(big.NewInt(math.MaxInt64)) == 0: // SQL's infinity
 	case unit < time.Microsecond:
 		l.sql = "CAST(" + l.text + " AS TIMESTAMP_NS)"
 	default:
@@ -329,6 +339,8 @@ func (c *cond) of(r row) truth {
 	case strings.HasSuffix(c.op, "in"):
 		in := slices.ContainsFunc(c.values, func(l literal) bool { return holds(v, "=", l.value) })
 		return truthOf(in == (c.op == "in"))
+	case strings.HasSuffix(c.op, "like"):
+		return truthOf(strings.HasPrefix(v.(string), c.values[0].value.(string)) == (c.op == "like"))
 	case c.turned:
 		return truthOf(holds(c.values[0].value, c.op, v))
 	}

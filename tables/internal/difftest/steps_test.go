@@ -139,9 +139,16 @@ func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDup
 	return s
 }
 
-// fresh makes rows, with numbers of their own, whose columns must may not be null.
+// fresh makes rows, with numbers of their own, whose columns must may not be null. Where they
+// are many, a column's values come in runs, so that pages lack some.
 func (d *run) fresh(r *rand.Rand, n int, cols []*column, must []string) []row {
 	rows := make([]row, min(n, d.MaxRows))
+	run := map[string]int{}
+	for _, c := range cols {
+		if run[c.name] = 1; n > 1000 {
+			run[c.name] = pick(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), 1<<40)), 1, 30, 1000, 4000)
+		}
+	}
 	for i := range rows {
 		rows[i] = row{}
 		for _, c := range cols {
@@ -218,6 +225,7 @@ type step struct {
 var steps = []step{
 	{"put", 10, (*run).put},
 	{"replace", 1, (*run).replace},
+	{"drop", 1, (*run).drop},
 	{"upsert", 3, (*run).upsert},
 	{"delete rows", 3, (*run).deleteRows},
 	{"replace range", 2, (*run).replaceRange},
@@ -257,12 +265,18 @@ func (d *run) open() (err error) {
 	return err
 }
 
-// manyRows is how many a put has: often few, for the tail.
-func manyRows(r *rand.Rand) int { return pick(r, 0, 1, 2, 3, 5, 9, 40+r.IntN(200)) }
+// manyRows is how many a put has: often few, for the tail; of some seeds also so many that a
+// file has pages.
+func (d *run) manyRows(r *rand.Rand) int {
+	if n := 3000 + r.IntN(6000); d.seed%8 == 1 && r.IntN(6) == 0 {
+		return n
+	}
+	return pick(r, 0, 1, 2, 3, 5, 9, 40+r.IntN(200))
+}
 
 func (d *run) put(r *rand.Rand) (string, error) {
 	if !d.exists {
-		return d.make(r, tables.Error)
+		return d.make(r, tables.PutError)
 	}
 	var cols, added []*column
 	widened := map[*column]arrow.DataType{}
@@ -292,8 +306,8 @@ func (d *run) put(r *rand.Rand) (string, error) {
 		c := &column{fmt.Sprint("p", d.at), randomType(r, 2), true}
 		cols, added = append(cols, c), append(added, c)
 	}
-	rows := d.fresh(r, manyRows(r), cols, d.order())
-	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.Append, nil)
+	rows := d.fresh(r, d.manyRows(r), cols, d.order())
+	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.PutAppend, nil)
 	if err != nil {
 		return fmt.Sprint(len(rows), " rows of ", describe(cols)), err
 	}
@@ -333,14 +347,27 @@ func (d *run) replace(r *rand.Rand) (string, error) {
 	if r.IntN(3) > 0 {
 		return "", nil
 	}
-	return d.make(r, tables.Replace)
+	return d.make(r, tables.PutReplace)
+}
+
+// drop makes another table of the name, of which nothing is that of the one before.
+func (d *run) drop(r *rand.Rand) (string, error) {
+	if r.IntN(3) > 0 {
+		return "", nil
+	}
+	if err := d.bucket.Delete(d.ctx, "t"); err != nil {
+		return "", err
+	}
+	clear(d.versions)
+	d.newest = 0
+	return d.make(r, tables.PutError)
 }
 
 // make puts the first rows of a table with new columns.
 func (d *run) make(r *rand.Rand, mode tables.PutMode) (string, error) {
-	d.cols, d.rows = d.schema(r), nil
+	d.cols, d.rows, d.dropped = d.schema(r), nil, nil
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
-	rows := d.fresh(r, manyRows(r), d.cols, d.order())
+	rows := d.fresh(r, d.manyRows(r), d.cols, d.order())
 	s := d.settings
 	d.exists = false // the columns stay in their order
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
@@ -357,7 +384,7 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 		}
 		o.Keys = keys
 	}
-	rows := d.fresh(r, manyRows(r), d.cols, append(d.order(), keys...))
+	rows := d.fresh(r, d.manyRows(r), d.cols, append(d.order(), keys...))
 	for _, row := range rows { // some have a key that is there
 		if len(d.rows) == 0 || r.IntN(2) == 0 {
 			continue
@@ -405,7 +432,7 @@ func (d *run) replaceRange(r *rand.Rand) (string, error) {
 	if name == "" || d.ruled() || from.IsZero() || to.IsZero() || d.settings.Time != "" && d.settings.Time != name {
 		return "", nil
 	}
-	rows := d.fresh(r, manyRows(r), d.cols, append(d.order(), name))
+	rows := d.fresh(r, d.manyRows(r), d.cols, append(d.order(), name))
 	for _, row := range rows {
 		row[name] = nanosOf(from)
 	}
@@ -453,7 +480,7 @@ func (d *run) randomRange(r *rand.Rand) (name string, from, to time.Time) {
 }
 
 func (d *run) evolve(r *rand.Rand) (string, error) {
-	change := tables.ColumnChange{Op: pick(r, "add", "rename", "drop", "widen", "widen", "widen")}
+	change := tables.ColumnChange{Op: pick[tables.ColumnOp](r, "add", "rename", "drop", "widen", "widen", "widen")}
 	c := choose(r, d.cols, func(c *column) bool {
 		return c.name != "id" && (change.Op != "widen" || len(wider(c.typ)) > 0)
 	})
@@ -485,7 +512,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 			c.name, d.dropped = d.dropped[0], d.dropped[1:]
 		}
 		after = append(after, c)
-		change.Column, change.Type = c.name, c.typ.String()
+		change.Column, change.Type = c.name, tables.ColumnTypeOf(c.typ)
 	case "rename":
 		change.Column, change.To = c.name, fmt.Sprint("r", d.at)
 		after[at] = &column{change.To, c.typ, c.nullable}
@@ -506,7 +533,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 		each(func(r row) { delete(r, c.name) })
 	case "widen":
 		to := pick(r, wider(c.typ)...)
-		change.Column, change.Type = c.name, to.String()
+		change.Column, change.Type = c.name, tables.ColumnTypeOf(to)
 		after[at] = &column{c.name, to, c.nullable}
 		if isFloat(to) && !isFloat(c.typ) {
 			if slices.Contains(d.order(), c.name) {

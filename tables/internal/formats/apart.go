@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
@@ -137,7 +138,7 @@ func (a *apart) next() (arrow.RecordBatch, error) {
 // explained says what an error means, where the process ended.
 func (a *apart) explained(err error) error {
 	if err = a.p.Died(err); err != nil && a.ctx.Err() != nil {
-		return a.ctx.Err()
+		return canceled.Err(a.ctx)
 	}
 	var death *worker.DeathError
 	switch {

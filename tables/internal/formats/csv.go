@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/records"
 )
 
@@ -155,7 +156,7 @@ func (c *csvReader) schema(ctx context.Context) (*arrow.Schema, error) {
 			return nil, err
 		}
 		if rows%batchRows == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, canceled.Err(ctx)
 		}
 		for i, text := range c.values() {
 			if len(text) > 0 && columns[i].kinds != kindText {

@@ -25,6 +25,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/worker"
@@ -124,7 +125,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 				return !stopped
 			})
 		}()
-		if err = errors.Join(err, ctx.Err()); err != nil && (!stopped || ctx.Err() != nil) {
+		if err = errors.Join(err, canceled.Err(ctx)); err != nil && (!stopped || ctx.Err() != nil) {
 			yield(nil, err)
 		}
 	}, end)
@@ -346,7 +347,7 @@ func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *
 func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
-		if has(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
+		if schema.Has(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
 			if kept, err := schema.StoredType(field.Type); err == nil {
 				fields[i].Type, some = kept, true
 			}

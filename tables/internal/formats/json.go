@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // lines reads lines that are not empty, and counts all.
@@ -77,7 +79,7 @@ func (l *lines) schema(ctx context.Context) (*arrow.Schema, error) {
 			return nil, err
 		}
 		if l.line%batchRows == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, canceled.Err(ctx)
 		}
 	}
 	if len(root.fields) == 0 {

@@ -320,11 +320,11 @@ func keepsTable(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Sch
 		}
 		return table
 	}
-	known, want := rowsOf(t, put("first", tables.Error, batch))
+	known, want := rowsOf(t, put("first", tables.PutError, batch))
 	for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Arrow, formats.Parquet} {
-		table := put("again", tables.Replace, batch.NewSlice(0, 0))
+		table := put("again", tables.PutReplace, batch.NewSlice(0, 0))
 		var out bytes.Buffer
-		scan, err := put("second", tables.Replace, batch).Scan(t.Context(), nil)
+		scan, err := put("second", tables.PutReplace, batch).Scan(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -343,7 +343,7 @@ func keepsTable(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Sch
 		in := &formats.Input{Name: string(format), Format: format, Known: known, File: fileWith(t, out.Bytes())}
 		read, err := in.Read(t.Context())
 		if err == nil {
-			_, err = bucket.Put(t.Context(), "again", read, tables.Append, nil)
+			_, err = bucket.Put(t.Context(), "again", read, tables.PutAppend, nil)
 			read.Release()
 		}
 		if err != nil {

@@ -3,18 +3,14 @@ package formats
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
 // Writer writes batches. Close completes what was written; it does not close
@@ -33,7 +29,7 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	case JSONL:
 		return newJSONWriter(w, schema)
 	case Parquet:
-		return newParquetWriter(w, schema)
+		return parquetfile.NewWriter(w, schema)
 	case Arrow:
 		if stream {
 			return ipc.NewWriter(w, ipc.WithSchema(schema)), nil
@@ -47,55 +43,6 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 
 // keepOpen hides the method Close, which libraries would call.
 type keepOpen struct{ io.Writer }
-
-// parquetWriter writes columns that the library cannot write as those that a table
-// keeps for them.
-type parquetWriter struct {
-	*pqarrow.FileWriter
-	schema *arrow.Schema
-}
-
-func newParquetWriter(w io.Writer, columns *arrow.Schema) (*parquetWriter, error) {
-	fields := slices.Clone(columns.Fields())
-	for i, f := range fields {
-		if kept, err := schema.StoredType(f.Type); err == nil && has(f.Type, unwritable) {
-			fields[i].Type = kept
-		}
-	}
-	metadata := columns.Metadata()
-	p := &parquetWriter{schema: arrow.NewSchema(fields, &metadata)}
-	properties := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd))
-	var err error
-	p.FileWriter, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
-	return p, err
-}
-
-// unwritable tells whether the library does not write, and read again, a type with any
-// nulls.
-func unwritable(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
-		return true
-	case arrow.EXTENSION:
-		return t.(arrow.ExtensionType).ExtensionName() == "arrow.json"
-	}
-	return false
-}
-
-// has tells whether a type, or one of those in it, is such a one.
-func has(t arrow.DataType, is func(arrow.DataType) bool) bool {
-	nested, ok := t.(arrow.NestedType)
-	return is(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return has(f.Type, is) })
-}
-
-func (p *parquetWriter) Write(b arrow.RecordBatch) error {
-	kept, err := schema.Convert(b, p.schema)
-	if err != nil {
-		return err
-	}
-	defer kept.Release()
-	return p.FileWriter.Write(kept)
-}
 
 // tableWriter writes columns below each other, as wide as those of a batch are.
 type tableWriter struct {

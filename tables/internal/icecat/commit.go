@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Change is a change of one table, staged on a state of it.
@@ -62,14 +64,14 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 			return err
 		}
 	}
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
 	// From here on it is done or not, whoever still waits for it.
 	ctx = context.WithoutCancel(ctx)
 	c.around(false)
 	defer c.around(true)
-	tx, err := c.writes.BeginTx(ctx, nil)
+	tx, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,16 +90,15 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		return err
 	}
 	for _, ch := range changes {
-		replaces := ""
-		if ch.Base != nil {
-			replaces = ch.Base.MetadataLocation()
+		if ch.Base != nil { // only the newest metadata of a table is worth keeping
+			c.cache.drop(ch.Base.MetadataLocation())
 		}
 		if ch.Result != nil {
 			// Read through the catalog's own view: the one that wrote remembers its files.
 			loc, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
 			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, c.reader)
 			written := io.Written()
-			c.cache.put(loc, ch.Result, written[len(written)-1].Size, replaces)
+			c.cache.Put(loc, ch.Result, costOf(written[len(written)-1].Size))
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package icecat
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,10 +30,7 @@ type Damaged struct {
 const Unusable = "delete the table, or restore it from a backup"
 
 func (d *Damaged) Error() string {
-	remedy := d.Remedy
-	if remedy == "" {
-		remedy = "repair it with verify --repair-from, or restore the table from a backup"
-	}
+	remedy := cmp.Or(d.Remedy, "repair it with verify --repair-from, or restore the table from a backup")
 	if errors.Is(d.Err, ErrContent) {
 		return fmt.Sprintf("%s: %v; %s", d.File, d.Err, remedy)
 	}

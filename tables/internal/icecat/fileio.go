@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
@@ -79,8 +80,13 @@ func (c *Catalog) local(location string) (string, error) {
 		}
 		return "/" + rest, nil
 	}
-	p, ok := strings.CutPrefix(location, "file://")
-	if ok {
+	p, isURL := strings.CutPrefix(location, "file:")
+	p = strings.TrimPrefix(p, "//") // Java's have a slash of three
+	escaped := strings.TrimPrefix(c.location(""), "file://")
+	if rest, ok := strings.CutPrefix(p, escaped); ok && isURL {
+		return filepath.Join(c.dir, rest), nil // every engine takes a name as it stands, such as k=a%2Fb/x.parquet
+	}
+	if isURL {
 		var err error
 		if p, err = url.PathUnescape(p); err != nil {
 			return "", fmt.Errorf("location %q: %w", location, err)
@@ -127,12 +133,18 @@ func (c *Catalog) Forget(location string) {
 // own is local for a file that is to be written or removed, which must lie in
 // the warehouse whatever metadata made by others says.
 func (c *Catalog) own(location string) (string, error) {
+	if c.readOnly {
+		return "", ErrReadOnly
+	}
 	p, err := c.local(location)
 	if err == nil && !strings.HasPrefix(p, c.dir+"/data/") {
 		err = fmt.Errorf("location %q is outside of the warehouse: %w", location, fs.ErrPermission)
 	}
 	return p, err
 }
+
+// Ends has what the ends of Parquet files say.
+func (f *FileIO) Ends() *Cache[*metadata.FileMetaData] { return f.cat.ends }
 
 // Open opens a file for reading.
 func (f *FileIO) Open(name string) (iceio.File, error) {

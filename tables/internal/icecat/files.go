@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // ErrContent says that a file does not hold what was written.
@@ -43,7 +45,7 @@ func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, boo
 		err = fmt.Errorf("the catalog: the checksum of %s has %d bytes, it should have 16", location, len(hash))
 	}
 	if err != nil {
-		return w, false, err
+		return w, false, canceled.Explain(ctx, err)
 	}
 	w.Hash = xxh3.Uint128{Hi: binary.BigEndian.Uint64(hash), Lo: binary.BigEndian.Uint64(hash[8:])}
 	return w, true, nil

@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,11 +20,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the database's driver
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -36,6 +37,9 @@ var (
 
 	// ErrNotFound says that there is no such table.
 	ErrNotFound = fmt.Errorf("no such table (%w)", fs.ErrNotExist)
+
+	// ErrReadOnly is the error of what would change a catalog that is open for reading only.
+	ErrReadOnly = errors.New("the tables are open for reading only")
 )
 
 // Options of a catalog.
@@ -43,7 +47,8 @@ type Options struct {
 	FS         vfs.FS // where the files are, the database apart; a Remote if there is a Root
 	Root       string // where others find the files, as s3://bucket/prefix; "" is the directory
 	Database   string // the URL of a PostgreSQL database; "" is catalog.db in the directory
-	CopyDir    string // where a copy of catalog.db is, in the place of the directory's; nothing of it is changed
+	ReadOnly   bool   // nothing is changed, but for the copy of catalog.db
+	CopyDir    string // where that is, in the place of the directory's
 	CacheBytes int64  // for metadata
 	NoSync     bool   // for tests only: nothing is synced
 
@@ -62,12 +67,14 @@ type Catalog struct {
 	noSync bool
 	around func(done bool)
 
-	postgres bool
+	postgres, readOnly bool
 
 	writes *sql.DB // one connection
 	reads  *sql.DB
-	lookup *sql.Stmt
-	cache  cache
+	lookup *sql.Stmt // as answers, of SQLite only
+	known  *answers
+	cache  *Cache[*table.Table]
+	ends   *Cache[*metadata.FileMetaData]
 	reader *FileIO
 }
 
@@ -78,8 +85,8 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		return nil, err
 	}
 	c := &Catalog{
-		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, around: o.Committing,
-		cache: cache{budget: o.CacheBytes, byLoc: map[string]cached{}},
+		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, around: o.Committing, readOnly: o.ReadOnly,
+		cache: newCache[*table.Table](o.CacheBytes), ends: newCache[*metadata.FileMetaData](o.CacheBytes / 4),
 	}
 	if c.around == nil {
 		c.around = func(bool) {}
@@ -89,7 +96,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if o.Root != "" {
 		c.dir = ""
 		remote.Expect(c.recorded)
-	} else {
+	} else if !o.ReadOnly {
 		for _, d := range []string{dir, filepath.Join(dir, "data")} {
 			if err := c.fs.MkdirAll(d, 0o777); err != nil {
 				return nil, err
@@ -98,9 +105,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	}
 	if o.Database != "" {
 		c.postgres = true
-		c.writes, c.reads, err = openPostgres(o.Database)
+		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
 	} else {
-		c.writes, c.reads, err = openSQLite(cmp.Or(o.CopyDir, dir), c.noSync)
+		c.writes, c.reads, c.known, err = openSQLite(cmp.Or(o.CopyDir, dir), c.noSync)
 	}
 	if err != nil {
 		return nil, err
@@ -111,19 +118,15 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if err := c.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("the catalog: %w", err), c.Close())
 	}
-	if o.CopyDir != "" {
-		_, err := c.writes.ExecContext(ctx, "PRAGMA query_only=1")
-		return c, err
-	}
-	if o.Root != "" {
+	if o.Root != "" || o.ReadOnly {
 		return c, nil
 	}
 	return c, c.fs.SyncDir(dir)
 }
 
-func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, err error) {
+func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite is on the real file system always
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	synchronous := "FULL"
 	if noSync {
@@ -134,17 +137,22 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, err error) {
 	// Of 10,000 tables a snapshot changes 900 pages: they stay in memory until the commit,
 	// and each such change does not have to wait for a checkpoint.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if reads, err = sql.Open("sqlite", dsn); err != nil {
-		return nil, nil, errors.Join(err, writes.Close())
+		return nil, nil, nil, errors.Join(err, writes.Close())
 	}
-	return writes, reads, nil
+	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
 }
 
 // prepare makes the database's tables. Two processes may do so at once.
-func (c *Catalog) prepare(ctx context.Context) error {
-	tx, err := c.writes.BeginTx(ctx, nil)
+func (c *Catalog) prepare(ctx context.Context) (err error) {
+	defer func() { err = canceled.Explain(ctx, err) }()
+	db, borrowed := c.writes, c.readOnly && c.postgres
+	if borrowed {
+		db = c.reads // who writes keeps others out
+	}
+	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -155,12 +163,18 @@ func (c *Catalog) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if borrowed && len(missing) > 0 {
+		return fmt.Errorf("there are no tables: %w", fs.ErrNotExist)
+	}
 	w := &work{ctx, tx, nil}
 	for _, q := range missing {
 		w.do(q)
 	}
 	in := cmp.Or(c.root, c.dir)
 	for key, value := range map[string]string{"format": "2", "made-in": in, "id": uuid.NewString()} {
+		if borrowed {
+			break
+		}
 		w.do(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
 	}
 	var format string
@@ -173,41 +187,28 @@ func (c *Catalog) prepare(ctx context.Context) error {
 	if (c.root != "" || c.postgres) && c.madeIn != in {
 		return fmt.Errorf("it is that of the tables in %s, not of those in %s: give each warehouse a database of its own, or a schema by search_path", c.madeIn, in)
 	}
-	switch format {
-	case "1": // without snapshots, whose files an older program would remove, and without partd_meta
-		if w.upgrade(); w.err != nil {
-			return w.err
-		}
-	case "2":
-	default:
-		return fmt.Errorf("it has format %q, this version knows 1 and 2: use a newer one", format)
+	if format != "2" {
+		return fmt.Errorf("it has format %q, this version knows 2: use a newer one", format)
 	}
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	if !c.postgres {
-		c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	if c.postgres {
+		return nil
 	}
-	return err
-}
-
-// upgrade makes format 2 of format 1.
-func (w *work) upgrade() {
-	for _, l := range w.strings(`SELECT json_array(namespace, name, metadata) FROM partd_tables`) {
-		var of [3]string
-		err := json.Unmarshal([]byte(l), &of)
-		meta, err2 := ParseMetadata([]byte(of[2]))
-		if w.err = cmp.Or(w.err, err, err2); w.err == nil {
-			w.index(TableName{of[0], of[1]}, nil, meta)
-		}
+	if c.lookup, err = c.reads.PrepareContext(ctx, selectLocation); err != nil {
+		return err
 	}
-	w.do(insertUnlisted)
-	w.do(`UPDATE partd_info SET value='2' WHERE key='format'`)
+	return c.known.open()
 }
 
 // Close closes the database.
 func (c *Catalog) Close() error {
-	return errors.Join(c.reads.Close(), c.writes.Close()) // the statement goes with its connections
+	var err error
+	if c.known != nil {
+		err = c.known.close()
+	}
+	return errors.Join(err, c.reads.Close(), c.writes.Close()) // the statement goes with its connections
 }
 
 // ID is the warehouse's own, made with it.
@@ -232,20 +233,33 @@ func (c *Catalog) Location(ctx context.Context, namespace, name string) (string,
 
 // Lookup is Location, and the namespace's RulesProperty.
 func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rules string, err error) {
-	if err := ctx.Err(); err != nil {
+	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	var property sql.NullString
 	if c.postgres { // which prepares it by itself
-		err = c.reads.QueryRowContext(ctx, selectLocation, namespace, name).Scan(&loc, &property)
-	} else {
-		// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
-		err = c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name).Scan(&loc, &property)
+		found, err := lookedUp(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
+		return found.loc, found.rules, canceled.Explain(ctx, err)
 	}
+	n := TableName{namespace, name}
+	found, known, version, err := c.known.get(n)
+	if err != nil || known {
+		return found.loc, found.rules, err
+	}
+	// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
+	if found, err = lookedUp(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
+		return "", "", err
+	}
+	return found.loc, found.rules, c.known.put(n, found, version)
+}
+
+func lookedUp(row *sql.Row) (found answer, err error) {
+	var property sql.NullString
+	err = row.Scan(&found.loc, &property)
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", "", ErrNotFound
+		err = ErrNotFound
 	}
-	return loc, property.String, err
+	found.rules = property.String
+	return found, err
 }
 
 // Load returns a table as it is now.
@@ -268,7 +282,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 
 // LoadAt returns a table as the metadata at a location has it.
 func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*table.Table, error) {
-	if t := c.cache.get(loc); t != nil {
+	if t, ok := c.cache.Get(loc); ok {
 		return t, nil
 	}
 	t, size, err := c.loadInline(ctx, namespace, name, loc)
@@ -278,7 +292,7 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	if err != nil {
 		return nil, err
 	}
-	c.cache.put(loc, t, size, "")
+	c.cache.Put(loc, t, costOf(size))
 	return t, nil
 }
 
@@ -321,13 +335,13 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, canceled.Explain(ctx, err)
 	}
 	meta, err := table.ParseMetadataBytes(want)
 	if err != nil {
 		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 	}
-	if has, err := c.reader.ReadFile(loc); err != nil || !bytes.Equal(has, want) {
+	if has, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(has, want)) {
 		io := c.NewIO()
 		_ = io.Remove(loc)
 		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // whoever loads it next tries again
@@ -338,7 +352,7 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (
 // Staged returns a table of the metadata given whose files are written through io.
 // Its transactions are staged, and committed by Commit alone.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
-	return table.New(table.Identifier{namespace, name}, meta, loc, c.fsF(io), nil)
+	return table.New(table.Identifier{namespace, name}, meta, loc, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }
 
 // NewLocation returns where a new table goes: a path that no name is part of.
@@ -353,8 +367,4 @@ func (c *Catalog) location(name string) string {
 	}
 	u := url.URL{Scheme: "file", Path: c.madeIn + "/" + name}
 	return u.String()
-}
-
-func (c *Catalog) fsF(io *FileIO) table.FSysF {
-	return func(context.Context) (iceio.IO, error) { return io, nil }
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 const (
@@ -123,7 +125,11 @@ func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args
 
 // Get returns what a listing shows of one table.
 func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
-	page, err := c.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
+	return c.oneListed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
+}
+
+func (c *Catalog) oneListed(ctx context.Context, q string, args ...any) (Listed, error) {
+	page, err := c.listed(ctx, q, args...)
 	if err == nil && len(page) == 0 {
 		err = ErrNotFound
 	}
@@ -189,7 +195,7 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return n, err
+	return n, canceled.Explain(ctx, err)
 }
 
 // UUIDs returns the names of all tables by the UUIDs in their metadata, which it reads;

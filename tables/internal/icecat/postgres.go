@@ -3,191 +3,30 @@ package icecat
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/apache/iceberg-go/table"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/go-partd/partd"
 )
 
-// PostgreSQL is spoken to in SQLite's words where both know them. What differs is
-// here: placeholders and types; a lock for whoever writes, as SQLite has one, which
-// reads do not wait for; and what became of a COMMIT whose answer was lost.
-
-// openPostgres returns the database for whoever writes, and for whoever reads.
-func openPostgres(url string) (writes, reads *sql.DB, err error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, nil, err // it has no password in it
-	}
-	for name, value := range map[string]string{
-		"application_name": "partd-tables", "synchronous_commit": "on",
-		// A writer that stalls does not keep others out for ever.
-		"lock_timeout": "60s", "idle_in_transaction_session_timeout": "60s",
-	} {
-		if _, given := config.RuntimeParams[name]; !given {
-			config.RuntimeParams[name] = value
-		}
-	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = 10 * time.Second
-	}
-	config.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3}}).DialContext
-	connector := stdlib.GetConnector(*config)
-	return sql.OpenDB(&pgConnector{connector, config, true}), sql.OpenDB(&pgConnector{connector, config, false}), nil
+// OpenPostgres returns a database of PostgreSQL for whoever writes, and for whoever reads.
+// One for reading only changes nothing. Package tables/postgres sets it: who does not import that has no client for it.
+var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
+	return nil, nil, errors.New(`this program has no client for PostgreSQL: add import _ "github.com/go-partd/partd/tables/postgres" to it`)
 }
 
-type pgConnector struct {
-	driver.Connector
-	config *pgx.ConnConfig
-	writes bool
-}
+// ErrRolledBack says that nothing of a transaction was done.
+var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-func (c *pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &pgConn{conn.(*stdlib.Conn), c}, nil
-}
-
-// pgConn translates statements.
-type pgConn struct {
-	*stdlib.Conn
-	of *pgConnector
-}
-
-func (c *pgConn) PrepareContext(ctx context.Context, q string) (driver.Stmt, error) {
-	return c.Conn.PrepareContext(ctx, dollars(q))
-}
-
-func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Result, error) {
-	return c.Conn.ExecContext(ctx, dollars(q), args)
-}
-
-func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.Conn.QueryContext(ctx, dollars(q), args)
-	return rows, c.lost(ctx, err)
-}
-
-// lost has a statement of a reader tried again on another connection, where this one
-// was ended meanwhile, as by a restart of the server.
-func (c *pgConn) lost(ctx context.Context, err error) error {
-	if err != nil && !c.of.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return driver.ErrBadConn
-	}
-	return err
-}
-
-// dollars writes $1 for ? and for ?1. No text in our statements has a question mark.
-func dollars(q string) string {
-	var b strings.Builder
-	for n := 1; ; n++ {
-		before, after, found := strings.Cut(q, "?")
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		b.WriteByte('$')
-		if after == "" || after[0] < '0' || after[0] > '9' {
-			b.WriteString(strconv.Itoa(n))
-		}
-		q = after
-	}
-}
-
-// lockCatalog waits for the other writers of the schema's catalog to end, and returns
-// the transaction's number.
-const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
-
-// BeginTx begins a transaction whose statements each see what is committed by then.
-func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.Conn.BeginTx(ctx, o)
-	if err == nil && c.of.writes {
-		t := &pgTx{Tx: tx, config: c.of.config}
-		if err = c.Conn.Conn().QueryRow(ctx, lockCatalog).Scan(new(string), &t.id); err == nil {
-			return t, nil
-		}
-		err = errors.Join(err, tx.Rollback())
-	}
-	if err != nil && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // nothing has begun: another connection does
-	}
-	return tx, err
-}
-
-type pgTx struct {
-	driver.Tx
-	config *pgx.ConnConfig
-	id     string
-}
-
-// errRolledBack says that nothing of a transaction was done.
-var errRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
-
-// Commit returns nil if the transaction is committed, also where the answer was lost.
-func (t *pgTx) Commit() error {
-	err := t.Tx.Commit()
-	if err == nil {
-		return nil
-	}
-	var said *pgconn.PgError
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &said) && said.Severity == "ERROR" {
-		return fmt.Errorf("%w: %w", errRolledBack, err)
-	}
-	return t.settle(err)
-}
-
-// settleWithin is how long it is asked what became of a transaction.
-const settleWithin = time.Minute
-
-// settle asks the database what became of the transaction, which may still be under
-// way.
-func (t *pgTx) settle(cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
-	defer cancel()
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		status, err := t.status(ctx)
-		switch {
-		case status == "committed":
-			return nil
-		case status == "aborted":
-			return fmt.Errorf("%w: %w", errRolledBack, cause)
-		case err == nil && status == "": // so long ago that it was forgotten
-			return cause
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(cause, err)
-		case <-time.After(wait):
-		}
-	}
-}
-
-func (t *pgTx) status(ctx context.Context) (string, error) {
-	conn, err := pgx.ConnectConfig(ctx, t.config.Copy())
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close(ctx) //nolint:errcheck // it was asked
-	var status sql.NullString
-	err = conn.QueryRow(ctx, `SELECT pg_xact_status($1::text::xid8)`, t.id).Scan(&status)
-	return status.String, err
-}
-
-// commit commits, and says what an error means.
+// commit commits, and says what an error means. Where the context of the transaction has
+// ended, package sql has rolled it back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
-	if err == nil || errors.Is(err, errRolledBack) {
+	switch {
+	case err == nil, errors.Is(err, ErrRolledBack), err == sql.ErrTxDone, err == context.Canceled, err == context.DeadlineExceeded:
 		return err
 	}
 	return fmt.Errorf("the catalog: %w: %w", partd.ErrUnknownOutcome, err)
@@ -196,7 +35,10 @@ func commit(tx *sql.Tx) error {
 // retriable wraps what PostgreSQL says of transactions that met others, and that may
 // be tried again.
 func retriable(err error) error {
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok && (said.Code == "40001" || said.Code == "40P01") { // serialization failure, deadlock
+	if said, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok && (said.SQLState() == "40001" || said.SQLState() == "40P01") { // serialization failure, deadlock
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err

@@ -65,8 +65,6 @@ const (
 	// RulesProperty is the property of namespaces that Lookup returns.
 	RulesProperty = "partd.rules"
 
-	insertUnlisted = `INSERT INTO partd_unlisted SELECT table_namespace, table_name FROM iceberg_tables
-		WHERE metadata_location NOT IN (SELECT metadata_location FROM partd_tables) ON CONFLICT DO NOTHING`
 	selectLocation = `SELECT COALESCE(metadata_location, ''), (SELECT property_value FROM iceberg_namespace_properties
 			WHERE catalog_name='` + Name + `' AND namespace=table_namespace AND property_key='` + RulesProperty + `')
 		FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`

@@ -94,16 +94,11 @@ func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func
 
 // GetAt is Get for a table of a snapshot.
 func (c *Catalog) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
-	page, err := c.listed(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
-	if err == nil && len(page) == 0 {
-		if err = c.hasSnapshot(ctx, namespace, snapshot); err == nil {
-			err = ErrNotFound
-		}
+	l, err := c.oneListed(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
+	if errors.Is(err, ErrNotFound) {
+		err = cmp.Or(c.hasSnapshot(ctx, namespace, snapshot), err)
 	}
-	if err != nil {
-		return Listed{}, err
-	}
-	return page[0], nil
+	return l, err
 }
 
 func (c *Catalog) hasSnapshot(ctx context.Context, namespace, snapshot string) error {

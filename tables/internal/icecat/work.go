@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // work is the statements of a transaction. Once one failed, the others do nothing.
@@ -33,11 +35,20 @@ func (w *work) strings(q string, args ...any) (all []string) {
 	return all
 }
 
+// begin begins a transaction that changes something.
+func (c *Catalog) begin(ctx context.Context) (*sql.Tx, error) {
+	if c.readOnly {
+		return nil, ErrReadOnly
+	}
+	return c.writes.BeginTx(ctx, nil)
+}
+
 // inTx commits the work that f does, unless it fails.
-func (c *Catalog) inTx(ctx context.Context, f func(w *work)) error {
+func (c *Catalog) inTx(ctx context.Context, f func(w *work)) (err error) {
+	defer func() { err = canceled.Explain(ctx, err) }()
 	c.around(false)
 	defer c.around(true)
-	tx, err := c.writes.BeginTx(ctx, nil)
+	tx, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -54,7 +65,8 @@ type querier interface {
 }
 
 // query calls scan for each row that it finds.
-func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string, args ...any) error {
+func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string, args ...any) (err error) {
+	defer func() { err = canceled.Explain(ctx, err) }()
 	rows, err := db.QueryContext(ctx, q, args...)
 	if err != nil {
 		return err

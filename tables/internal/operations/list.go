@@ -110,12 +110,12 @@ var (
 
 // Metadata, snapshots and locks.
 var (
-	BucketMetadata = one(Entry{Name: "bucket_metadata", Old: "bucket-metadata", Command: "meta get"},
+	BucketMetadata = one(Entry{Name: "bucket_metadata", Command: "meta get"},
 		func(ctx context.Context, s *tables.Store, in *Bucket) (tables.Metadata, error) {
 			return s.Bucket(in.Bucket).Metadata(ctx)
 		})
 
-	ChangeMetadata = silent(Entry{Name: "change_metadata", Old: "change-metadata", Writes: true, Slots: PutSlot, Page: true, Command: "meta set"},
+	ChangeMetadata = silent(Entry{Name: "change_metadata", Writes: true, Slots: PutSlot, Page: true, Command: "meta set"},
 		func(ctx context.Context, s *tables.Store, in *Metadata) error {
 			return s.Bucket(in.Bucket).ChangeMetadata(ctx, in.Name, in.MetadataChange)
 		})
@@ -132,7 +132,7 @@ var (
 		})
 
 	DeleteSnapshots = silent(Entry{
-		Name: "delete_snapshots", Old: "delete-snapshots", Aliases: []string{"delete_snapshot"},
+		Name: "delete_snapshots", Aliases: []string{"delete_snapshot"},
 		Writes: true, Slots: PutSlot, Page: true, Command: "snapshot delete",
 	}, func(ctx context.Context, s *tables.Store, in *Snapshot) error {
 		if in.All {

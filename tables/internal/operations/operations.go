@@ -33,10 +33,7 @@ const (
 
 // Entry is an operation without its types.
 type Entry struct {
-	Name string // lower case, words joined by "_"
-	// Old is the name that clients send, where Name came later and servers of before do
-	// not know it.
-	Old     string
+	Name    string   // lower case, words joined by "_"
 	Aliases []string // other names that are taken
 
 	Writes  bool // it takes the right to write, else that to read
@@ -59,8 +56,8 @@ var (
 // All returns the operations in the order of the documentation.
 func All() []*Entry { return all }
 
-// Named returns the operation of a name, nil where there is none. Names of before had
-// "-" between words.
+// Named returns the operation of a name, nil where there is none. Words may be joined by
+// "-" as well.
 func Named(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
 
 // OfAction is Named for the type of an action of Flight.
@@ -73,12 +70,7 @@ func OfAction(action string) *Entry {
 }
 
 // Action returns the type of the action of Flight.
-func (e *Entry) Action() string {
-	if e.Old != "" {
-		return prefix + e.Old
-	}
-	return prefix + e.Name
-}
+func (e *Entry) Action() string { return prefix + e.Name }
 
 // Parse reads the input.
 func (e *Entry) Parse(body []byte) (any, error) {

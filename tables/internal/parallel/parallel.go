@@ -6,6 +6,8 @@ import (
 	"iter"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // DefaultWorkers is how many items are in work at a time.
@@ -27,7 +29,7 @@ func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(con
 		<-free
 		for item := range items {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return canceled.Err(ctx)
 			}
 			g.Go(func() error {
 				defer func() { free <- struct{}{} }()
@@ -36,7 +38,7 @@ func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(con
 			select {
 			case <-free:
 			case <-ctx.Done():
-				return ctx.Err()
+				return canceled.Err(ctx)
 			}
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/zeebo/xxh3"
 )
 
@@ -16,6 +17,19 @@ type Sum struct {
 	Rows   int64
 	hi, lo uint64
 	buf    []byte
+}
+
+// Of sums up the rows of a reader, which it releases, unless there is an error already.
+func Of(r array.RecordReader, err error) (*Sum, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	s := &Sum{}
+	for r.Next() {
+		s.Add(r.RecordBatch())
+	}
+	return s, r.Err()
 }
 
 // Add adds the rows of a batch. A row is hashed as the texts of its values, each

@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Check applies rules to the rows of one put. A nil one has none.
@@ -29,7 +30,7 @@ type Check struct {
 type ruleCheck struct {
 	*Violation
 	columns []int
-	violate *filter.Expr // true for rows that do; nil: another kind
+	violate *filter.Condition // true for rows that do; nil: another kind
 	pattern *regexp.Regexp
 	sorted  bool
 	last    arrow.Array // the row before, of a rule about order
@@ -103,12 +104,12 @@ func canonical(typeText string) string {
 	return typeText
 }
 
-// filter is the condition of rows that violate a rule; nil for kinds that are
+// filter is the condition of rows that violate a rule; of no use for kinds that are
 // checked otherwise, and where a column is missing.
-func (r Rule) filter(s *arrow.Schema) (*filter.Expr, error) {
+func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {
-			return nil, nil
+			return new(filter.Condition), nil
 		}
 	}
 	var holds []*filter.Expr
@@ -134,11 +135,9 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Expr, error) {
 			holds = append(holds, e)
 		}
 	default:
-		return nil, nil
+		return new(filter.Condition), nil
 	}
-	e := filter.Not(filter.And(holds...))
-	_, err := e.Bind(s)
-	return e, err
+	return filter.Not(filter.And(holds...)).Bind(s)
 }
 
 // Violated reports whether a rule was, so far.
@@ -152,7 +151,7 @@ func (c *Check) WholeTable() bool {
 }
 
 // Add looks at rows, in the types that are stored.
-func (c *Check) Add(ctx context.Context, stored arrow.RecordBatch) error {
+func (c *Check) Add(stored arrow.RecordBatch) error {
 	if c == nil {
 		return nil
 	}
@@ -170,7 +169,7 @@ func (c *Check) Add(ctx context.Context, stored arrow.RecordBatch) error {
 		case r.sorted:
 			err = r.order(stored, b, c.rows)
 		default:
-			err = r.find(ctx, b, c.rows)
+			err = r.find(b, c.rows)
 		}
 		if err != nil {
 			return fmt.Errorf("rule %q: %w", r.Rule, err)
@@ -254,27 +253,13 @@ func shortened(text string) string {
 	return text
 }
 
-// find finds the rows that a filter selects.
-func (r *ruleCheck) find(ctx context.Context, b arrow.RecordBatch, first int64) error {
-	numbers := array.NewInt64Builder(memory.DefaultAllocator)
-	defer numbers.Release()
-	for i := range b.NumRows() {
-		numbers.Append(i)
+// find finds the rows that violate a condition.
+func (r *ruleCheck) find(b arrow.RecordBatch, first int64) error {
+	found, err := r.violate.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
+	for _, i := range take.Indices(found) {
+		r.bad(b, i, first+int64(i))
 	}
-	column := numbers.NewArray()
-	defer column.Release()
-	fields := append(slices.Clone(b.Schema().Fields()), arrow.Field{Name: "\x00", Type: arrow.PrimitiveTypes.Int64})
-	all := array.NewRecordBatch(arrow.NewSchema(fields, nil), append(slices.Clone(b.Columns()), column), b.NumRows())
-	defer all.Release()
-	found, err := r.violate.Filter(ctx, all)
-	if err != nil {
-		return err
-	}
-	defer found.Release()
-	for _, i := range found.Column(len(fields) - 1).(*array.Int64).Int64Values() {
-		r.bad(b, int(i), first+i)
-	}
-	return nil
+	return err
 }
 
 // match finds the rows whose text does not match.

@@ -159,15 +159,11 @@ func (u *uniqueKeys) addTable(ctx context.Context) error {
 		low, err := filter.Compare(u.first, ">=", u.lowText)
 		high, err2 := filter.Compare(u.first, "<=", u.highText)
 		if err == nil && err2 == nil {
-			if e := filter.And(low, high); bindable(e, u.first) {
+			e := filter.And(low, high)
+			if _, err := e.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err == nil {
 				between = e
 			}
 		}
 	}
 	return u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
-}
-
-func bindable(e *filter.Expr, f arrow.Field) bool {
-	_, err := e.Bind(arrow.NewSchema([]arrow.Field{f}, nil))
-	return err == nil
 }

@@ -21,7 +21,7 @@ import (
 var heap = memory.DefaultAllocator
 
 // Convert converts a batch to a schema: to what [Stored] says before it is
-// written, to what [Logical] says when it was read. Columns are taken by their
+// written, to what [AsPut] says when it was read. Columns are taken by their
 // place. The caller releases what it returns.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
@@ -103,10 +103,7 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		return convertTexts(a, to)
 	}
 	if sameBits(a.DataType(), to) {
-		d := a.Data()
-		data := array.NewData(to, d.Len(), d.Buffers(), nil, d.NullN(), d.Offset())
-		defer data.Release()
-		return array.MakeFromData(data), nil
+		return take.Made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
 	}
 	if out, err := convertEach(a, to); out != nil || err != nil {
 		return out, err
@@ -145,18 +142,6 @@ func sameBits(a, b arrow.DataType) bool {
 	return false
 }
 
-// validity returns a new bitmap of what is not null, nil if all is.
-func validity(a arrow.Array) *memory.Buffer {
-	if a.NullN() == 0 {
-		return nil
-	}
-	bits := make([]byte, bitutil.BytesForBits(int64(a.Len())))
-	for i := range a.Len() {
-		bitutil.SetBitTo(bits, i, a.IsValid(i))
-	}
-	return memory.NewBufferBytes(bits)
-}
-
 func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error) {
 	if from.NumField() != to.NumFields() {
 		return nil, fmt.Errorf("%s is no %s", from.DataType(), to)
@@ -175,9 +160,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 		defer child.Release()
 		children[i] = child.Data()
 	}
-	data := array.NewData(to, from.Len(), []*memory.Buffer{validity(from)}, children, from.NullN(), 0)
-	defer data.Release()
-	return array.MakeFromData(data), nil
+	return take.Made(to, from.Len(), []*memory.Buffer{take.Valid(from)}, children, from.NullN(), 0), nil
 }
 
 // nullWhere returns a part of structs that is null where they are: a list of a fixed
@@ -194,9 +177,7 @@ func nullWhere(structs, part arrow.Array) arrow.Array {
 	}
 	buffers := slices.Clone(d.Buffers())
 	buffers[0] = memory.NewBufferBytes(bits)
-	data := array.NewData(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
-	defer data.Release()
-	return array.MakeFromData(data)
+	return take.Made(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
 }
 
 // convertList converts between the kinds of lists, and maps.
@@ -215,7 +196,7 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 		return nil, err
 	}
 	defer child.Release()
-	buffers := []*memory.Buffer{validity(from), nil}
+	buffers := []*memory.Buffer{take.Valid(from), nil}
 	switch to.(type) {
 	case *arrow.FixedSizeListType:
 		buffers = buffers[:1]
@@ -229,9 +210,7 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 		defer child.Release()
 		buffers[1] = memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(at))
 	}
-	data := array.NewData(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0)
-	defer data.Release()
-	return array.MakeFromData(data), nil
+	return take.Made(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
 // offsets are where lists begin, and behind the last one where it ends.

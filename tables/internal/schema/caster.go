@@ -158,40 +158,53 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 			return nil, fmt.Errorf("a migration returned columns %v after %v", batch.Schema(), c.made)
 		}
 	}
+	if int(batch.NumCols()) != c.stored.NumFields() {
+		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), c.stored.NumFields())
+	}
 	for i, a := range batch.Columns() {
 		if err := CheckTexts(a); err != nil {
 			return nil, &Error{batch.ColumnName(i), err}
 		}
 	}
-	stored, err := Convert(batch, c.stored)
-	if err != nil {
-		return nil, err
-	}
-	defer stored.Release()
 	columns := make([]arrow.Array, len(c.places))
 	defer releaseAll(columns)
-	for i, f := range c.To.Fields() {
-		if c.places[i] < 0 {
-			columns[i] = array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows()))
-			continue
-		}
-		a := stored.Column(c.places[i])
-		if !f.Nullable && a.NullN() > 0 {
-			return nil, &Error{f.Name, errors.New("it has a null, and the table's column may have none")}
-		}
-		// Alike or not, it is one of the types that are stored: what is widened is a number.
-		if columns[i], err = ConvertArray(a, f.Type); err != nil {
-			return nil, &Error{f.Name, err}
-		}
-		if c.narrow != nil && c.narrow[i] != nil {
-			back, err := ConvertArray(columns[i], c.narrow[i])
-			if err != nil {
-				return nil, &Error{f.Name, fmt.Errorf("it has a value that the table's type does not hold: %w", err)}
-			}
-			back.Release()
+	for i := range columns {
+		var err error
+		if columns[i], err = c.column(batch, i); err != nil {
+			return nil, err
 		}
 	}
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
+}
+
+// column returns a column of the table, of a batch.
+func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
+	f, at := c.To.Field(i), c.places[i]
+	if at < 0 {
+		return array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows())), nil
+	}
+	stored, err := ConvertArray(batch.Column(at), c.stored.Field(at).Type)
+	if err != nil {
+		return nil, fmt.Errorf("column %q: %w", f.Name, err)
+	}
+	defer stored.Release()
+	if !f.Nullable && stored.NullN() > 0 {
+		return nil, &Error{f.Name, errors.New("it has a null, and the table's column may have none")}
+	}
+	// Alike or not, it is one of the types that are stored: what is widened is a number.
+	a, err := ConvertArray(stored, f.Type)
+	if err != nil {
+		return nil, &Error{f.Name, err}
+	}
+	if c.narrow != nil && c.narrow[i] != nil {
+		back, err := ConvertArray(a, c.narrow[i])
+		if err != nil {
+			a.Release()
+			return nil, &Error{f.Name, fmt.Errorf("it has a value that the table's type does not hold: %w", err)}
+		}
+		back.Release()
+	}
+	return a, nil
 }
 
 func releaseAll(columns []arrow.Array) {
@@ -209,6 +222,14 @@ func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, e
 		batch.Retain()
 		return batch, nil
 	}
+	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
+	for i, a := range columns {
+		if a.Len() > 0 && a.NullN() == a.Len() { // it fits all types: a column of nulls may have another now
+			fields[i].Type, columns[i] = arrow.Null, array.NewNull(a.Len())
+		}
+	}
+	batch = array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows())
+	defer batch.Release()
 	c, err := NewCaster(batch.Schema(), to)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -66,24 +67,14 @@ func NewShape(put *arrow.Schema, lastID int) (*Shape, error) {
 
 // Nanoseconds reports whether columns need Iceberg's third version.
 func Nanoseconds(s *arrow.Schema) bool {
-	var in func(t arrow.DataType) bool
-	in = func(t arrow.DataType) bool {
-		switch t := t.(type) {
-		case *arrow.TimestampType:
-			return t.Unit == arrow.Nanosecond
-		case arrow.NestedType:
-			for _, f := range t.Fields() {
-				if in(f.Type) {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	for _, f := range s.Fields() {
-		if in(f.Type) {
-			return true
-		}
-	}
-	return false
+	return Has(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
+		at, ok := t.(*arrow.TimestampType)
+		return ok && at.Unit == arrow.Nanosecond
+	})
+}
+
+// Has reports whether a type, or one of those in it, is such a one.
+func Has(t arrow.DataType, is func(arrow.DataType) bool) bool {
+	nested, ok := t.(arrow.NestedType)
+	return is(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return Has(f.Type, is) })
 }

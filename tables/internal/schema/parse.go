@@ -53,10 +53,12 @@ func Parse(text string) (arrow.DataType, error) {
 }
 
 // Widens reports whether every value of one type is one of another, larger type:
-// integers of larger ones, floats of larger ones, decimals of more digits. Integers
-// of float64 are, too, as far as they are exact, which the values have to show.
+// integers of larger ones, floats of larger ones, decimals of more digits, nulls of any.
+// Integers of float64 are, too, as far as they are exact, which the values have to show.
 func Widens(from, to arrow.DataType) bool {
 	switch f := from.(type) {
+	case *arrow.NullType:
+		return to.ID() != arrow.NULL
 	case *arrow.Float16Type:
 		return to.ID() == arrow.FLOAT32 || to.ID() == arrow.FLOAT64
 	case *arrow.Float32Type:

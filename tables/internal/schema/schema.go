@@ -4,7 +4,7 @@
 //
 // Iceberg has fewer types. A column of a type that it lacks is stored as a wider one
 // ([Stored]), the schema as it was put is noted beside the table ([Encode]), and readers
-// get the columns back as they were, but for encodings such as dictionaries ([Logical]).
+// get the columns back as they were, but for encodings such as dictionaries ([AsPut], [Plain]).
 // What cannot be stored without loss is refused by name. docs/types.md has the table.
 // [Caster] casts rows from one schema to another.
 package schema
@@ -176,10 +176,6 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
 }
 
-// Logical returns the schema that readers of a table get: that of [AsPut], as
-// [Plain] has it.
-func Logical(stored, put *arrow.Schema) *arrow.Schema { return Plain(AsPut(stored, put)) }
-
 // AsPut returns a table's columns in the types that were put, where they are stored as
 // [Stored] has it. A column that another writer added or changed is as it is stored.
 func AsPut(stored, put *arrow.Schema) *arrow.Schema {
@@ -234,7 +230,7 @@ const ValuesKey = "partd_go.values"
 func CheckValues(put, has arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	kept, _ := has.Metadata.GetValue(ValuesKey)
-	if values == kept || put.Type.ID() == arrow.NULL || has.Metadata.FindKey("ARROW:extension:name") >= 0 { // of before, without a note
+	if values == kept || put.Type.ID() == arrow.NULL || has.Type.ID() == arrow.NULL || has.Metadata.FindKey("ARROW:extension:name") >= 0 { // of before, without a note
 		return nil
 	}
 	return Errorf(put.Name, "its values are %s, and the table's are %s", cmp.Or(values, put.Type.String()), cmp.Or(kept, has.Type.String()))

@@ -88,7 +88,7 @@ func written(t *testing.T, b *tables.Bucket, name string, format formats.Format)
 		t.Fatal(err)
 	}
 	defer again.Release()
-	if _, err := b.Put(t.Context(), name+" again", again, tables.Replace, nil); err != nil {
+	if _, err := b.Put(t.Context(), name+" again", again, tables.PutReplace, nil); err != nil {
 		t.Fatal(format, err)
 	}
 	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
@@ -125,7 +125,7 @@ func TestTypesInStore(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := b.Put(ctx, c.Name, r, tables.Append, nil); err != nil {
+					if _, err := b.Put(ctx, c.Name, r, tables.PutAppend, nil); err != nil {
 						t.Fatal(err)
 					}
 					for i := range 3 {
@@ -140,7 +140,7 @@ func TestTypesInStore(t *testing.T) {
 				if got := read(t, b, c.Name, nil); got != all {
 					t.Errorf("%s, want %s", got, all)
 				}
-				if _, err := s.Fold(ctx, &tables.MaintainOptions{Bucket: &bucket, Tables: []string{c.Name}}); err != nil {
+				if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{bucket}, Tables: []string{c.Name}}); err != nil {
 					t.Fatal(err)
 				}
 				if got := read(t, b, c.Name, nil); got != all {
@@ -184,12 +184,12 @@ func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 		}
 	}
 	copied, backup, restored := stores[0], stores[1], stores[2]
-	_, err := s.CopyTo(t.Context(), copied, nil)
+	_, err := s.CopyTo(t.Context(), copied)
 	if err == nil {
-		_, err = s.Backup(t.Context(), backup, "x", nil)
+		_, err = s.Backup(t.Context(), backup, "x")
 	}
 	if err == nil {
-		_, err = restored.RestoreFrom(t.Context(), backup, "x", nil)
+		_, err = restored.RestoreFrom(t.Context(), backup, "x")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +249,7 @@ func TestPartsWithoutNulls(t *testing.T) {
 			want += " " + strings.Replace(v, "null", "(null)", 1)
 		}
 		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.of, Nullable: true}}, nil))
-		if _, err := s.Bucket("").Put(t.Context(), name, r, tables.Error, nil); err != nil {
+		if _, err := s.Bucket("").Put(t.Context(), name, r, tables.PutError, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := read(t, s.Bucket(""), name, nil); got != want {
@@ -271,7 +271,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	}()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Time64ns, Nullable: true}}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"x":"00:00:00.000000001"} {"x":"02:00:00"} {"x":null}`), schema)
-	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{"x > '01:00'": " 02:00:00.000000000", "x = '00:00:00.000000001'": " 00:00:00.000000001", "x is null": " (null)"} {
@@ -303,7 +303,7 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
 	}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"id":0,"b":false,"x":-0.0,"f":-0.0} {"id":1,"b":true,"x":0,"f":0} {"id":2,"x":1,"f":1}`), schema)
-	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
@@ -363,7 +363,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
+		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
 			t.Errorf("%s: %v", of, err)
 		}
 		if _, err := s.Bucket("").Table(t.Context(), "x"); err == nil {
@@ -402,7 +402,7 @@ func TestDate64Again(t *testing.T) {
 	}()
 	first, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{a}, 2)})
 	if err == nil {
-		_, err = s.Bucket("").Put(t.Context(), "x", first, tables.Error, nil)
+		_, err = s.Bucket("").Put(t.Context(), "x", first, tables.PutError, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +414,7 @@ func TestDate64Again(t *testing.T) {
 	defer f.Close()
 	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())
 	if err == nil {
-		_, err = s.Bucket("").Put(t.Context(), "x", r, tables.Append, nil)
+		_, err = s.Bucket("").Put(t.Context(), "x", r, tables.PutAppend, nil)
 	}
 	if got := read(t, s.Bucket(""), "x", nil); err != nil || got != "date64 2026-01-31 (null) 2026-01-31 (null)" {
 		t.Error(got, err)

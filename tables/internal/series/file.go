@@ -23,21 +23,13 @@ type File struct {
 // Data is the file's entry.
 func (f *File) Data() iceberg.DataFile { return f.Task.File }
 
+var anyTimes = sorted.Bounds{Lowest: math.MinInt64, Highest: math.MaxInt64}
+
 // Low and High are the bounds of a file's times, which may be any where they are not known.
-func (f *File) Low() int64 {
-	if f.Bounds == nil {
-		return math.MinInt64
-	}
-	return f.Bounds.Lowest
-}
+func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 
 // High is the upper bound; see Low.
-func (f *File) High() int64 {
-	if f.Bounds == nil {
-		return math.MaxInt64
-	}
-	return f.Bounds.Highest
-}
+func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
 // Files returns the files of the state, in the order in which their rows came.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {

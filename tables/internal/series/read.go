@@ -2,6 +2,8 @@ package series
 
 import (
 	"context"
+	"encoding/binary"
+	"runtime"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
@@ -10,6 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 const (
@@ -22,6 +25,7 @@ const (
 func (s *Series) source(ctx context.Context, f *File, p *projection, where *filter.Condition) sorted.Source {
 	size := f.Data().FileSizeBytes()
 	perRow := max(1, 8*size/max(1, f.Data().Count()))
+	cost := max(min(8*size, mostOpen), leastOpen)
 	rows := func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := datafile.NewScan(ctx, s.table, s.def.Columns, p.names, where)
 		if err != nil {
@@ -29,9 +33,12 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 			return
 		}
 		scan.Rows = min(max(8<<20/perRow, 1<<10), datafile.BatchRows)
+		if p.ahead {
+			scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), cost/2
+		}
 		scan.Read(ctx, datafile.ToRead(s.table, []table.FileScanTask{f.Task}))(yield)
 	}
-	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: max(min(8*size, mostOpen), leastOpen)}
+	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
 	if !s.InOrder(f.Data()) { // somebody else's, or older than the order
 		src.Batches = sorted.Sort(ctx, sorted.All, s.sorting(rows, p.keys))
 	}
@@ -59,11 +66,7 @@ func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.R
 // collect makes one batch of rows that are few. Like has their schema.
 func collect(rows sorted.Batches, like arrow.RecordBatch) (arrow.RecordBatch, error) {
 	all := []arrow.RecordBatch{like.NewSlice(0, 0)}
-	defer func() {
-		for _, b := range all {
-			b.Release()
-		}
-	}()
+	defer func() { take.Release(all) }()
 	for b, err := range rows {
 		if err != nil {
 			return nil, err
@@ -120,9 +123,11 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 }
 
 // Scan yields columns of the rows for which a condition, which may be nil, may hold: those
-// of the files, and among them those of the tail, as SettleTail left them.
-func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool) (sorted.Batches, error) {
+// of the files, and among them those of the tail, as SettleTail left them. Whoever wants
+// few of them lets nothing be read ahead.
+func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces, few bool) (sorted.Batches, error) {
 	p := s.project(names)
+	p.ahead = !few
 	files, err := s.Files(ctx)
 	if err != nil {
 		return nil, err
@@ -134,8 +139,8 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 		}
 	}
 	for _, b := range tail {
-		if b.NumRows() > 0 {
-			sources = append(sources, sorted.Source{Keys: p.keys, Bounds: s.BatchBounds(b), Batches: func(yield func(arrow.RecordBatch, error) bool) { yield(p.of(b), nil) }})
+		if part := s.mayHold(b, where); part.NumRows() > 0 {
+			sources = append(sources, sorted.Source{Keys: p.keys, Bounds: s.BatchBounds(part), Batches: func(yield func(arrow.RecordBatch, error) bool) { yield(p.of(part), nil) }})
 		}
 	}
 	rule := sorted.All
@@ -143,4 +148,35 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 		rule = s.Merging()
 	}
 	return s.merge(ctx, rule, sources...), nil
+}
+
+// partRows is how many rows of the tail are looked at together.
+const partRows = 1 << 12
+
+// mayHold returns the rows of the tail, which are in order, from the first part to the last
+// for which a condition may hold, by their times.
+func (s *Series) mayHold(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
+	rows := tail.NumRows()
+	if where == nil || s.BatchBounds(tail) == nil {
+		return tail
+	}
+	times := tail.Column(tail.Schema().FieldIndices(s.Names[0])[0])
+	at := func(row int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(TimeAt(times, int(row)))) }
+	may := func(from int64) bool {
+		some, _ := where.May(func(name string) filter.Bounds {
+			if name == s.Names[0] {
+				return filter.Bounds{Rows: partRows, Least: at(from), Most: at(min(from+partRows, rows) - 1)}
+			}
+			return filter.Bounds{Rows: partRows, Nulls: -1}
+		})
+		return some
+	}
+	first, end := int64(0), (rows+partRows-1)/partRows*partRows
+	for first < end && !may(first) {
+		first += partRows
+	}
+	for first < end && !may(end-partRows) {
+		end -= partRows
+	}
+	return tail.NewSlice(min(first, rows), min(end, rows))
 }

@@ -87,6 +87,7 @@ type projection struct {
 	fields *arrow.Schema
 	keys   []int // of the order, in the fields
 	names  []string
+	ahead  bool // they are read before they are wanted
 }
 
 // project returns the projection to some columns, nil for all.

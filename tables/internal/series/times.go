@@ -32,7 +32,7 @@ func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.
 	var err error
 	add := func(op string, t time.Time) {
 		if !t.IsZero() {
-			e, failed := filter.Compare(columns.Field(at), op, TimeText(t))
+			e, failed := filter.Compare(columns.Field(at), op, filter.TimeText(t))
 			parts, err = append(parts, e), errors.Join(err, failed)
 		}
 	}
@@ -43,9 +43,6 @@ func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.
 	}
 	return filter.And(parts...), nil
 }
-
-// TimeText returns a time as conditions have it.
-func TimeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") }
 
 // within returns the condition for times within bounds, of columns; nil for all.
 func (s *Series) within(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, error) {

@@ -68,7 +68,7 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 					return
 				}
 			}
-		})
+		}, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,8 @@ import (
 	"sort"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Merge yields the rows of sources in the order of their keys, as the rule says.
@@ -153,7 +155,7 @@ func (c *cursor) firstAt(row int) int64 {
 
 func (m *merge) run(ctx context.Context) error {
 	for !m.out.ended {
-		if err := ctx.Err(); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			return err
 		}
 		if err := m.openDue(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd"
 )
@@ -23,23 +24,24 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 		return err
 	}
 	var e *epoch
-	first := schema
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next {
-		if e = l.epochs[n-1]; e.schema == schema || e.schema.Equal(schema) {
-			first = nil
-		} else {
+		if e = l.epochs[n-1]; e.encoder == nil || e.schema != schema && !e.schema.Equal(schema) {
 			e = nil
-			l.next++ // the table's schema is another one now
+			l.next++ // the table's schema is another one now, or an append was refused
 		}
 	}
-	v, err := encode(first, batches, id, at)
+	first := e == nil
+	if first {
+		e = l.epoch(l.next)
+		e.schema, e.since, e.encoder = schema, at, &encoder{}
+		e.encoder.w = ipc.NewWriterWithPayloadWriter(e.encoder, ipc.WithSchema(schema))
+	}
+	v, err := e.encoder.encode(batches, id, at)
 	if err != nil {
+		e.encoder = nil // its writer may write no more
 		return err
 	}
-	if e == nil {
-		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}, schema: schema, since: at}
-	}
-	err = l.s.p.Append(ctx, partd.Entry{Key: l.key(e.n), Value: v})
+	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
 	if err == nil && l.s.sync {
 		if err = partd.Sync(ctx, l.s.p); err != nil {
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
@@ -49,7 +51,7 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 	if err != nil && !unknown {
 		return err
 	}
-	if first != nil {
+	if first {
 		l.epochs = append(l.epochs, e)
 	}
 	if unknown {

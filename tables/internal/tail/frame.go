@@ -43,38 +43,45 @@ type frame struct {
 	messages []byte
 }
 
+// encoder makes the frames of an epoch. It writes all of their messages with one writer,
+// for a new one makes as much garbage as the message of a row.
+type encoder struct {
+	w     *ipc.Writer // begins with the schema
+	begun bool
+	to    bytes.Buffer // the frame
+}
+
+// Start, WritePayload and Close are what an ipc.Writer calls.
+func (e *encoder) Start() error { return nil }
+
+func (e *encoder) WritePayload(p ipc.Payload) error {
+	_, err := p.WritePayload(&e.to)
+	return err
+}
+
+func (e *encoder) Close() error { return nil }
+
 // encode returns the frame of an append.
-func encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string, at time.Time) ([]byte, error) {
-	var b bytes.Buffer
-	head := make([]byte, frameHead, frameHead+len(id))
+func (e *encoder) encode(batches []arrow.RecordBatch, id string, at time.Time) ([]byte, error) {
+	const usual = 1 << 10 // a few rows
+	e.to = *bytes.NewBuffer(make([]byte, frameHead, frameHead+len(id)+usual))
+	e.to.WriteString(id)
 	var rows int64
-	b.Write(append(head, id...))
-	if schema != nil {
-		m, err := schemaMessage(schema)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(m)
-	}
 	for _, batch := range batches {
-		p, err := ipc.GetRecordBatchPayload(batch)
-		if err != nil {
-			return nil, err
-		}
-		_, err = p.WritePayload(&b)
-		p.Release()
-		if err != nil {
+		if err := e.w.Write(batch); err != nil {
 			return nil, err
 		}
 		rows += batch.NumRows()
 	}
-	v := b.Bytes()
+	v := e.to.Bytes()
+	e.to = bytes.Buffer{}
 	if len(v) > maxFrameLen || rows > 1<<32-1 || len(id) > maxIDLen {
 		return nil, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail", rows, len(v))
 	}
 	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
-	if schema != nil {
+	if !e.begun {
 		v[4] = flagSchema
+		e.begun = true
 	}
 	binary.LittleEndian.PutUint64(v[5:], uint64(at.UnixMilli()))
 	binary.LittleEndian.PutUint32(v[13:], uint32(rows))

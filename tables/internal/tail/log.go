@@ -27,17 +27,21 @@ type Log struct {
 	updated time.Time
 	unsure  bool                // an append of unknown outcome may still arrive
 	void    map[string]struct{} // ids whose rows count elsewhere
+	kept    kept
 }
 
 // epoch is the value of one key.
 type epoch struct {
 	n      int64
+	key    string
 	schema *arrow.Schema // of its rows
 	bytes  int64         // length of the value
 	rows   int64
 	since  time.Time // of the oldest append
 	ids    map[string]time.Time
 	stale  bool // the store may hold more than is known here: it must be read
+
+	encoder *encoder // nil: the epoch is ended
 
 	// What is also in memory, if held: batches that were decoded, and messages
 	// that were not yet. mem is what they count for.
@@ -74,6 +78,11 @@ func (s *Store) Retire(l *Log) bool {
 
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
 
+// epoch returns an epoch that nothing is known of.
+func (l *Log) epoch(n int64) *epoch {
+	return &epoch{n: n, key: l.key(n), held: true, ids: map[string]time.Time{}}
+}
+
 // UUID is the table's.
 func (l *Log) UUID() string { return l.uuid }
 
@@ -91,20 +100,21 @@ func (l *Log) recover(ctx context.Context) error {
 
 // load reads an epoch from the store, whatever is known of it.
 func (l *Log) load(ctx context.Context, e *epoch) error {
-	values, err := l.s.p.Get(ctx, l.key(e.n))
+	values, err := l.s.p.Get(ctx, e.key)
 	if err != nil {
 		return err
 	}
 	l.drop(e)
-	e.ids = nil // none of its frames was counted yet
-	n := &epoch{n: e.n, held: true, ids: map[string]time.Time{}}
+	l.keep(kept{}) // others may come to as many rows and bytes
+	e.ids = nil    // none of its frames was counted yet
+	n := l.epoch(e.n)
 	for v := values[0]; len(v) > 0; {
 		f, rest, err := next(v)
 		if err != nil {
-			return fmt.Errorf("tail key %s at offset %d: %w", l.key(e.n), len(values[0])-len(v), err)
+			return fmt.Errorf("tail key %s at offset %d: %w", e.key, len(values[0])-len(v), err)
 		}
 		if err := l.add(n, f, int64(len(v)-len(rest))); err != nil {
-			return fmt.Errorf("tail key %s: %w", l.key(e.n), err)
+			return fmt.Errorf("tail key %s: %w", e.key, err)
 		}
 		v = rest
 	}
@@ -174,7 +184,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 		batches, err := l.read(ctx, e)
 		if err != nil {
 			take.Release(rows)
-			return nil, fmt.Errorf("tail key %s: %w", l.key(e.n), err)
+			return nil, fmt.Errorf("tail key %s: %w", e.key, err)
 		}
 		rows = append(rows, batches...)
 	}
@@ -191,7 +201,7 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 		return nil, err
 	}
 	if !e.held {
-		values, err := l.s.p.Get(ctx, l.key(e.n))
+		values, err := l.s.p.Get(ctx, e.key)
 		if err != nil {
 			return nil, err
 		}
@@ -242,9 +252,10 @@ func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.keep(kept{})
 	var keys []string
 	for len(l.epochs) > 0 && l.epochs[0].n <= upTo {
-		keys = append(keys, l.key(l.epochs[0].n))
+		keys = append(keys, l.epochs[0].key)
 		l.drop(l.epochs[0])
 		l.epochs = slices.Delete(l.epochs, 0, 1)
 	}
@@ -275,6 +286,7 @@ func (s *Store) Discard(ctx context.Context, l *Log) error {
 func (l *Log) Release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.keep(kept{})
 	for _, e := range l.epochs {
 		l.drop(e)
 	}
@@ -285,6 +297,10 @@ func (l *Log) Release() {
 func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.size(after)
+}
+
+func (l *Log) size(after int64) (rows, bytes int64, since, updated time.Time) {
 	for _, e := range l.epochs {
 		if e.n <= after {
 			continue

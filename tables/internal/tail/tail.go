@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // identityKey holds the ids of the warehouse and the tail.
@@ -152,7 +153,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		l, err := s.Claim(ctx, table, upTo)
 		switch {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, canceled.Err(ctx)
 		case err == nil && !s.Retire(l): // who uses the table gets the error
 			logs[table] = l
 		}
@@ -179,7 +180,7 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 			useless = append(useless, l.key(n))
 			continue
 		}
-		l.epochs = append(l.epochs, &epoch{n: n, stale: true})
+		l.epochs = append(l.epochs, &epoch{n: n, key: l.key(n), stale: true})
 	}
 	err := l.recover(ctx)
 	if err == nil && len(useless) > 0 {

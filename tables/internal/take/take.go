@@ -131,9 +131,24 @@ func made(a arrow.Array, at []int, buffers []*memory.Buffer, children []arrow.Ar
 	if nulls > 0 {
 		valid[0] = memory.NewBufferBytes(bits)
 	}
-	data := array.NewData(a.DataType(), len(at), append(valid, buffers...), children, nulls, 0)
+	return Made(a.DataType(), len(at), append(valid, buffers...), children, nulls, 0)
+}
+
+// Made returns an array of its parts.
+func Made(t arrow.DataType, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls, offset int) arrow.Array {
+	data := array.NewData(t, length, buffers, children, nulls, offset)
 	defer data.Release()
 	return array.MakeFromData(data)
+}
+
+// Valid returns a bitmap of what is not null, from the first bit on; nil if all is.
+func Valid(a arrow.Array) *memory.Buffer {
+	if a.NullN() == 0 {
+		return nil
+	}
+	bits := make([]byte, bitutil.BytesForBits(int64(a.Len())))
+	bitutil.CopyBitmap(a.NullBitmapBytes(), a.Data().Offset(), a.Len(), bits, 0)
+	return memory.NewBufferBytes(bits)
 }
 
 // fixed picks values that have as many bytes each.

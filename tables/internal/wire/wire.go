@@ -19,7 +19,7 @@ const (
 )
 
 // PutModes are the modes of a put by their names.
-var PutModes = map[string]tables.PutMode{"error": tables.Error, "append": tables.Append, "replace": tables.Replace}
+var PutModes = map[string]tables.PutMode{"error": tables.PutError, "append": tables.PutAppend, "replace": tables.PutReplace}
 
 // Table names a table, in one of its states.
 type Table struct {
@@ -99,7 +99,7 @@ type Done struct {
 
 // Check refuses what a put would not do.
 func (p *Put) Check() error {
-	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.Replace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.Whole && p.Range != nil) {
+	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.PutReplace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.Whole && p.Range != nil) {
 		return errors.New("rows that replace those of a range, or with equal keys, go with no mode, id, metadata, settings or whole: leave these out")
 	}
 	return nil

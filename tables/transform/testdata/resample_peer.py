@@ -21,6 +21,9 @@ def expected(df, case):
     """A column for each of ours, by name, and the labels."""
     bins = df.set_index("t").resample(case["rule"])
     functions, columns = case["functions"], {}
+    if functions[0] in ("ffill", "bfill", "nearest", "asfreq", "interpolate"):  # of frames, as shoots takes them
+        result = getattr(bins, functions[0])()
+        return {name: result[name] for name in df.columns.drop("t")}
     for name in df.columns.drop("t"):
         for function in functions:
             if function == "size":
@@ -36,7 +39,15 @@ def expected(df, case):
     return columns
 
 
-def differs(ours, theirs):
+def late(times, labels):
+    """Whether there are rows that pandas gives to the day before: where a label's midnight is left out as the clocks
+    go forward, it takes 01:00 for it, and the bin that ends with that day then ends at 01:00 of the next."""
+    labels, times = pd.DatetimeIndex(labels).tz_localize(None), pd.DatetimeIndex(times).tz_localize(None)
+    after = labels[labels != labels.normalize()].normalize() + pd.Timedelta(days=1)
+    return (times.normalize().isin(after) & (times.hour == 0)).any()
+
+
+def differs(ours, theirs, function):
     if len(ours) != len(theirs):
         return f"{len(ours)} rows, not {len(theirs)}"
     if theirs.dtype.kind in "OTM" or str(theirs.dtype) in ("str", "string"):
@@ -44,6 +55,8 @@ def differs(ours, theirs):
     else:
         a, b = ours.to_numpy(dtype=float, na_value=np.nan), theirs.to_numpy(dtype=float, na_value=np.nan)
         same = np.isclose(a, b, rtol=1e-9, atol=1e-9, equal_nan=True)
+        if function == "quantile":  # between an infinity and another value pandas has none
+            same |= np.isinf(a) & np.isnan(b)
     for i, ok in enumerate(same):
         if not ok:
             return f"bin {i}: {ours.iloc[i]!r}, not {theirs.iloc[i]!r}"
@@ -79,6 +92,8 @@ for n, case in enumerate(json.load(open(os.path.join(directory, "cases.json"))))
         if len(a) != len(b) or (a != b).any():
             print(case, "labels", labels[:3], labels[-2:], len(a), "not", theirs.index[:3], theirs.index[-2:], len(b))
             break
-        if why := differs(ours[name], theirs):
+        if case["rule"].lstrip("0123456789").startswith("W") and late(df["t"].dropna(), theirs.index):
+            break
+        if why := differs(ours[name], theirs, case["functions"][0]):
             print(case, name, why)
 print(compared, "compared,", refused, "refused")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cli"
+	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/stores"
@@ -18,17 +19,20 @@ import (
 
 func main() {
 	set := stores.NewSet(cloud.Schemes()...)
-	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newPlan()))
+	if len(os.Args) > 1 && os.Args[1] == serveName { // which has flags and signals of its own
+		os.Exit(servercli.MainWith(set, os.Args[2:]))
+	}
+	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newRemove(), newServe(), newPlan()))
 }
 
 // newSweep is the command that deletes what no longer counts.
 func newSweep(set *stores.Set) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep --store URL",
-		Short: "Delete what writers that died, and drops, left in a bucket",
-		Long: `Delete the segments of a store in a bucket that do not count, since a writer died
-before it committed them or since the store was dropped, and that are more than 24
-hours old. Others may use the store meanwhile.`,
+		Short: "Delete what dead writers and drops left in a bucket",
+		Long: `Delete segments of a store in a bucket that do not count, because a writer died
+before it committed them or the store was dropped, and that are more than 24 hours
+old. Others may use the store meanwhile.`,
 		Example: "  partd-cloud sweep --store s3://bucket/prefix?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
@@ -60,9 +64,11 @@ hours old. Others may use the store meanwhile.`,
 func newPlan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan",
-		Short: "Compute requests, seconds and dollars of jobs of many machines",
-		Long:  "Compute, from the code that divides stores into requests, what jobs of 10 to 1,000 writers and readers take. docs/cloud-plan.md is what it prints.",
-		Args:  cobra.NoArgs,
+		Short: "Compute requests, seconds and dollars of jobs on many machines",
+		Long: `Compute what jobs of 10 to 1,000 writers and readers cost, from the code that divides stores into
+requests, and how much disk each reader takes (option disk of the store's URL). It prints
+docs/cloud-plan.md.`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Print(objstore.PlanPage())
 			return err

@@ -78,6 +78,15 @@ df = pd.DataFrame({"n": range(1000), "x": [i / 7 for i in range(1000)], "s": [f"
                    "t": pd.date_range("2024-01-01", periods=1000, freq="s")})
 other = df.rename(columns={"n": "m"})
 numbers = df[["t", "n", "x"]]
+daily = pd.DataFrame({"t": pd.date_range("2024-01-03 10:00", periods=400, freq="D"), "n": range(400), "x": [None if 50 < i < 90 or i % 7 == 0 else i * i / 3 for i in range(400)]})
+
+
+def indexed(df):
+    """A result whose index is told, too, as outcome() forgets it."""
+    assert isinstance(df.index, pd.DatetimeIndex) and df.index.name == "t", df.index
+    return df.reset_index()
+
+
 calls = {
     "ping": lambda c: c.ping(),
     "no buckets": lambda c: c.buckets(),
@@ -116,12 +125,20 @@ calls = {
     "resample missing": lambda c: c.resample("zzz", "y", sql="SELECT * FROM zzz"),
     "resample by sql": lambda c: c.resample("a", "y", sql="SELECT * FROM a LIMIT 10"),
     "resampled by sql": lambda c: len(c.get("y")),
-    "put numbers": lambda c: c.put("num", numbers),
+    "put numbers": lambda c: c.put("num", numbers) or c.put("daily", daily),
     "resample by time": lambda c: c.resample("num", "z", rule="10s", time_col="t", aggregation_func="mean", mode=PutMode.REPLACE),
-    "resampled by time": lambda c: c.get("z")[["n", "x"]].reset_index(drop=True),
+    "resampled by time": lambda c: indexed(c.get("z")),
     "resample with error": lambda c: c.resample("num", "z", rule="10s", time_col="t", aggregation_func="mean", mode=PutMode.ERROR),
     "unknown mode": lambda c: action(c, "resample", {"source": "a", "target": "q", "sql": "SELECT * FROM a", "mode": "bad", "source_bucket": None, "target_bucket": None}),
 }
+for function in "mean sum min max first last count median std var sem nunique quantile ffill bfill nearest asfreq interpolate".split():
+    for source, rule in ("num", "7s"), ("num", "333ms"), ("daily", "B"), ("daily", "2BME"), ("daily", "SME"):
+        calls[f"{function} by {rule}"] = lambda c, source=source, rule=rule, function=function: c.resample(source, "z", rule, "t", function, mode=PutMode.REPLACE)
+        calls[f"{function} by {rule}, its rows"] = lambda c: indexed(c.get("z"))
+calls["resample again"] = lambda c: c.resample("daily", "z", "SME", "t", "interpolate", mode=PutMode.APPEND)
+calls["resampled again"] = lambda c: indexed(c.get("z"))
+for function in "agg", "indices", "none", "fillna":
+    calls[f"resample by {function}"] = lambda c, function=function: c.resample("num", "z", "7s", "t", function)
 expected = {  # where shoots' own server is wrong, by the rules that are documented
     "append misfit": "FlightServerError",
     "sql wrong": "DataFusionError",
@@ -159,6 +176,10 @@ try:
                 differences.append(f"a call with the token {forged} was answered")
             except flight.FlightUnauthenticatedError:
                 pass
+    for statement, column in {"DESCRIBE a": "column_name", "DESCRIBE SELECT n FROM a": "column_name", "EXPLAIN SELECT n FROM a": None, "SELECT arrow_typeof(n) AS t FROM a LIMIT 1": "t"}.items():
+        a, b = [outcome(lambda c: list(c.get("a", sql=statement).get(column, ())), c) for c in (our_client, their_client)]
+        if a != b:
+            differences.append(f"{statement}: ours {a!r}, shoots {b!r}")
     if outcome(lambda c: json.loads(c.shutdown()), our_client) != ["shutdown command received"]:
         differences.append("shutdown")
 finally:

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
 import { count, quoted } from "./common";
 import { type Rows, narrowed, stateOf, type Statement } from "./rows";
-import { type ChartArgs, kinds, type Look } from "./state";
+import { type Change, type ChartArgs, kinds, type Look } from "./state";
 import { isNumber, isTime } from "./values";
 
 const mostSeries = 10;
@@ -150,7 +150,7 @@ async function save(svg: SVGSVGElement, kind: "svg" | "png", name: string) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-export function Chart({ rows, source, look, set }: { rows: Rows; source: Statement; look: Look; set: (part: Partial<Look>) => void }) {
+export function Chart({ rows, source, look, set }: { rows: Rows; source: Statement; look: Look; set: (change: Change) => void }) {
   const every = rows.fields.map((f) => f.name);
   const numbers = rows.fields.filter((f) => isNumber(f.type)).map((f) => f.name);
   const times = rows.fields.filter((f) => isTime(f.type)).map((f) => f.name);

@@ -4,9 +4,9 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { Grid } from "./grid";
 import type { Rows, Statement } from "./rows";
-import { placeIn, type Look, sorted } from "./state";
+import { type Change, placeIn, type Look, sorted } from "./state";
 
-type Set = (part: Partial<Look>) => void;
+type Set = (change: Change) => void;
 
 export function Filter({ value, error, set }: { value: string; error?: Error; set: Set }) {
   const input = useRef<HTMLInputElement>(null);
@@ -72,8 +72,8 @@ export function Explore({ rows, label, busy, source, alone, look, set, say, prof
             busy={busy}
             say={say}
             sort={look.sort}
-            onSort={alone ? undefined : (column) => set({ sort: sorted(look.sort, column) })}
-            onColumn={alone ? undefined : (column) => set({ profile: column === look.profile ? null : column })}
+            onSort={alone ? undefined : (column) => set((now) => ({ sort: sorted(now.sort, column) }))}
+            onColumn={alone ? undefined : (column) => set((now) => ({ profile: column === now.profile ? null : column }))}
           />
         )}
         {children}

@@ -7,7 +7,7 @@ import { useCompletion } from "./complete";
 import { editor, type Editor } from "./editor";
 import { Explore, Filter, Switch } from "./explore";
 import { ResultRows, standsAlone, type Statement } from "./rows";
-import { type Look, readLook, writeLook } from "./state";
+import { after, type Change, readLook, writeLook } from "./state";
 import { Downloads, ProfilePane } from "./table";
 
 type At = Record<string, string>;
@@ -129,8 +129,10 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       if (r.error || run.stopped) break;
     }
   }
-  function set(part: Partial<Look>) {
-    const to = { ...tab, look: href("", writeLook({ ...look, ...part })).split("?")[1] ?? "" };
+  function set(part: Change) {
+    const { tab, tabs } = now.current;
+    const was = tabs.find((t) => t.id === tab.id)!;
+    const to = { ...was, look: href("", writeLook(after(lookOf(was), part))).split("?")[1] ?? "" };
     change({ look: to.look });
     location.hash = addressOf(to);
   }

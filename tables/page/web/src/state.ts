@@ -17,6 +17,11 @@ export interface Look {
   chart: ChartArgs | null;
 }
 
+// A change of it may follow one that is not drawn yet, as keys do: what depends on the look
+// now is a function of it.
+export type Change = Partial<Look> | ((now: Look) => Partial<Look>);
+export const after = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
+
 export function readLook(args: URLSearchParams): Look {
   const sort = args.get("sort");
   const kind = kinds.find((k) => k === args.get("chart"));

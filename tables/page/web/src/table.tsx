@@ -1,11 +1,11 @@
 // A table, and a bucket.
 import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
-import { type App, bucketName, count, csv, href, quoted, shown, size, useLoaded, when } from "./common";
+import { type App, bucketName, count, csv, href, quoted, readRoute, shown, size, useLoaded, when } from "./common";
 import { difference } from "./duckdb";
 import { Explore, Filter, Switch } from "./explore";
 import { TableRows } from "./rows";
-import { type Look, readLook, writeLook } from "./state";
+import { after, type Change, readLook, writeLook } from "./state";
 import { instant } from "./values";
 
 export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
@@ -18,7 +18,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const key = JSON.stringify([name, app.turn]);
   const look = readLook(args);
   const { filter, sort } = look;
-  const set = (part: Partial<Look>) => void (location.hash = href("table", { ...name, ...writeLook({ ...look, ...part }) }));
+  const set = (change: Change) => void (location.hash = href("table", { ...name, ...writeLook(after(readLook(readRoute().args), change)) }));
   const [note, setNote] = useState("");
   const [, changed] = useReducer((n: number) => n + 1, 0);
 

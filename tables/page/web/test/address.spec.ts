@@ -19,14 +19,14 @@ test("filter, order, profile and chart of a table are in the address: back, relo
   await page.keyboard.press("Enter");
   await expect(cells.first()).toHaveText("3");
   await page.getByRole("grid").focus();
-  for (const key of ["Enter", "Enter", "p"]) {
-    await page.keyboard.press(key);
-    await expect(page.getByRole("grid")).toHaveAttribute("aria-busy", "false");
-  }
+  // Three keys before anything is drawn: none is lost.
+  await page.evaluate(() => {
+    for (const key of ["Enter", "Enter", "p"]) document.activeElement!.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  });
   const profile = page.getByRole("complementary", { name: "profile of a column" });
   await expect(profile).toBeVisible();
+  await expect(cells.first()).toHaveText(/^\d{5,}$/);
   const top = (await cells.first().textContent())!;
-  expect(Number(top)).toBeGreaterThan(10_000);
   const link = page.url();
   await page.reload();
   const same = async (seen: typeof page) => {

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// asked is an aggregate that is asked for.
+type asked struct {
+	f           string
+	text        string // how it is written
+	col, second int    // columns; the second is that of x, for a function of y and x
+	fraction    float64
+}
+
+// aggregates picks some for the columns that the input has.
+func (r *run) aggregates(in *input) []asked {
+	all := []asked{{f: "records", text: "count"}}
+	add := func(allowed []bool, pairs bool, funcs ...string) {
+		for _, f := range funcs {
+			a := asked{f: f, col: r.IntN(len(in.names)), second: r.IntN(len(in.names)), fraction: pick(r, 0, 0.25, 0.5, 0.9, 0.123, 1)}
+			if r.maybe(0.6) || allowed != nil && (!allowed[a.col] || pairs && !allowed[a.second]) {
+				continue
+			}
+			name, order, ordered := strings.Cut(f, ":")
+			switch {
+			case f == "quantile":
+				a.text = fmt.Sprintf("quantile(%s,%v)", in.by(a.col), a.fraction)
+			case pairs:
+				a.text = fmt.Sprintf("%s(%s,%s)", f, in.by(a.col), in.by(a.second))
+			case ordered:
+				a.text = fmt.Sprintf("%s(%s:%s)", name, in.names[a.col], order)
+			default:
+				a.text = fmt.Sprintf("%s(%s)", f, in.names[a.col])
+			}
+			all = append(all, a)
+		}
+	}
+	add(nil, false, "count", "first", "last", "any", "distinct", "list", "mode", "min:b", "max:b")
+	add(in.numeric, false, "sum", "mean", "min", "max", "median", "quantile")
+	// The distances of wide numbers are lost in floats.
+	near := make([]bool, len(in.names))
+	for i := range near {
+		near[i] = in.numeric[i] && !in.wide[i]
+	}
+	add(near, false, "stddev", "stddev_pop", "var", "var_pop")
+	add(near, true, "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2")
+	add(in.truths, false, "bool_and", "bool_or")
+	return all
+}
+
+// grouped aggregates the rows, and orders the groups.
+func grouped(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
+	groups := map[string][][]cell{}
+	var keys []string
+	for _, row := range in.rows {
+		key := keyOf(row, cols, typed)
+		if groups[key] == nil {
+			keys = append(keys, key)
+		}
+		groups[key] = append(groups[key], row)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		group := groups[key]
+		var row []cell
+		for _, c := range cols {
+			row = append(row, group[0][c])
+		}
+		for _, a := range all {
+			var column, second []cell
+			for _, member := range group {
+				column, second = append(column, member[a.col]), append(second, member[a.second])
+			}
+			row = append(row, a.of(column, second))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// firstOf returns the first n rows of each group, in the order of the groups.
+func firstOf(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
+	left := map[string]int{}
+	for _, row := range rows {
+		if key := keyOf(row, cols, typed); left[key] < n {
+			left[key]++
+			first = append(first, row)
+		}
+	}
+	slices.SortStableFunc(first, func(a, b []cell) int { return strings.Compare(keyOf(a, cols, typed), keyOf(b, cols, typed)) })
+	return first
+}
+
+// top leaves the first n groups in the order of an aggregate, one that the model and
+// partd have to the last bit.
+func (j *job) top(r *run, keys int, all []asked, n int) {
+	var exact []int
+	for i, a := range all {
+		if a.f == "list" {
+			return
+		}
+		if slices.Contains([]string{"records", "count", "distinct", "first", "last", "any", "mode", "min", "max", "min:b", "max:b", "bool_and", "bool_or"}, a.f) {
+			exact = append(exact, i)
+		}
+	}
+	at, sign := pick(r, exact...), -1
+	by := j.names[keys+at]
+	if r.maybe(0.4) {
+		by, sign = by+":asc", 1
+	}
+	j.args = append(j.args, "--top", fmt.Sprint(n))
+	if at > 0 || sign > 0 || r.maybe(0.5) {
+		j.args = append(j.args, "--top-by", by)
+	}
+	groups := j.rows
+	j.made = groups // each as a row, whose format has to hold it
+	j.rows = func(typed bool) [][]cell {
+		rows := groups(typed)
+		slices.SortStableFunc(rows, func(a, b []cell) int {
+			x, y := a[keys+at], b[keys+at]
+			if x.number && y.number {
+				return sign * value(x).Cmp(value(y))
+			}
+			return sign * strings.Compare(x.text, y.text) // a missing value has no text
+		})
+		return rows[:min(n, len(rows))]
+	}
+}
+
+func number(text string) cell { return cell{text: text, number: true, bare: true} }
+
+func float(f, scale float64) cell {
+	return cell{text: strconv.FormatFloat(f, 'g', -1, 64), number: true, bare: true, scale: scale}
+}
+
+// of computes the aggregate of a group.
+func (a asked) of(all, second []cell) cell {
+	there := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
+	switch a.f {
+	case "records":
+		return number(fmt.Sprint(len(all)))
+	case "count":
+		return number(fmt.Sprint(len(there)))
+	case "distinct":
+		return number(fmt.Sprint(len(times(there))))
+	case "first":
+		return all[0]
+	case "last":
+		return all[len(all)-1]
+	case "list":
+		return cell{list: all}
+	case "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2":
+		return a.ofPairs(all, second)
+	}
+	if len(there) == 0 {
+		return cell{missing: true}
+	}
+	text := func(a, b cell) int { return strings.Compare(a.text, b.text) }
+	numeric := func(a, b cell) int { return value(a).Cmp(value(b)) }
+	switch a.f {
+	case "any":
+		return there[0]
+	case "mode":
+		n := times(there)
+		return slices.MinFunc(there, func(a, b cell) int {
+			if d := n[b.text] - n[a.text]; d != 0 {
+				return d
+			}
+			return text(a, b)
+		})
+	case "bool_and", "bool_or":
+		isTrue := func(c cell) bool { return slices.Contains([]string{"true", "T", "on"}, c.text) }
+		some := slices.ContainsFunc(there, isTrue)
+		every := !slices.ContainsFunc(there, func(c cell) bool { return !isTrue(c) })
+		return cell{text: fmt.Sprint(every || a.f == "bool_or" && some), bare: true}
+	case "min:b":
+		return slices.MinFunc(there, text)
+	case "max:b":
+		return slices.MaxFunc(there, text)
+	case "min":
+		return number(slices.MinFunc(there, numeric).text)
+	case "max":
+		return number(slices.MaxFunc(there, numeric).text)
+	case "median":
+		return quantile(there, 0.5)
+	case "quantile":
+		return quantile(there, a.fraction)
+	}
+	return a.ofNumbers(there)
+}
+
+// times counts values.
+func times(list []cell) map[string]int {
+	n := map[string]int{}
+	for _, c := range list {
+		n[c.text]++
+	}
+	return n
+}
+
+func quantile(list []cell, fraction float64) cell {
+	slices.SortFunc(list, func(a, b cell) int { return value(a).Cmp(value(b)) })
+	i, part := math.Modf(fraction * float64(len(list)-1))
+	low := value(list[int(i)])
+	high := value(list[min(int(i)+1, len(list)-1)])
+	way := new(big.Rat).Sub(high, low)
+	way.Mul(way, new(big.Rat).SetFloat64(part)).Add(way, low)
+	if part == 0 {
+		return number(way.RatString())
+	}
+	// The distance may be no float, and what it lacks may be all that is left.
+	c := number(way.RatString())
+	for _, x := range []*big.Rat{low, high} {
+		f, _ := x.Float64()
+		c.scale = max(c.scale, math.Abs(f))
+	}
+	c.rounded = c.scale > 1<<51
+	return c
+}
+
+// rounded returns a number that is computed as a float, of another one.
+func rounded(x, of *big.Rat) cell {
+	c := number(x.RatString())
+	c.rounded = new(big.Rat).Abs(of).Cmp(big.NewRat(1<<53, 1)) > 0
+	return c
+}
+
+func (a asked) ofNumbers(list []cell) cell {
+	s := sums(list, list)
+	switch a.f {
+	case "sum":
+		if slices.ContainsFunc(list, func(c cell) bool { return strings.ContainsAny(c.text, ".e") }) {
+			return rounded(s.x, s.x)
+		}
+		return number(s.x.RatString())
+	case "mean":
+		return rounded(new(big.Rat).Quo(s.x, s.n), s.x)
+	}
+	n := float64(len(list))
+	if !strings.HasSuffix(a.f, "_pop") {
+		n--
+	}
+	if n == 0 {
+		return cell{missing: true}
+	}
+	variance, _ := s.xx.Float64()
+	variance /= n
+	if strings.HasPrefix(a.f, "var") {
+		return float(variance, 0)
+	}
+	return float(math.Sqrt(variance), 0)
+}
+
+// moments are sums of pairs of numbers, and of the products of their distances
+// from the means.
+type moments struct{ n, x, y, xx, yy, xy *big.Rat }
+
+func sums(ys, xs []cell) moments {
+	m := moments{new(big.Rat), new(big.Rat), new(big.Rat), new(big.Rat), new(big.Rat), new(big.Rat)}
+	mul := func(a, b *big.Rat) *big.Rat { return new(big.Rat).Mul(a, b) }
+	for i := range xs {
+		if xs[i].text == "" || ys[i].text == "" {
+			continue
+		}
+		x, y := value(xs[i]), value(ys[i])
+		m.n.Add(m.n, big.NewRat(1, 1))
+		m.x.Add(m.x, x)
+		m.y.Add(m.y, y)
+		m.xx.Add(m.xx, mul(x, x))
+		m.yy.Add(m.yy, mul(y, y))
+		m.xy.Add(m.xy, mul(x, y))
+	}
+	if m.n.Sign() == 0 {
+		return m
+	}
+	m.xx.Sub(m.xx, new(big.Rat).Quo(mul(m.x, m.x), m.n))
+	m.yy.Sub(m.yy, new(big.Rat).Quo(mul(m.y, m.y), m.n))
+	m.xy.Sub(m.xy, new(big.Rat).Quo(mul(m.x, m.y), m.n))
+	return m
+}
+
+func (a asked) ofPairs(ys, xs []cell) cell {
+	m := sums(ys, xs)
+	n, _ := m.n.Float64()
+	xx, _ := m.xx.Float64()
+	yy, _ := m.yy.Float64()
+	xy, _ := m.xy.Float64()
+	x, _ := m.x.Float64()
+	y, _ := m.y.Float64()
+	root := math.Sqrt(xx) * math.Sqrt(yy)
+	switch {
+	case a.f == "covar_pop" && n > 0:
+		return float(xy/n, root/n)
+	case a.f == "covar" && n > 1:
+		return float(xy/(n-1), root/n)
+	case strings.HasPrefix(a.f, "covar"), xx == 0, a.f == "corr" && yy == 0:
+		return cell{missing: true}
+	case a.f == "corr":
+		return float(xy/root, 1)
+	case a.f == "regr_slope":
+		return float(xy/xx, math.Sqrt(yy/xx))
+	case a.f == "regr_intercept":
+		return float((y-xy/xx*x)/n, math.Abs(y/n)+math.Sqrt(yy/xx)*math.Abs(x/n))
+	case yy == 0:
+		return float(1, 0)
+	}
+	return float(xy*xy/xx/yy, 1)
+}

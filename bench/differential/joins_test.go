@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// join compares the join of two tables, whose rows are in no order, with the model.
+func (r *run) join(flags []string) error {
+	format := pick(r, "csv", "csv", "tsv", "jsonl", "text")
+	nameless := format == "text" || format != "jsonl" && r.maybe(0.2)
+	side := func(rows int) *input {
+		in := r.table(format, nameless, rows)
+		for in.noHeader != nameless { // it has one column, of TSV
+			in = r.table(format, nameless, rows)
+		}
+		return in
+	}
+	left := side(pick(r, 1, 5, 50, 1000))
+	if !nameless {
+		format = pick(r, "csv", "tsv", "jsonl")
+	}
+	right := side(pick(r, 1, 5, 50, 300))
+	how, matchEmpty := pick(r, "inner", "left", "right", "full", "semi", "anti"), r.maybe(0.3)
+	n := min(1+r.IntN(2), len(left.names), len(right.names))
+	lefts, rights := r.Perm(len(left.names))[:n], r.Perm(len(right.names))[:n]
+	var on []string
+	for i := range n {
+		pair := left.names[lefts[i]]
+		if other := right.names[rights[i]]; other != pair || r.maybe(0.3) {
+			pair += "=" + other
+		}
+		if strings.ContainsAny(pair, ",\"") {
+			pair = `"` + strings.ReplaceAll(pair, `"`, `""`) + `"`
+		}
+		on = append(on, pair)
+	}
+	if left.bad || right.bad {
+		flags = append(flags, "--skip-bad")
+	}
+	if matchEmpty {
+		flags = append(flags, "--match-empty")
+	}
+	if nameless && left.format != "text" {
+		flags = append(flags, "--no-header")
+	}
+	names, want := joinModel(left, right, lefts, rights, how, matchEmpty)
+	if r.maybe(0.3) && len(want) < 3000 {
+		// Sides that do not fit in memory; of those that are compressed, or piped, that
+		// shows when they are read.
+		r.widen(left)
+		if r.maybe(0.7) {
+			r.widen(right)
+		}
+		names, want = joinModel(left, right, lefts, rights, how, matchEmpty)
+	}
+	if err := r.write(left, "left", 1); err != nil {
+		return err
+	}
+	if err := r.write(right, "right", 1); err != nil {
+		return err
+	}
+	to := "csv"
+	if !nameless && r.maybe(0.5) {
+		to = "jsonl"
+	}
+	output := "out." + to + pick(r, "", ".zst")
+	args := append(append([]string{"join", "--on", strings.Join(on, ","), "--how", how}, flags...), "--to-format", to, "-o", output, left.files[0], right.files[0])
+	if _, err := r.partd(args...); err != nil {
+		return err
+	}
+	got, err := r.read(output, to, names, !nameless)
+	if err != nil {
+		return err
+	}
+	for _, rows := range [][][]cell{got, want} {
+		slices.SortFunc(rows, func(a, b []cell) int {
+			return slices.CompareFunc(a, b, func(x, y cell) int {
+				if d := strings.Compare(x.text, y.text); d != 0 || to == "csv" {
+					return d
+				}
+				return cmp.Compare(fmt.Sprint(x.missing, x.bare), fmt.Sprint(y.missing, y.bare))
+			})
+		})
+	}
+	return same(got, want, to == "jsonl")
+}
+
+// widen makes a value of each row long.
+func (r *run) widen(in *input) {
+	long := strings.Repeat("x", pick(r, 5_000, 30_000, 60_000))
+	for _, row := range in.rows {
+		if c := &row[r.IntN(len(row))]; !c.bare && !c.missing && c.text != "" {
+			c.text += long
+		}
+	}
+}
+
+// joinModel returns the rows of a join, and the names of their columns.
+func joinModel(left, right *input, lefts, rights []int, how string, matchEmpty bool) (names []string, rows [][]cell) {
+	others := func(in *input, keys []int) (cols []int) {
+		for i := range in.names {
+			if !slices.Contains(keys, i) {
+				cols = append(cols, i)
+			}
+		}
+		return cols
+	}
+	row := func(l, r []cell) {
+		row := slices.Clone(l)
+		if how != "semi" && how != "anti" {
+			row = nil
+			for i := range lefts {
+				if l != nil {
+					row = append(row, l[lefts[i]])
+				} else {
+					row = append(row, r[rights[i]])
+				}
+			}
+			for _, c := range others(left, lefts) {
+				if l == nil {
+					row = append(row, cell{missing: true})
+				} else {
+					row = append(row, l[c])
+				}
+			}
+			for _, c := range others(right, rights) {
+				if r == nil {
+					row = append(row, cell{missing: true})
+				} else {
+					row = append(row, r[c])
+				}
+			}
+		}
+		rows = append(rows, row)
+	}
+	names = left.names
+	if how != "semi" && how != "anti" {
+		names = append(pickAll(left.names, lefts), pickAll(left.names, others(left, lefts))...)
+		for _, name := range pickAll(right.names, others(right, rights)) {
+			for slices.Contains(names, name) {
+				name += "_right"
+			}
+			names = append(names, name)
+		}
+	}
+	partners := func(l, r []cell) bool {
+		for i := range lefts {
+			if l[lefts[i]].text != r[rights[i]].text || l[lefts[i]].text == "" && !matchEmpty {
+				return false
+			}
+		}
+		return true
+	}
+	found := map[int]bool{} // rows of the right side with a partner
+	for _, l := range left.rows {
+		has := false
+		for i, r := range right.rows {
+			if !partners(l, r) {
+				continue
+			}
+			if has, found[i] = true, true; how != "semi" && how != "anti" {
+				row(l, r)
+			}
+		}
+		if how == "semi" && has || !has && (how == "left" || how == "full" || how == "anti") {
+			row(l, nil)
+		}
+	}
+	for i, r := range right.rows {
+		if !found[i] && (how == "right" || how == "full") {
+			row(nil, r)
+		}
+	}
+	return names, rows
+}

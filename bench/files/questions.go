@@ -1,0 +1,179 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// question is one of the fifteen that the db-benchmark asks: a grouping of the table x,
+// or a join of x with another.
+type question struct {
+	name, title string
+
+	keys       []string
+	aggregates []string // as partd's --agg has them; largest2(v3) is the two largest of a group
+
+	// What gawk does with a row whose key is k, and what it prints of each. The other
+	// questions would take a program of their own, not a line.
+	awk, print string
+
+	right, on, how string
+}
+
+var groupings = []question{
+	{name: "q1", title: "sum v1 by id1", keys: []string{"id1"}, aggregates: []string{"sum(v1)"}, awk: "a[k] += $7", print: "a[k]"},
+	{name: "q2", title: "sum v1 by id1, id2", keys: []string{"id1", "id2"}, aggregates: []string{"sum(v1)"}, awk: "a[k] += $7", print: "a[k]"},
+	{
+		name: "q3", title: "sum v1, mean v3 by id3", keys: []string{"id3"}, aggregates: []string{"sum(v1)", "mean(v3)"},
+		awk: `a[k] += $7; c[k] += $9; n[k] += $9 != ""`, print: "a[k], c[k] / n[k]",
+	},
+	{
+		name: "q4", title: "mean v1, v2, v3 by id4", keys: []string{"id4"}, aggregates: []string{"mean(v1)", "mean(v2)", "mean(v3)"},
+		awk: `a[k] += $7; b[k] += $8; c[k] += $9; l[k] += $7 != ""; m[k] += $8 != ""; n[k] += $9 != ""`, print: "a[k] / l[k], b[k] / m[k], c[k] / n[k]",
+	},
+	{
+		name: "q5", title: "sum v1, v2, v3 by id6", keys: []string{"id6"}, aggregates: []string{"sum(v1)", "sum(v2)", "sum(v3)"},
+		awk: "a[k] += $7; b[k] += $8; c[k] += $9", print: "a[k], b[k], c[k]",
+	},
+	{name: "q6", title: "median v3, stddev v3 by id4, id5", keys: []string{"id4", "id5"}, aggregates: []string{"median(v3)", "stddev(v3)"}},
+	{
+		name: "q7", title: "max v1, min v2 by id3", keys: []string{"id3"}, aggregates: []string{"max(v1)", "min(v2)"},
+		awk: `if ($7 > a[k]) a[k] = $7; if ($8 != "" && (!(k in b) || $8 < b[k])) b[k] = $8`, print: "a[k], b[k]",
+	},
+	{name: "q8", title: "two largest v3 by id6", keys: []string{"id6"}, aggregates: []string{"largest2(v3)"}},
+	{name: "q9", title: "regr_r2 v2, v1 by id2, id4", keys: []string{"id2", "id4"}, aggregates: []string{"regr_r2(v2,v1)"}},
+	{
+		name: "q10", title: "sum v3, count by id1 to id6",
+		keys: []string{"id1", "id2", "id3", "id4", "id5", "id6"}, aggregates: []string{"sum(v3)", "count"},
+	},
+}
+
+var joins = []question{
+	{name: "j1", title: "small inner on id1", right: "small", on: "id1", how: "inner"},
+	{name: "j2", title: "medium inner on id2", right: "medium", on: "id2", how: "inner"},
+	{name: "j3", title: "medium left outer on id2", right: "medium", on: "id2", how: "left"},
+	{name: "j4", title: "medium inner on id5, text", right: "medium", on: "id5", how: "inner"},
+	{name: "j5", title: "big inner on id3", right: "big", on: "id3", how: "inner"},
+}
+
+// largest reports whether the question is for the largest of each group.
+func (q *question) largest() bool { return slices.Contains(q.aggregates, "largest2(v3)") }
+
+// questionJobs are jobs that answer the questions.
+func questionJobs() (all []job) {
+	for _, q := range slices.Concat(groupings, joins) {
+		j := job{name: q.name, title: q.title, question: &q, runs: []contender{
+			{peer: "partd", how: "partd", command: q.partd},
+			{peer: "duckdb", how: "DuckDB", command: q.duckdb},
+			{peer: "polars", how: "polars", command: q.polars},
+			{peer: "datafusion", how: "DataFusion", command: q.datafusion},
+		}}
+		if q.awk != "" {
+			j.runs = append(j.runs, contender{peer: "gawk", how: "gawk", command: q.gawk}, contender{peer: "miller", how: "Miller", command: q.mlr})
+		}
+		all = append(all, j)
+	}
+	return all
+}
+
+func result(out string) string { return filepath.Join(out, "result.csv") }
+
+func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
+	args := []string{"--by", strings.Join(q.keys, ","), "--agg", strings.Join(q.aggregates, ",")}
+	command := "group"
+	switch {
+	case q.largest():
+		command, args = "top", []string{"--per", q.keys[0], "--by", "v3:n", "-n", "2"}
+	case q.right != "":
+		command, args = "join", []string{"--on", q.on, "--how", q.how}
+	}
+	args = append([]string{
+		command, "--memory", strconv.FormatInt(int64(f.memory), 10), "--threads", strconv.Itoa(f.threads),
+		"--quiet", "--tmp", out, "-o", result(out),
+	}, args...)
+	for _, t := range in.tables {
+		args = append(args, t.path)
+	}
+	return exec.Command(f.partd, args...)
+}
+
+// sql is the question as DuckDB and DataFusion have it, but for the largest.
+func (q *question) sql() string {
+	if q.right == "" {
+		list := strings.ReplaceAll(strings.Join(slices.Concat(q.keys, q.aggregates), ", "), "count", "count(*)")
+		return fmt.Sprintf("SELECT %s FROM x GROUP BY %s", list, strings.Join(q.keys, ", "))
+	}
+	return fmt.Sprintf("SELECT x.%s, x.* EXCLUDE (%[1]s), %[2]s.* EXCLUDE (%[1]s) FROM x %[3]s JOIN %[2]s ON x.%[1]s = %[2]s.%[1]s", q.on, q.right, q.how)
+}
+
+// declared joins a table's columns, each with its name and its type, with commas.
+func (t *table) declared(format string) string {
+	var all []string
+	for i, c := range t.columns {
+		all = append(all, fmt.Sprintf(format, c, t.types[i]))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (q *question) duckdb(f *flags, in *input, out string) *exec.Cmd {
+	sql := q.sql()
+	if q.largest() {
+		sql = "SELECT id6, unnest(max(v3, 2)) FROM x WHERE v3 IS NOT NULL GROUP BY id6"
+	}
+	var statements []string
+	for _, t := range in.tables {
+		statements = append(statements, fmt.Sprintf("CREATE VIEW %s AS FROM read_csv(%s, header = true, delim = ',', quote = '', escape = '', auto_detect = false, columns = {%s})",
+			t.name, quoted(t.path), t.declared("'%s': '%s'")))
+	}
+	return f.duckdbRun(out, append(statements, copyTo(sql, result(out), ", HEADER"))...)
+}
+
+const datafusionProgram = `
+import datafusion, sys
+c = datafusion.SessionContext()
+for statement in sys.argv[1:]:
+    c.sql(statement).collect()
+`
+
+func (q *question) datafusion(f *flags, in *input, out string) *exec.Cmd {
+	sql := q.sql()
+	if q.largest() {
+		sql = "SELECT id6, v3 FROM (SELECT id6, v3, row_number() OVER (PARTITION BY id6 ORDER BY v3 DESC) AS n FROM x WHERE v3 IS NOT NULL) WHERE n <= 2"
+	}
+	statements := []string{
+		"SET datafusion.execution.target_partitions = " + strconv.Itoa(f.threads),
+		fmt.Sprintf("SET datafusion.runtime.memory_limit = '%dK'", f.duckdbMemory/1024),
+		"SET datafusion.runtime.temp_directory = " + quoted(out),
+	}
+	for _, t := range in.tables {
+		statements = append(statements, fmt.Sprintf("CREATE EXTERNAL TABLE %s (%s) STORED AS CSV LOCATION %s OPTIONS ('format.has_header' 'true')",
+			t.name, t.declared("%s %s"), quoted(t.path)))
+	}
+	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, quoted(result(out))))
+	return exec.Command(f.datafusion, append([]string{"-c", datafusionProgram}, statements...)...)
+}
+
+func (q *question) gawk(_ *flags, in *input, out string) *exec.Cmd {
+	var key []string
+	for _, k := range q.keys {
+		key = append(key, "$"+k[2:])
+	}
+	program := fmt.Sprintf(`BEGIN { print "answer" } NR > 1 { k = %s; groups[k]; %s } END { for (k in groups) print k, %s }`, strings.Join(key, ` "," `), q.awk, q.print)
+	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, in.tables[0].path, out, program)
+}
+
+// mlr computes all aggregates of all columns, and cuts those that are asked for.
+func (q *question) mlr(_ *flags, in *input, out string) *exec.Cmd {
+	var functions, columns, wanted []string
+	for _, a := range q.aggregates {
+		name, column, _ := strings.Cut(strings.TrimSuffix(a, ")"), "(")
+		functions, columns, wanted = append(functions, name), append(columns, column), append(wanted, column+"_"+name)
+	}
+	slices.Sort(functions)
+	return script(`mlr --icsv --ocsv stats1 -a "$3" -f "$4" -g "$5" then cut -o -f "$5,$6" "$1" > "$2"/result.csv`, in.tables[0].path, out,
+		strings.Join(slices.Compact(functions), ","), strings.Join(columns, ","), strings.Join(q.keys, ","), strings.Join(wanted, ","))
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// table is a file of the db-benchmark, with the types of its columns in SQL.
+type table struct {
+	name           string
+	columns, types []string
+	rows           uint64
+	order          string // sort's keys
+	// row appends the row i. It is called for one after the other.
+	row func(line []byte, i uint64) []byte
+
+	path string
+}
+
+// questionInput makes the tables that a question is about, unless they are there.
+func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) {
+	in := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", commas(f.rows), f.missingPercent)}
+	if f.sortedInput {
+		in.name += ", sorted"
+	}
+	for _, t := range in.tables {
+		if err := f.make(ctx, t); err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(t.path)
+		if err != nil {
+			return nil, err
+		}
+		in.bytes += info.Size()
+	}
+	return in, nil
+}
+
+// tables returns the tables of a question.
+func (f *flags) tables(q *question) (all []*table) {
+	if q.right == "" {
+		all = []*table{f.groupingTable()}
+	} else {
+		all = []*table{f.joinTable("x"), f.joinTable(q.right)}
+	}
+	for _, t := range all {
+		t.path = filepath.Join(f.dir, fmt.Sprintf("%s-%s-%d-%d-%d-%v-%d.csv", q.name[:1], t.name, f.rows, f.groups, f.missingPercent, f.sortedInput, f.seed))
+	}
+	return all
+}
+
+// make writes a table's file, unless it is there.
+func (f *flags) make(ctx context.Context, t *table) error {
+	if _, err := os.Stat(t.path); err == nil {
+		return nil
+	}
+	part := t.path + ".part"
+	w, err := os.Create(part)
+	if err != nil {
+		return err
+	}
+	b := bufio.NewWriterSize(w, 1<<20)
+	line := []byte(strings.Join(t.columns, ",") + "\n")
+	for i := range t.rows {
+		_, _ = b.Write(line) // Flush returns the error
+		line = append(t.row(line[:0], i), '\n')
+	}
+	_, _ = b.Write(line)
+	if err = errors.Join(b.Flush(), w.Close()); err == nil && f.sortedInput {
+		_, err = start(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sorting("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, part, f.dir))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	return os.Rename(part, t.path)
+}
+
+// groupingTable is as groupby-datagen.R of the db-benchmark makes it.
+func (f *flags) groupingTable() *table {
+	n, k, r := uint64(f.rows), uint64(f.groups), rand.New(rand.NewPCG(f.seed, 1))
+	few := max(n/k, 1)
+	formats := []string{"id%03d", "id%03d", "id%010d"}
+	values := []uint64{k, k, few, k, k, few, 5, 5, 1_000_001}
+	return &table{
+		name: "x", rows: n, order: "-k1,1 -k2,2 -k3,3 -k4,4n -k5,5n -k6,6n",
+		columns: strings.Split("id1,id2,id3,id4,id5,id6,v1,v2,v3", ","),
+		types:   strings.Split("VARCHAR,VARCHAR,VARCHAR,INT,INT,INT,INT,INT,DOUBLE", ","),
+		row: func(line []byte, _ uint64) []byte {
+			for c, different := range values {
+				if c > 0 {
+					line = append(line, ',')
+				}
+				switch value := r.Uint64N(different); {
+				case r.IntN(100) < f.missingPercent:
+				case c < len(formats):
+					line = fmt.Appendf(line, formats[c], 1+value)
+				case c < len(values)-1:
+					line = strconv.AppendUint(line, 1+value, 10)
+				default:
+					line = strconv.AppendFloat(line, float64(value)/1e4, 'f', -1, 64)
+				}
+			}
+			return line
+		},
+	}
+}
+
+// joinTable is x, small, medium or big as join-datagen.R of the db-benchmark makes them: x and
+// each of the others have all of their keys, nine tenths of them in common. Where a part is
+// missing, it is in x: so many keys, with all of their rows. The texts are those of the keys,
+// and missing with them (the script writes idNA).
+func (f *flags) joinTable(name string) *table {
+	n := uint64(f.rows)
+	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}
+	t := &table{name: name, rows: n, order: "-k1,1n -k2,2n -k3,3n"}
+	sets, value := 3, "v1"
+	if name != "x" {
+		sets, value = slices.Index([]string{"small", "medium", "big"}, name)+1, "v2"
+		t.rows, t.order = keys[sets-1], fmt.Sprintf("-k%d,%[1]dn", sets)
+	}
+	for c := range 2 * sets {
+		t.columns = append(t.columns, fmt.Sprintf("id%d", c%sets+1+c/sets*3))
+		t.types = append(t.types, []string{"INT", "VARCHAR"}[c/sets])
+	}
+	t.columns, t.types = append(t.columns, value), append(t.types, "DOUBLE")
+	r := rand.New(rand.NewPCG(f.seed, uint64(name[0])))
+	salt := r.Uint64()
+	t.row = func(line []byte, i uint64) []byte {
+		var ids [3]uint64
+		for s := range sets {
+			// Each key once, and the other rows have any.
+			at := permuted(i, t.rows, salt+uint64(s))
+			if at >= keys[s] {
+				at = mixed(at+salt) % keys[s]
+			}
+			own := keys[s] / 10
+			if name == "x" && mixed(at^f.seed)%100 < uint64(f.missingPercent) {
+				continue
+			} else if name != "x" && at >= keys[s]-own {
+				at += own
+			}
+			ids[s] = 1 + permuted(at, keys[s]+own, f.seed+uint64(s))
+		}
+		for c := range 2 * sets {
+			if id := ids[c%sets]; id > 0 {
+				line = strconv.AppendUint(append(line, "id"[:c/sets*2]...), id, 10)
+			}
+			line = append(line, ',')
+		}
+		if v := r.Uint64N(100_000_001); name != "x" || r.IntN(100) >= f.missingPercent {
+			line = strconv.AppendFloat(line, float64(v)/1e6, 'f', -1, 64)
+		}
+		return line
+	}
+	return t
+}
+
+// permuted returns the i-th of the numbers below n in some order, which nobody has to keep: a
+// Feistel network over as many bits as n has, walked until it is below n.
+func permuted(i, n, seed uint64) uint64 {
+	half := 1
+	for 1<<(2*half) < n {
+		half++
+	}
+	for mask := uint64(1)<<half - 1; ; {
+		left, right := i>>half, i&mask
+		for round := range uint64(4) {
+			left, right = right, left^mixed(right+mixed(seed+round<<32))&mask
+		}
+		if i = left<<half | right; i < n {
+			return i
+		}
+	}
+}
+
+// mixed is the finalizer of SplitMix64.
+func mixed(x uint64) uint64 {
+	x += 0x9E3779B97F4A7C15
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	return x ^ x>>31
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// asking returns flags for small tables.
+func asking(t *testing.T) flags {
+	t.Helper()
+	dir := t.TempDir()
+	partd, err := buildPartd(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := defaults()
+	f.rows, f.groups, f.seed, f.memory, f.threads, f.partd, f.dir = 10_000, 10, 7, 16<<20, 2, partd, dir
+	return f
+}
+
+// Our answer to each question is that of the benchmark's own few lines, and a row that is
+// changed, lost, or there twice is seen.
+func TestQuestions(t *testing.T) {
+	with := asking(t)
+	for _, c := range []struct {
+		name    string
+		missing int
+		sorted  bool
+	}{{"plain", 0, false}, {"missing", 5, false}, {"sorted", 5, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := with
+			f.missingPercent, f.sortedInput = c.missing, c.sorted
+			for _, j := range questionJobs() {
+				in, err := f.questionInput(context.Background(), j.question)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out := t.TempDir()
+				if b, err := j.runs[0].command(&f, in, out).CombinedOutput(); err != nil {
+					t.Fatalf("%s: %v: %s", j.name, err, b)
+				}
+				if err := j.check(j.runs[0], in, out); err != nil {
+					t.Errorf("%s: %v", j.name, err)
+				}
+				spoil(t, j, in, out)
+			}
+		})
+	}
+}
+
+// spoil makes an output wrong in several ways.
+func spoil(t *testing.T, j job, in *input, out string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, "result.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(strings.TrimSuffix(string(b), "\n"), "\n")
+	if len(lines) < 10 {
+		t.Fatalf("%s: %d lines", j.name, len(lines))
+	}
+	last := len(lines) - 2
+	digit := strings.LastIndexByte(lines[last], ',') + 1
+	digit += strings.IndexAny(lines[last][digit:], "123456789")
+	changed := lines[last][:digit] + string('1'+(lines[last][digit]-'0')%9) + lines[last][digit+1:]
+	wrongs := map[string]string{
+		"a row is lost":     strings.Join(lines[:last], "") + lines[last+1],
+		"a row is twice":    strings.Join(lines[:last], "") + lines[1] + lines[1] + lines[last+1],
+		"a row for another": strings.Join(lines[:last], "") + lines[1] + lines[last+1],
+		"a digit":           strings.Join(lines[:last], "") + changed + lines[last+1],
+	}
+	if cut := len(in.tables[0].columns); j.question.right != "" {
+		x, y := strings.SplitN(lines[1], ",", cut+1), strings.SplitN(lines[1], ",", cut+1)
+		for i := 2; i < last && x[cut] == y[cut]; i++ {
+			y = strings.SplitN(lines[i], ",", cut+1)
+			lines[1], lines[i] = strings.Join(append(x[:cut:cut], y[cut]), ","), strings.Join(append(y[:cut:cut], x[cut]), ",")
+		}
+		wrongs["two rows have each other's partner"] = strings.Join(lines, "")
+	}
+	for what, wrong := range wrongs {
+		write(t, filepath.Join(out, "result.csv"), wrong)
+		if err := j.check(j.runs[0], in, out); err == nil || !strings.HasPrefix(err.Error(), "wrong output") {
+			t.Errorf("%s: %s: %v", j.name, what, err)
+		}
+	}
+}
+
+// The answers of the others are the same, where they are installed. polars and DataFusion have
+// the same program for the questions that are left out, but for names of columns.
+func TestQuestionsOfPeers(t *testing.T) {
+	f := asking(t)
+	f.missingPercent = 5
+	for _, j := range questionJobs() {
+		for _, c := range j.runs[1:] {
+			if (c.peer == "polars" || c.peer == "datafusion") && strings.Contains("q1 q2 q4 q5 q7 j1 j2 j4", j.name) {
+				continue
+			}
+			if why := f.missing(c.peer); why != "" {
+				if os.Getenv("PARTD_REQUIRE_ALL") != "" && c.peer == "duckdb" {
+					t.Fatal(why)
+				}
+				continue
+			}
+			in, err := f.questionInput(context.Background(), j.question)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := t.TempDir()
+			if b, err := c.command(&f, in, out).CombinedOutput(); err != nil {
+				t.Errorf("%s: %s: %v: %s", j.name, c.how, err, b)
+			} else if err := j.check(c, in, out); err != nil {
+				t.Errorf("%s: %s: %v", j.name, c.how, err)
+			}
+		}
+	}
+}
+
+// The table has what failed, and why; and one number for all.
+func TestQuestionsTable(t *testing.T) {
+	in := &input{name: "9 rows", bytes: 5e6}
+	ran := func(how string, seconds float64, problem string) *runs {
+		return &runs{c: contender{peer: strings.ToLower(how), how: how}, all: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
+	}
+	absent := &runs{c: contender{peer: "gawk", how: "gawk"}, skip: "gawk is not installed"}
+	var done []asked
+	for _, all := range [][]*runs{
+		{ran("partd", 1, ""), ran("DuckDB", 4, ""), ran("polars", 3, "wrong output: 1 rows, not 2"), absent},
+		{ran("partd", 2, ""), ran("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), ran("polars", 2, "")},
+	} {
+		j := questionJobs()[len(done)]
+		done = append(done, asked{in, j, summarize(in, j, all)})
+	}
+	var b strings.Builder
+	f := defaults()
+	if err := f.writeQuestions(&b, done); err != nil {
+		t.Fatal(err)
+	}
+	const want = `
+9 rows; partd with --memory 256MiB, DuckDB and DataFusion with 488MiB, the others without a limit; 2 threads. Seconds / seconds of processors / MiB at most:
+
+| question | partd | DuckDB | polars | best other ÷ partd |
+|---|---|---|---|---|
+| q1 sum v1 by id1 | 1.00 / 1.00 / 7 | 4.00 / 4.00 / 7 | wrong output: 1 rows, not 2 | 4.00, DuckDB |
+| q2 sum v1 by id1, id2 | 2.00 / 2.00 / 7 | out of memory | 2.00 / 2.00 / 7 | 1.00, polars |
+
+Best other ÷ partd: 2.00 in the geometric mean of 2, 1.00 at least (q2). VmHWM of partd: 7 MiB at most (bound: 311).
+
+Not here: gawk is not installed.
+`
+	if b.String() != want {
+		t.Error(b.String())
+	}
+}

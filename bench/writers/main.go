@@ -1,0 +1,146 @@
+// Command writers measures what processes put through one server by shuffle.Writer, and
+// by plain appends in turns.
+//
+//	go run ./bench/writers -writers 1,2,4
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// asChild makes this program a server, a writer, or what appends without one.
+const asChild = "PARTD_BENCH_CHILD"
+
+type flags struct {
+	rounds       int
+	dir, writers string
+}
+
+func main() {
+	if work := os.Getenv(asChild); work != "" {
+		child(work)
+	}
+	var f flags
+	flag.IntVar(&f.rounds, "rounds", 3, "runs of each, of which the median counts")
+	flag.StringVar(&f.dir, "dir", os.TempDir(), "directory for stores, which are removed")
+	flag.StringVar(&f.writers, "writers", "1,2,4", "how many processes write, a line for each")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	program.End(f.measureWriters(ctx))
+}
+
+func child(work string) {
+	if work == "server" {
+		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	if err := write(context.Background(), work, os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// What each process writes: 400 batches of 1,000 pieces of 1,000 bytes.
+const batches, pieces, pieceBytes = 400, 1000, 1000
+
+func write(ctx context.Context, work, url, task string) (err error) {
+	store, err := remote.Dial(ctx, url, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	w, err := shuffle.Begin(ctx, store, task, "")
+	if err != nil {
+		return err
+	}
+	batch := make([]partd.Entry, pieces)
+	for i := range batch {
+		batch[i] = partd.Entry{Key: fmt.Sprint("key", i), Value: make([]byte, pieceBytes)}
+	}
+	for range batches {
+		if work == "plain" {
+			err = store.Append(ctx, batch...)
+		} else {
+			err = w.Append(ctx, batch...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.Commit(ctx)
+}
+
+// measureWriters starts processes that write to one server, with writers and, in
+// turns, without.
+func (f *flags) measureWriters(ctx context.Context) error {
+	for list := range strings.SplitSeq(f.writers, ",") {
+		n, err := strconv.Atoi(list)
+		if err != nil {
+			return fmt.Errorf("-writers: %w", err)
+		}
+		rates := map[string][]float64{}
+		for range f.rounds {
+			for _, work := range []string{"writer", "plain"} {
+				rate, err := f.writeThrough(ctx, n, work)
+				if err != nil {
+					return err
+				}
+				rates[work] = append(rates[work], rate)
+			}
+		}
+		writer, plain := program.Median(rates["writer"]), program.Median(rates["plain"])
+		fmt.Printf("%d processes: %.0f MB/s by shuffle.Writer, %.0f MB/s by plain appends: %.2f\n", n, writer, plain, writer/plain)
+	}
+	return nil
+}
+
+func (f *flags) writeThrough(ctx context.Context, n int, work string) (rate float64, err error) {
+	dir, err := os.MkdirTemp(f.dir, "store-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	start := func(work string, args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, os.Args[0], args...)
+		cmd.Env = append(os.Environ(), asChild+"="+work)
+		cmd.Stderr = os.Stderr
+		return cmd
+	}
+	server := start("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/data")
+	server.Stderr = nil
+	p, err := serverproc.Start(ctx, server, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Kill()
+	begin := time.Now()
+	var writers []*exec.Cmd
+	for i := range n {
+		cmd := start(work, p.URL(), fmt.Sprint(i))
+		if err := cmd.Start(); err != nil {
+			return 0, err
+		}
+		writers = append(writers, cmd)
+	}
+	for _, w := range writers {
+		err = errors.Join(err, w.Wait())
+	}
+	return float64(n*batches*pieces*pieceBytes) / 1e6 / time.Since(begin).Seconds(), err
+}

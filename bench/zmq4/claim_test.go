@@ -1,0 +1,170 @@
+package zmq4
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/remote"
+)
+
+// asVictim names the variable that makes this program a server: of zmq4's ROUTER, or ours.
+const asVictim = "PARTD_ZMQ4_VICTIM"
+
+// victim serves until its standard input ends. It says where, and then, for each line that it
+// reads, how many bytes it has allocated since it began.
+func victim(kind string) int {
+	var address string
+	if kind == "zmq4" {
+		router := zmq4.NewRouter(context.Background(), quiet...)
+		if err := router.Listen("tcp://127.0.0.1:0"); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		address = router.Addr().String()
+		go func() {
+			for {
+				_, _ = router.Recv()
+			}
+		}()
+	} else {
+		l, err := remote.Listen("tcp://127.0.0.1:0")
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		s, err := remote.NewServer(partd.NewDict(), nil)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		go func() { _ = s.Serve(context.Background(), l) }()
+		address = l.Addr().String()
+	}
+	fmt.Println(address)
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for line := ""; ; {
+		if _, err := fmt.Scanln(&line); err != nil {
+			return 0
+		}
+		runtime.ReadMemStats(&now)
+		fmt.Println(now.TotalAlloc - before.TotalAlloc)
+	}
+}
+
+// attacked is a victim that runs.
+type attacked struct {
+	t       testing.TB
+	address string
+	in      io.Writer
+	out     io.Reader
+	ended   chan error
+}
+
+func attack(t testing.TB, kind string) *attacked {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asVictim+"="+kind)
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	a := &attacked{t: t, in: in, out: out, ended: make(chan error, 1)}
+	go func() { a.ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	_, err = fmt.Fscanln(out, &a.address)
+	must(t, err)
+	return a
+}
+
+// claim has a peer announce a frame of so many bytes, and send 8 of them.
+func (a *attacked) claim(size uint64) net.Conn {
+	a.t.Helper()
+	c, err := net.Dial("tcp", a.address)
+	must(a.t, err)
+	a.t.Cleanup(func() { _ = c.Close() })
+	greeting := make([]byte, 64)
+	greeting[0], greeting[9], greeting[10] = 0xff, 0x7f, 3
+	copy(greeting[12:], "NULL")
+	ready := "\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+	_, err = c.Write(append(greeting, ready...))
+	must(a.t, err)
+	_, err = c.Write(append(binary.BigEndian.AppendUint64([]byte{2}, size), "\x00PD1\x05\x00\x00\x00"...))
+	must(a.t, err)
+	return c
+}
+
+// allocated returns how many bytes the victim has allocated since it began.
+func (a *attacked) allocated() (n uint64) {
+	a.t.Helper()
+	_, err := fmt.Fprintln(a.in, "?")
+	must(a.t, err)
+	_, err = fmt.Fscanln(a.out, &n)
+	must(a.t, err)
+	return n
+}
+
+// TestClaims is why the transport is our own: zmq4 allocates what a header of 9 bytes claims,
+// and ends with its process where that cannot be. Where it does so no more, docs/wire.md has
+// to say something else.
+func TestClaims(t *testing.T) {
+	for _, size := range []uint64{200 << 20, 1 << 30} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
+			theirs.claim(size)
+			ours.claim(size)
+			var took uint64
+			for range 100 {
+				if took = theirs.allocated(); took >= size {
+					break
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			if took < size {
+				t.Errorf("zmq4 allocates %d bytes for a claim of %d: mend docs/wire.md", took, size)
+			}
+			time.Sleep(200 * time.Millisecond) // ours has had the time, too
+			if n := ours.allocated(); n > 1<<20 {
+				t.Errorf("our server allocates %d bytes for a claim of %d", n, size)
+			} else {
+				t.Logf("for a claim of %d bytes zmq4 allocates %d, our server %d", size, took, n)
+			}
+		})
+	}
+	for _, size := range []uint64{1 << 49, 1<<63 - 1} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
+			theirs.claim(size)
+			select {
+			case err := <-theirs.ended:
+				t.Logf("the process of zmq4's ROUTER: %v", err)
+				if err == nil || !strings.Contains(err.Error(), "exit status 2") {
+					t.Errorf("the process of zmq4's ROUTER ended with %v, want a panic: mend docs/wire.md", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("the process of zmq4's ROUTER survives it: mend docs/wire.md")
+			}
+			c := ours.claim(size)
+			must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+			if _, err := io.Copy(io.Discard, c); err != nil {
+				t.Errorf("our server does not close the connection: %v", err)
+			}
+			if n := ours.allocated(); n > 1<<20 {
+				t.Errorf("our server allocates %d bytes for it", n)
+			}
+		})
+	}
+}

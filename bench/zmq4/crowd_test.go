@@ -1,0 +1,108 @@
+package zmq4
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+
+	"github.com/go-partd/partd"
+)
+
+// answersBeside reports whether a server answers a DEALER while another peer is connected and
+// silent.
+func answersBeside(t *testing.T, url string) bool {
+	t.Helper()
+	silent, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
+	must(t, err)
+	defer silent.Close()
+	time.Sleep(100 * time.Millisecond) // it is the first to be accepted
+	answered := make(chan error, 1)
+	d := zmq4.NewDealer(context.Background(), quiet...)
+	go func() {
+		err := d.Dial(url)
+		if err == nil {
+			err = d.Send(zmq4.NewMsgString("syn"))
+		}
+		if err == nil {
+			_, err = d.Recv()
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		must(t, err)
+		must(t, d.Close())
+		return true
+	case <-time.After(2 * time.Second):
+		return false // the DEALER ends with the test's process
+	}
+}
+
+// router answers "ack" to whatever comes, by zmq4's ROUTER.
+func router(t *testing.T) string {
+	t.Helper()
+	r := zmq4.NewRouter(context.Background(), quiet...)
+	must(t, r.Listen("tcp://127.0.0.1:0"))
+	t.Cleanup(func() { _ = r.Close() })
+	go func() {
+		for {
+			m, err := r.Recv()
+			if err != nil {
+				return
+			}
+			_ = r.Send(zmq4.NewMsgFrom(m.Frames[0], []byte("ack")))
+		}
+	}()
+	return "tcp://" + r.Addr().String()
+}
+
+// TestSilentPeer is what docs/wire.md says of zmq4's handshake, beside ours.
+func TestSilentPeer(t *testing.T) {
+	if answersBeside(t, router(t)) {
+		t.Error("zmq4's ROUTER serves others beside a silent peer: mend docs/wire.md")
+	}
+	if !answersBeside(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
+		t.Error("our server does not answer beside a silent peer")
+	}
+}
+
+// overheard reports whether a DEALER is sent an answer to what another one asked that has
+// the same identity.
+func overheard(t *testing.T, url string) bool {
+	t.Helper()
+	var peers [2]*dealer
+	for i := range peers {
+		d := &dealer{Socket: zmq4.NewDealer(context.Background(), append(quiet, zmq4.WithID(zmq4.SocketIdentity("the same")))...), t: t}
+		t.Cleanup(func() { _ = d.Close() })
+		must(t, d.Dial(url))
+		peers[i] = d
+	}
+	time.Sleep(100 * time.Millisecond) // both are known to the server
+	heard := make(chan bool, 1)
+	go func() {
+		_, err := peers[1].Recv()
+		heard <- err == nil
+	}()
+	peers[0].python(frames("syn"), false)
+	peers[0].want(frames("ack"))
+	select {
+	case h := <-heard:
+		return h
+	case <-time.After(500 * time.Millisecond):
+		return false
+	}
+}
+
+// TestSameIdentity is what docs/wire.md says of zmq4's replies, beside ours.
+func TestSameIdentity(t *testing.T) {
+	if !overheard(t, router(t)) {
+		t.Error("zmq4's ROUTER answers who asked alone: mend docs/wire.md")
+	}
+	if overheard(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
+		t.Error("our server answers a peer what another one asked")
+	}
+}

@@ -1,0 +1,256 @@
+package zmq4
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+const operations = 26 // of the Go client's protocol
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{})
+	_, _ = r.Read(b) // it fails never
+	return b
+}
+
+// TestPython has zmq4's DEALER ask all that Python's client can.
+func TestPython(t *testing.T) {
+	large := string(random(64 << 20))
+	many := []string{"append"}
+	get, values := []string{"get"}, []string{}
+	for i := range 100_000 {
+		value := strings.Repeat("v", i%300) // frames of both kinds of header
+		many = append(many, fmt.Sprint("key ", i), value)
+		get, values = append(get, fmt.Sprint("key ", i)), append(values, value)
+	}
+	ack := frames("ack")
+	for transport, address := range transports {
+		for _, vectored := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, vectored %t", transport, vectored), func(t *testing.T) {
+				d := dial(t, serve(t, openLog(t), address(t)))
+				for _, c := range []struct {
+					send []string
+					want [][][]byte
+				}{
+					{[]string{"syn"}, [][][]byte{ack}},
+					{[]string{"append", "x", "1", "y", "", "x", "2"}, [][][]byte{ack}},
+					{[]string{"append", "a-|-b", "tuple"}, [][][]byte{ack}},
+					{[]string{"iset", "i", "first"}, [][][]byte{ack}},
+					{[]string{"iset", "i", "second"}, [][][]byte{ack}},
+					{[]string{"get", "x", "none", "i", "a-|-b", "y"}, [][][]byte{frames("12", "", "first", "tuple", ""), ack}},
+					{[]string{"get"}, [][][]byte{ack}},
+					{[]string{"append", "large", large}, [][][]byte{ack}},
+					{[]string{"get", "large", "x", "large"}, [][][]byte{frames(large, "12", large), ack}},
+					{many, [][][]byte{ack}},
+					{get, [][][]byte{frames(values...), ack}},
+					{[]string{"delete", "x", "none"}, [][][]byte{ack}},
+					{[]string{"get", "x"}, [][][]byte{frames(""), ack}},
+					{[]string{"drop"}, [][][]byte{ack}},
+					{[]string{"get", "i"}, [][][]byte{frames(""), ack}},
+					{[]string{"close"}, [][][]byte{ack}},
+				} {
+					d.python(frames(c.send...), vectored)
+					for _, message := range c.want {
+						d.want(message)
+					}
+				}
+				d.python(frames("append", "k"), vectored)
+				if got := d.receive(); !bytes.HasPrefix(got[0], []byte("error: ")) {
+					t.Errorf("an append of half a pair is answered with %.100q", got)
+				}
+				d.want(ack)
+			})
+		}
+	}
+}
+
+// TestOperations has zmq4's DEALER ask each operation of the Go client's protocol.
+func TestOperations(t *testing.T) {
+	large := random(64 << 20)
+	for transport, address := range transports {
+		t.Run(transport, func(t *testing.T) {
+			d := dial(t, serve(t, openLog(t), address(t)))
+			d.begin()
+			d.changes(large)
+			d.reads(large)
+			d.pops(large)
+			d.ends()
+			for op := byte(1); op <= operations; op++ {
+				if !d.asked[op] {
+					t.Errorf("operation %d was not asked", op)
+				}
+			}
+		})
+	}
+}
+
+// begin says hello and begins a session.
+func (d *dealer) begin() {
+	t := d.t
+	hello := append([]byte{2, 0, 2, 0}, u32(64<<10)...)
+	hello = append(hello, make([]byte, 8+16)...)
+	_, b := d.ask(1, header{}, 0, hello, text(""), text(""))
+	if version := binary.LittleEndian.Uint32(b); version != 2 || len(b) != 32 {
+		t.Fatalf("the hello is of version %d, in %d bytes", version, len(b))
+	}
+	if _, b = d.ask(2, header{}, 0, []byte("anything")); string(b) != "anything" {
+		t.Errorf("a ping is answered with %q", b)
+	}
+	_, b = d.ask(3, header{}, 0, make([]byte, 24))
+	if d.session = binary.LittleEndian.Uint64(b); d.session == 0 || b[8] != 1 {
+		t.Fatalf("session %d, kept by the store: %d", d.session, b[8])
+	}
+}
+
+// changes makes each change, and one by parts.
+func (d *dealer) changes(large []byte) {
+	t := d.t
+	many := []partd.Entry{{Key: "large", Value: large}}
+	for i := range 5000 {
+		many = append(many, partd.Entry{Key: fmt.Sprintf("key %030d", i), Value: []byte{byte(i)}})
+	}
+	_, _ = d.ask(5, header{seq: 1, check: 1}, 0, entries(many...))
+	if flags, _ := d.ask(5, header{seq: 1, check: 1}, 0, entries(many...)); flags != 2 {
+		t.Errorf("an append sent again has flags %d, want 2: applied before", flags)
+	}
+	_, _ = d.ask(6, header{seq: 2, check: 2}, 0, entries(partd.Entry{Key: "set", Value: []byte("one")}))
+	_, _ = d.ask(7, header{seq: 3, check: 3}, 0, entries(partd.Entry{Key: "set", Value: []byte("two")}))
+	whole := entries(partd.Entry{Key: "parts", Value: large[:9<<20]})
+	for at := 0; at < len(whole); at += 4 << 20 {
+		d.send(23, header{}, 0, u64(77), u64(uint64(len(whole))), u64(uint64(at)), whole[at:min(at+4<<20, len(whole))])
+	}
+	_, _ = d.ask(5, header{flags: 1, seq: 4, check: 4}, 0, u64(77), u64(uint64(len(whole))))
+	_, _ = d.ask(8, header{seq: 5, check: 5}, 0, keys("key 000000000000000000000000000000", "none"))
+}
+
+// reads asks for all that is there, in each way.
+func (d *dealer) reads(large []byte) {
+	t := d.t
+	_, b := d.ask(13, header{}, 0, keys("set", "none"))
+	if want := append(u32(2), append(text("one"), text("")...)...); !bytes.Equal(b, want) {
+		t.Errorf("a get is answered with %q, want %q", b, want)
+	}
+	_, b = d.ask(13, header{}, 0, keys("large"))
+	if string(b[:8]) != "\x01\x00\x00\x00\xff\xff\xff\xff" {
+		t.Fatalf("a get of a large value is answered with %.100q, want a handle", b)
+	}
+	if got := d.pages(15, binary.LittleEndian.Uint64(b[8:]), nil); !bytes.Equal(got, large) {
+		t.Errorf("the large value has %d bytes, or others", len(got))
+	}
+
+	_, b = d.ask(14, header{}, 0, keys("parts")[4:])
+	handle, begin := b[:8], b[8:]
+	d.send(25, header{}, 0, handle)
+	if _, page := d.ask(15, header{}, 0, handle, u64(1)); !bytes.HasPrefix(large, append(begin, page...)) || len(page) == 0 {
+		t.Errorf("a reader begins with %d and %d bytes, or others", len(begin), len(page))
+	}
+	_, _ = d.ask(19, header{}, 0, handle)
+	_, _ = d.ask(15, header{}, 1, handle, u64(2)) // it was closed
+
+	_, b = d.ask(16, header{}, 0)
+	found := 0
+	for _, page := range d.listing(b) {
+		for n, at := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
+			at += 8 + 2 + int(binary.LittleEndian.Uint16(page[at+8:]))
+			found++
+		}
+	}
+	if found != 5002 {
+		t.Errorf("%d keys are listed, want 5002", found)
+	}
+	_, b = d.ask(17, header{}, 0, u32(0), u32(1))
+	size := 0
+	for _, page := range d.listing(b) {
+		for n, at := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
+			length, key := int(binary.LittleEndian.Uint32(page[at+9:])), int(binary.LittleEndian.Uint16(page[at+13:]))
+			at += 15 + key + length
+			size += length
+		}
+	}
+	if want := len(large) + 9<<20 + 4999 + 3; size != want {
+		t.Errorf("a scan has %d bytes of values, want %d", size, want)
+	}
+
+	_, b = d.ask(20, header{}, 0)
+	if n := binary.LittleEndian.Uint64(b); n != 5002 {
+		t.Errorf("stat counts %d keys, want 5002", n)
+	}
+	for _, op := range []byte{21, 22} {
+		_, _ = d.ask(op, header{}, 0)
+	}
+	_, b = d.ask(24, header{}, 0)
+	if damaged := binary.LittleEndian.Uint32(b[16:]); damaged != 0 || binary.LittleEndian.Uint64(b) == 0 {
+		t.Errorf("verify finds %d places damaged, in %d records", damaged, binary.LittleEndian.Uint64(b))
+	}
+	_, b = d.ask(26, header{}, 1, text(""))
+	if string(b[:3]) != "\x01\x01\x00" {
+		t.Errorf("a server without namespaces answers with the codes %x, want 1: unsupported", b[:3])
+	}
+}
+
+// pages asks for the steps of a handle to its end.
+func (d *dealer) pages(op byte, handle uint64, visit func(page []byte)) (all []byte) {
+	d.t.Helper()
+	for step, more := uint64(1), byte(1); more == 1; step++ {
+		var page []byte
+		more, page = d.ask(op, header{}, 0, u64(handle), u64(step))
+		if visit == nil {
+			all = append(all, page...)
+		} else {
+			visit(page)
+		}
+	}
+	return all
+}
+
+// listing returns the pages of a listing, of which the first has come.
+func (d *dealer) listing(first []byte) [][]byte {
+	d.t.Helper()
+	handle, pages := binary.LittleEndian.Uint64(first), [][]byte{first[8:]}
+	if handle == 0 {
+		d.t.Errorf("the listing is one page of %d bytes", len(first))
+		return pages
+	}
+	d.pages(18, handle, func(page []byte) { pages = append(pages, page) })
+	return pages
+}
+
+// pops takes what is longer than a page.
+func (d *dealer) pops(large []byte) {
+	t := d.t
+	_, b := d.ask(1, header{}, 0, append([]byte{2, 0, 2, 0}, append(u32(64<<10), make([]byte, 24)...)...), text(""), text(""))
+	instance := b[8:16]
+	more, result := d.ask(10, header{seq: 1}, 0, instance, keys("parts", "none"))
+	for more == 1 {
+		var page []byte
+		more, page = d.ask(11, header{seq: 1}, 0, u64(uint64(len(result))))
+		result = append(result, page...)
+	}
+	want := append(u32(2), u64(9<<20)...)
+	want = append(append(want, large[:9<<20]...), u64(0)...)
+	if !bytes.Equal(result, want) {
+		t.Errorf("a pop has %d bytes, want %d", len(result), len(want))
+	}
+	d.send(12, header{seq: 1}, 0)
+	if _, b = d.ask(13, header{}, 0, keys("parts")); !bytes.Equal(b, append(u32(1), text("")...)) {
+		t.Errorf("what was popped is there: %d bytes", len(b))
+	}
+}
+
+// ends drops everything and ends the session.
+func (d *dealer) ends() {
+	_, _ = d.ask(9, header{seq: 6, check: 6}, 0)
+	_, b := d.ask(20, header{}, 0)
+	if n := binary.LittleEndian.Uint64(b); n != 0 {
+		d.t.Errorf("%d keys are there after drop", n)
+	}
+	_, _ = d.ask(4, header{seq: 7}, 0)
+	_, _ = d.ask(5, header{seq: 7, check: 7}, 1, entries())
+}

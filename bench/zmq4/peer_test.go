@@ -1,0 +1,206 @@
+// Package zmq4 has tests alone, in which github.com/go-zeromq/zmq4, ZeroMQ in Go by
+// other people, is the other side of package remote: its DEALER of our server, its
+// ROUTER of our client.
+package zmq4
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
+)
+
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(asVictim); kind != "" {
+		os.Exit(victim(kind))
+	}
+	os.Exit(m.Run())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantErrorIs fails unless err wraps target.
+func wantErrorIs(t testing.TB, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("the error is %v, want %v", err, target)
+	}
+}
+
+// transports are where each of the two can be reached by the other.
+var transports = map[string]func(t testing.TB) string{
+	"tcp": func(testing.TB) string { return "tcp://127.0.0.1:0" },
+	"ipc": func(t testing.TB) string { return "ipc://" + filepath.Join(t.TempDir(), "socket") },
+}
+
+func openLog(t testing.TB) partd.Partd {
+	t.Helper()
+	store, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: 64 << 20})
+	must(t, err)
+	t.Cleanup(func() { must(t, store.Close()) })
+	return store
+}
+
+// serve runs our server over a store until the test's end.
+func serve(t testing.TB, store partd.Partd, url string) string {
+	t.Helper()
+	s, err := remote.NewServer(store, &remote.ServerOptions{AllowClose: true, Memory: 1 << 30})
+	must(t, err)
+	l, err := remote.Listen(url)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(context.Background(), l) }()
+	t.Cleanup(func() {
+		must(t, s.Shutdown(context.Background()))
+		must(t, <-done)
+	})
+	return remote.URL(l.Addr())
+}
+
+// quiet are options for sockets whose peers go away.
+var quiet = []zmq4.Option{zmq4.WithLogger(log.New(io.Discard, "", 0)), zmq4.WithTimeout(time.Minute)}
+
+// dealer is zmq4's DEALER at our server.
+type dealer struct {
+	zmq4.Socket
+	t testing.TB
+
+	number  uint64
+	session uint64
+	asked   map[byte]bool // operations
+}
+
+func dial(t testing.TB, url string) *dealer {
+	t.Helper()
+	d := &dealer{Socket: zmq4.NewDealer(context.Background(), quiet...), t: t, asked: map[byte]bool{}}
+	t.Cleanup(func() { _ = d.Close() })
+	must(t, d.Dial(url))
+	return d
+}
+
+// frames are of one message.
+func frames(texts ...string) [][]byte {
+	var f [][]byte
+	for _, text := range texts {
+		f = append(f, []byte(text))
+	}
+	return f
+}
+
+// receive waits for a message, and fails where it does not come.
+func (d *dealer) receive() [][]byte {
+	d.t.Helper()
+	late := time.AfterFunc(time.Minute, func() { _ = d.Close() })
+	defer late.Stop()
+	m, err := d.Recv()
+	must(d.t, err)
+	return m.Frames
+}
+
+// want receives exactly this message.
+func (d *dealer) want(message [][]byte) {
+	d.t.Helper()
+	got := d.receive()
+	if len(got) != len(message) {
+		d.t.Fatalf("a message of %d frames (%.100q), want %d", len(got), got[0], len(message))
+	}
+	for i := range got {
+		if !bytes.Equal(got[i], message[i]) {
+			d.t.Fatalf("frame %d of %d has %d bytes, %.100q, want %d, %.100q", i, len(got), len(got[i]), got[i], len(message[i]), message[i])
+		}
+	}
+}
+
+// python sends a message of Python's protocol. How its frames are written is one of two
+// ways that zmq4 has.
+func (d *dealer) python(message [][]byte, vectored bool) {
+	d.t.Helper()
+	send := d.Send
+	if vectored {
+		send = d.SendMulti
+	}
+	must(d.t, send(zmq4.NewMsgFrom(message...)))
+}
+
+// header is what a request says beside its operation and its body.
+type header struct {
+	flags byte
+	seq   uint64
+	check uint32
+}
+
+// send sends a request of the Go client's protocol, as docs/wire.md has it.
+func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
+	d.t.Helper()
+	d.asked[op] = true
+	le := binary.LittleEndian
+	b := append([]byte("\x00PD1"), op, h.flags, 0, 0)
+	b = le.AppendUint64(b, number)
+	session := d.session
+	if h.seq == 0 {
+		session = 0
+	}
+	b = le.AppendUint64(b, session)
+	b = le.AppendUint64(b, h.seq)
+	b = le.AppendUint32(b, h.check)
+	b = append(b, 0, 0, 0, 0)
+	must(d.t, d.Send(zmq4.NewMsg(append(b, bytes.Join(body, nil)...))))
+}
+
+// ask sends a request, and returns the flags and the body of its reply, which is of this status.
+func (d *dealer) ask(op byte, h header, status byte, body ...[]byte) (flags byte, reply []byte) {
+	d.t.Helper()
+	d.number++
+	d.send(op, h, d.number, body...)
+	got := d.receive()
+	if len(got) != 1 || len(got[0]) < 16 {
+		d.t.Fatalf("operation %d: a reply of %d frames, %.100q", op, len(got), got[0])
+	}
+	b := got[0]
+	want := append([]byte("\x00PD1"), op, status, b[6], 0)
+	if want = binary.LittleEndian.AppendUint64(want, d.number); !bytes.Equal(b[:16], want) {
+		d.t.Fatalf("operation %d: the reply is %x %.200q, want %x", op, b[:16], b[16:], want)
+	}
+	return b[6], b[16:]
+}
+
+func u32(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+
+func u64(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
+
+func text(s string) []byte { return append(u32(uint32(len(s))), s...) }
+
+func keys(names ...string) []byte {
+	b := u32(uint32(len(names)))
+	for _, name := range names {
+		b = append(binary.LittleEndian.AppendUint16(b, uint16(len(name))), name...)
+	}
+	return b
+}
+
+func entries(of ...partd.Entry) []byte {
+	b := u32(uint32(len(of)))
+	for _, e := range of {
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(e.Key)))
+		b = append(b, u32(uint32(len(e.Value)))...)
+		b = append(append(b, e.Key...), e.Value...)
+	}
+	return b
+}

@@ -1,0 +1,284 @@
+package zmq4
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/remote"
+)
+
+// relay is a server built of zmq4's ROUTER: what it is asked, a DEALER of zmq4 for each
+// peer asks our server.
+type relay struct {
+	t        testing.TB
+	url, far string // its own address; our server's
+
+	mu      sync.Mutex
+	router  zmq4.Socket
+	dealers map[string]zmq4.Socket
+	asked   [256]atomic.Bool // operations
+}
+
+func newRelay(t testing.TB, url, far string) *relay {
+	t.Helper()
+	r := &relay{t: t, url: url, far: far}
+	r.listen()
+	t.Cleanup(r.close)
+	return r
+}
+
+// listen begins at the address, where it was before once it has been there.
+func (r *relay) listen() {
+	r.t.Helper()
+	router := zmq4.NewRouter(context.Background(), quiet...)
+	must(r.t, router.Listen(r.url))
+	if strings.HasPrefix(r.url, "tcp://") {
+		r.url = "tcp://" + router.Addr().String()
+	}
+	r.mu.Lock()
+	r.router, r.dealers = router, map[string]zmq4.Socket{}
+	r.mu.Unlock()
+	go func() {
+		for {
+			m, err := router.Recv()
+			if err != nil {
+				return // it was closed
+			}
+			if len(m.Frames) == 2 && len(m.Frames[1]) > 4 {
+				r.asked[m.Frames[1][4]].Store(true)
+			}
+			if up := r.dealer(router, m.Frames[0]); up != nil {
+				_ = up.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a peer that is gone asks again
+			}
+		}
+	}()
+}
+
+// dealer returns the DEALER of a peer, whose answers go back to it.
+func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.router != router {
+		return nil
+	}
+	up := r.dealers[string(id)]
+	if up == nil {
+		up = zmq4.NewDealer(context.Background(), quiet...)
+		if err := up.Dial(r.far); err != nil {
+			r.t.Errorf("zmq4 reaches no server at %s: %v", r.far, err)
+			return nil
+		}
+		r.dealers[string(id)] = up
+		go func() {
+			for {
+				m, err := up.Recv()
+				if err != nil {
+					return
+				}
+				_ = router.Send(zmq4.NewMsgFrom(append([][]byte{id}, m.Frames...)...))
+			}
+		}()
+	}
+	return up
+}
+
+// close cuts all connections, and listens no more.
+func (r *relay) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.router.Close()
+	for _, up := range r.dealers {
+		_ = up.Close()
+	}
+	r.router = nil
+}
+
+// TestClientKeepsPromises runs the suite of all stores with zmq4 between our client and
+// our server, and counts what operations passed through it.
+func TestClientKeepsPromises(t *testing.T) {
+	abilities := []partdtest.Ability{
+		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
+		partdtest.CanStat, partdtest.CanClose,
+	}
+	for transport, address := range transports {
+		t.Run(transport, func(t *testing.T) {
+			var relays []*relay
+			var mu sync.Mutex
+			client := func(t *testing.T) partd.Partd {
+				r := newRelay(t, address(t), serve(t, partd.NewDict(), address(t)))
+				mu.Lock()
+				relays = append(relays, r)
+				mu.Unlock()
+				return connect(t, r.url)
+			}
+			partdtest.Run(t, client, &partdtest.Options{Require: abilities, MachineRuns: 3, Pieces: 60, LargeValue: 5 << 20})
+			// Those of its own beside the suite: large changes, verify, sync and namespaces are below.
+			for _, op := range []byte{1, 3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 20} {
+				seen := false
+				for _, r := range relays {
+					seen = seen || r.asked[op].Load()
+				}
+				if !seen {
+					t.Errorf("operation %d did not pass", op)
+				}
+			}
+		})
+	}
+}
+
+func connect(t testing.TB, url string) *remote.Client {
+	t.Helper()
+	c, err := remote.Dial(t.Context(), url, nil)
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestClient has our client ask what the suite does not: large values in one message and by
+// parts, many keys, and what only a log store can.
+func TestClient(t *testing.T) {
+	large := random(64 << 20)
+	for transport, address := range transports {
+		t.Run(transport, func(t *testing.T) {
+			r := newRelay(t, address(t), serve(t, openLog(t), address(t)))
+			c, ctx := connect(t, r.url), t.Context()
+			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: large}, partd.Entry{Key: "s", Value: []byte("s")}))
+			var more []partd.Entry
+			for range 5 { // 320 MiB, which is more than a message may have
+				more = append(more, partd.Entry{Key: "larger", Value: large})
+			}
+			must(t, c.Append(ctx, more...))
+			values, err := c.Get(ctx, "s", "large", "none", "larger")
+			must(t, err)
+			if string(values[0]) != "s" || !bytes.Equal(values[1], large) || len(values[2]) > 0 || !bytes.Equal(values[3], bytes.Repeat(large, 5)) {
+				t.Errorf("got values of %d, %d, %d, %d bytes, or others", len(values[0]), len(values[1]), len(values[2]), len(values[3]))
+			}
+			many := make([]partd.Entry, 50_000)
+			for i := range many {
+				many[i] = partd.Entry{Key: fmt.Sprintf("key %0100d", i), Value: []byte{byte(i)}}
+			}
+			must(t, c.Append(ctx, many...))
+			n := 0
+			for _, err := range c.Keys(ctx) {
+				must(t, err)
+				n++
+			}
+			if n != 50_003 {
+				t.Errorf("%d keys, want 50,003", n)
+			}
+			popped, err := c.Pop(ctx, "large")
+			must(t, err)
+			if !bytes.Equal(popped[0], large) {
+				t.Errorf("popped %d bytes, or others", len(popped[0]))
+			}
+			must(t, c.Flush(ctx))
+			must(t, c.Sync(ctx))
+			_, err = c.Check(ctx)
+			must(t, err)
+			_, err = c.Namespaces(ctx)
+			wantErrorIs(t, err, errors.ErrUnsupported)
+			must(t, c.Drop(ctx))
+			must(t, c.Close())
+			for _, op := range []byte{4, 11, 12, 18, 21, 22, 23, 24, 26} {
+				if !r.asked[op].Load() {
+					t.Errorf("operation %d did not pass", op)
+				}
+			}
+		})
+	}
+}
+
+// TestDisconnects appends while zmq4's ROUTER goes away and comes back: nothing is lost, and
+// nothing is twice.
+func TestDisconnects(t *testing.T) {
+	for transport, address := range transports {
+		t.Run(transport, func(t *testing.T) {
+			store := openLog(t)
+			r := newRelay(t, address(t), serve(t, store, address(t)))
+			const writers, appends = 4, 3000
+			var wait sync.WaitGroup
+			for w := range writers {
+				c := connect(t, r.url)
+				wait.Go(func() {
+					for i := range appends {
+						if err := c.Append(t.Context(), partd.Entry{Key: fmt.Sprint(w), Value: fmt.Appendf(nil, "%d,", i)}); err != nil {
+							t.Errorf("writer %d, append %d: %v", w, i, err)
+							return
+						}
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() { wait.Wait(); close(done) }()
+			cuts := 0
+			for ; ; cuts++ {
+				select {
+				case <-done:
+				case <-time.After(10 * time.Millisecond):
+					r.close()
+					r.listen()
+					continue
+				}
+				break
+			}
+			var want strings.Builder
+			for i := range appends {
+				fmt.Fprintf(&want, "%d,", i)
+			}
+			for w := range writers {
+				v, err := store.Get(t.Context(), fmt.Sprint(w))
+				must(t, err)
+				if string(v[0]) != want.String() {
+					t.Errorf("after %d cuts writer %d has %d bytes, or others, want %d", cuts, w, len(v[0]), want.Len())
+				}
+			}
+			if cuts < 5 {
+				t.Errorf("%d cuts", cuts)
+			}
+		})
+	}
+}
+
+// TestDealerLeaves cuts DEALERs of zmq4 in the middle of what they send and are sent: the
+// server serves others, and applies nothing that did not come whole.
+func TestDealerLeaves(t *testing.T) {
+	value := string(random(8 << 20))
+	for transport, address := range transports {
+		t.Run(transport, func(t *testing.T) {
+			store := openLog(t)
+			url := serve(t, store, address(t))
+			must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte(value)}))
+			for i := range 20 {
+				d := dial(t, url)
+				go func() { // it fails where the connection is cut before
+					for range 4 {
+						_ = d.Send(zmq4.NewMsgFrom(frames("append", "half", value)...))
+						_ = d.Send(zmq4.NewMsgFrom(frames("get", "k", "k")...))
+					}
+				}()
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				_ = d.Close() // zmq4 tells of it where the connection has ended already
+			}
+			d := dial(t, url)
+			d.python(frames("get", "k"), false)
+			d.want(frames(value))
+			d.want(frames("ack"))
+			v, err := store.Get(t.Context(), "half")
+			must(t, err)
+			if n := len(v[0]) / len(value); !bytes.Equal(v[0], []byte(strings.Repeat(value, n))) {
+				t.Errorf("%d bytes were appended, which are no whole values", len(v[0]))
+			}
+		})
+	}
+}

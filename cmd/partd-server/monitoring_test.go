@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Each metric in a dashboard, an alert or the status page is one that docs/operations.md tells of, which
+// TestAdmin compares with the server's own. Those of tables are tested there.
+func TestMonitoring(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dir = "../../packaging/monitoring/"
+	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/adminhttp/status.html"} {
+		text, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics := regexp.MustCompile(`partd_[a-z_]+`).FindAllString(string(text), -1)
+		if len(metrics) < 10 {
+			t.Errorf("%s has %v", name, metrics)
+		}
+		for _, m := range metrics {
+			if !strings.HasPrefix(m, "partd_tables_") && !strings.Contains(string(page), "`"+strings.TrimSuffix(m, "_bucket")+"`") {
+				t.Errorf("%s: docs/operations.md tells of no %s", name, m)
+			}
+		}
+	}
+	board, err := os.ReadFile(dir + "partd-server.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
+		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
+			t.Errorf("partd-server.json has no panel of %s", m[1])
+		}
+	}
+	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
+		text, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var board struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr string }
+			}
+		}
+		if err := json.Unmarshal(text, &board); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, p := range board.Panels {
+			for _, target := range p.Targets {
+				if !strings.Contains(target.Expr, `instance=~"$instance"`) {
+					t.Errorf("%s: %s is of all servers: %s", name, p.Title, target.Expr)
+				}
+			}
+		}
+	}
+	_, err = exec.LookPath("promtool")
+	needs(t, err == nil, "promtool")
+	if out, err := exec.Command("promtool", "check", "rules", dir+"alerts.yml").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
+		checkExpressions(t, dir+name)
+	}
+}
+
+// checkExpressions has promtool parse what a dashboard's panels ask for, with Grafana's
+// variables in place.
+func checkExpressions(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := "groups:\n- name: dashboard\n  rules:\n"
+	for _, m := range regexp.MustCompile(`"expr": ("[^\n]*")`).FindAllStringSubmatch(string(text), -1) {
+		var expr string
+		if err := json.Unmarshal([]byte(m[1]), &expr); err != nil {
+			t.Fatal(err)
+		}
+		expr = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(expr)
+		rules += "  - record: a\n    expr: '" + expr + "'\n"
+	}
+	// promtool takes rules that are the same for a fault: these differ by what they ask.
+	at := t.TempDir() + "/rules.yml"
+	if err := os.WriteFile(at, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", at).CombinedOutput(); err != nil {
+		t.Errorf("%s: %v: %s", file, err, out)
+	}
+}

@@ -1,0 +1,24 @@
+// Package msgpack has a codec of package encode for values of Go's types in
+// MessagePack. Its library imports net/http: a program that uses this package
+// is about 12 MB larger than one that uses package encode alone.
+//
+// For the MessagePack lists that Python's partd stores, use [encode.Python].
+package msgpack
+
+import (
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/gomsgpack"
+)
+
+// Codec is the codec for any type that github.com/ugorji/go/codec supports, in
+// MessagePack: structs become maps, with names from the tag codec or json, text
+// becomes str, bytes become bin, and time.Time becomes the format's timestamp.
+// Slices and strings are concatenated; other types have no join, see
+// [encode.ErrNoJoin].
+//
+// It allocates no memory on the word of a length field alone. The memory of a
+// value depends on the type, since a byte or two may stand for a large struct.
+func Codec[T any]() encode.ValueCodec[T] {
+	to, from := gomsgpack.Of[T]()
+	return encode.ValueCodec[T]{Encode: to, Decode: from, Join: encode.JoinOf[T]()}
+}

@@ -1,0 +1,196 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pickle"
+)
+
+// PandasColumns stores DataFrames as partd.PandasColumns does: each column is an
+// array under its own key, so columns can be read selectively. The keys are those
+// that Python's clients send to a server: K-|-column, with .columns, .index and
+// .index-name for columns.
+//
+// It does not support texts, categories and times with a zone, which are errors
+// here. Python's class fails on them or drops the zone. A PandasColumns is safe
+// for concurrent use.
+type PandasColumns struct {
+	layer
+	objects ValueCodec[[]any]
+}
+
+// NewPandasColumns returns a store of DataFrames over a store of bytes, which must
+// support Set.
+func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
+	s := &PandasColumns{layer{p}, Pickle()}
+	if o != nil && o.Msgpack {
+		s.objects = Python()
+	}
+	return s
+}
+
+// Append adds each entry's rows to those of its key, which have the same columns of
+// the same types. It is all or nothing, but for the names and dtypes of a new key,
+// which are set first.
+func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame]) error {
+	var batch, described []partd.Entry
+	for _, e := range entries {
+		d, err := e.Value.whole()
+		if err != nil {
+			return keyError("append", e.Key, err)
+		}
+		names := make([]any, len(d.Columns))
+		taken := map[string]bool{columnKey(e.Key, ".columns"): true, columnKey(e.Key, ".index-name"): true}
+		for i, c := range append(d.Columns[:len(d.Columns):len(d.Columns)], Column{".index", d.Index.Values}) {
+			array, dtype, err := s.array(e.Key, c)
+			if err == nil && (taken[array.Key] || taken[dtype.Key]) {
+				err = errors.New("its key is another's")
+			}
+			taken[array.Key], taken[dtype.Key] = true, true
+			if err != nil {
+				return keyError("append", e.Key, fmt.Errorf("column %v: %w", c.Name, err))
+			}
+			batch, described = append(batch, array), append(described, dtype)
+			if i < len(names) {
+				names[i] = c.Name
+			}
+		}
+		for part, v := range map[string]any{".columns": names, ".index-name": d.Index.Name} {
+			pickled, err := pickle.Append(nil, v)
+			if err != nil {
+				return keyError("append", e.Key, err)
+			}
+			described = append(described, partd.Entry{Key: columnKey(e.Key, part), Value: pickled})
+		}
+	}
+	if err := s.describe(ctx, "append", described, func(e partd.Entry, have []byte) error {
+		if was, is := describes(have), describes(e.Value); !reflect.DeepEqual(was, is) {
+			return keyError("append", e.Key, fmt.Errorf("%w: the key has %v, and %v is appended", ErrDtype, was, is))
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.beneath().Append(ctx, batch...)
+}
+
+// array returns what is appended for a column, and its dtype.
+func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, err error) {
+	if r, ok := c.Values.(Range); ok {
+		if c.Values, err = r.numbers(); err != nil {
+			return array, dtype, err
+		}
+	}
+	switch name := c.Name.(type) {
+	case string, int, int64:
+	default:
+		return array, dtype, fmt.Errorf("its name is a %T, and not text or an integer", name)
+	}
+	stored, err := store(c.Values)
+	if err != nil {
+		return array, dtype, err
+	}
+	if stored.as != nil || stored.categories != nil {
+		return array, dtype, fmt.Errorf("PandasColumns has no %s", typeName(c.Values))
+	}
+	array.Key = columnKey(key, c.Name)
+	dtype = partd.Entry{Key: array.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
+	if stored.fixed != nil {
+		array.Value = stored.fixed(nil)
+		return array, dtype, nil
+	}
+	list, err := s.objects.Encode(frame.Begin(nil), stored.list)
+	if err == nil {
+		array.Value = frame.End(list, 0)
+	}
+	return array, dtype, err
+}
+
+func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }
+
+// describes returns the dtype, or the plain value, that bytes are.
+func describes(data []byte) any {
+	if v, err := pickle.Decode(data); err == nil {
+		return v
+	}
+	d, err := npy.Parse(string(data))
+	return [2]any{d, err}
+}
+
+// Get returns the rows of a key with its columns of these names, or with all of them.
+// A key that was never appended to has no columns.
+func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d DataFrame, err error) {
+	head, err := s.beneath().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
+	if err != nil || len(head[0]) == 0 {
+		return d, err
+	}
+	all, err := asList("pickle", pickle.Decode, head[0])
+	if err == nil {
+		d.Index.Name, err = pickle.Decode(head[1])
+	}
+	if err != nil {
+		return d, keyError("get", key, err)
+	}
+	if len(names) == 0 {
+		names = all
+	}
+	keys := []string{columnKey(key, ".index"), columnKey(key, ".index") + dtypeSuffix}
+	seen := map[string]bool{}
+	for _, name := range names {
+		err := checkName(name)
+		if err == nil && seen[columnKey(key, name)] {
+			err = fmt.Errorf("column %v twice", name)
+		}
+		if err != nil {
+			return d, keyError("get", key, err)
+		}
+		seen[columnKey(key, name)] = true
+		keys = append(keys, columnKey(key, name), columnKey(key, name)+dtypeSuffix)
+	}
+	data, err := s.beneath().Get(ctx, keys...)
+	if err != nil {
+		return d, err
+	}
+	for i := 0; i < len(data); i += 2 {
+		values, err := columnOf(string(data[i+1]), data[i])
+		if err != nil {
+			return d, keyError("get", keys[i], err)
+		}
+		if i == 0 {
+			d.Index.Values = values
+		} else {
+			d.Columns = append(d.Columns, Column{names[i/2-1], values})
+		}
+	}
+	if d, err = d.whole(); err != nil {
+		return d, keyError("get", key, err)
+	}
+	return d, nil
+}
+
+// columnOf returns the values of an array.
+func columnOf(dtype string, data []byte) (any, error) {
+	if dtype == "" {
+		return nil, errors.New("there is no such column")
+	}
+	d, err := npy.Parse(dtype)
+	if err != nil {
+		return nil, err
+	}
+	a := array{dtype: d, data: data}
+	if d.Kind == 'O' {
+		if a.objects, err = lists(data); err != nil {
+			return nil, err
+		}
+	}
+	return a.column(0, 1)
+}
+
+// Drop removes every key of the store beneath.
+func (s *PandasColumns) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }

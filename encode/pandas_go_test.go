@@ -1,0 +1,466 @@
+package encode
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/golang/snappy"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/pickle"
+)
+
+// kept reads a frame that partd 1.4.2 wrote.
+func kept(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile("testdata/pandas/" + name)
+	must(t, err)
+	return data
+}
+
+// keptFrame is what the files of testdata/pandas hold; in pandas 3, texts are a type.
+func keptFrame(texts, categories any) DataFrame {
+	const day = 24 * 3600e9
+	return DataFrame{
+		Columns: []Column{
+			{"n", []int64{1, -2, 3}},
+			{"x", []float64{0.5, math.Inf(1), -1}},
+			{"b", []bool{true, false, true}},
+			{"m", []int64{4, 5, 6}},
+			{"t", Times{"us", "", []int64{1700000000e6, math.MinInt64, -5e6}}},
+			{"z", Times{"ms", "Europe/Paris", []int64{1700000000e3, -5e3, 4102444800e3}}},
+			{"d", Durations{"ms", []int64{1000, math.MinInt64, -3000}}},
+			{"s", texts},
+			{"o", []any{"a", nil, []byte{0xff}}},
+			{"c", Categorical{[]int32{0, -1, 1}, categories, true}},
+		},
+		Index: Column{"when", Times{"ns", "", []int64{19723 * day, 19724 * day, 19725 * day}}},
+	}
+}
+
+func TestPandasKept(t *testing.T) {
+	for name, want := range map[string]DataFrame{
+		"2.3.3": keptFrame([]any{"a", nil, "é"}, []any{"x", "y"}),
+		"3.1.1-compressed": keptFrame(Texts{Values: []string{"a", "", "é"}, Null: []bool{false, true, false}},
+			Texts{Values: []string{"x", "y"}}),
+	} {
+		got, err := PandasBlocks(nil).Decode(kept(t, name))
+		must(t, err)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n%v\n%v", name, got, want)
+		}
+	}
+}
+
+var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}
+
+// A step of 0 is of no Range in Python.
+func TestPandasNoStep(t *testing.T) {
+	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
+	must(t, err)
+	if got, err := PandasBlocks(nil).Decode(data); err != nil || got.Index.Values != (Range{0, 0, 1}) {
+		t.Error(got, err)
+	}
+}
+
+// What Go writes it reads as it was, however it is compressed.
+func TestPandasRoundTrip(t *testing.T) {
+	frames := []DataFrame{
+		keptFrame([]any{"a", nil, 2.5}, []any{"x", "y"}),
+		keptFrame(Texts{[]string{"a", "", "c"}, []bool{false, true, false}, true}, []int64{7, 8}),
+		{Columns: []Column{{int64(3), []uint8{1}}, {nil, []Float16{3}}, {2.5, []complex128{1i}}}, Index: Column{PyTuple{"a", int64(1)}, Range{7, 6, -1}}},
+		{Columns: []Column{}, Index: Column{"i", Range{0, 5, 2}}},
+		{Columns: []Column{{"a", []int32{}}, {"b", Times{"s", "UTC", []int64{}}}, {"c", Durations{"ns", []int64{}}}}, Index: Column{nil, []bool{}}},
+	}
+	for _, o := range pandasWriters {
+		s := New(partd.NewDict(), PandasBlocks(o))
+		for i, f := range frames {
+			key := fmt.Sprint(i)
+			must(t, s.Append(t.Context(), Entry[DataFrame]{key, f}))
+			got, err := s.Get(t.Context(), key)
+			must(t, err)
+			if !reflect.DeepEqual(got[0], f) {
+				t.Errorf("%+v, frame %d:\n%#v\n%#v", o, i, got[0], f)
+			}
+		}
+	}
+}
+
+func TestPandasJoin(t *testing.T) {
+	column := func(values any) DataFrame { return DataFrame{Columns: []Column{{"a", values}}} }
+	for _, c := range []struct{ first, second, want any }{
+		{[]int64{1}, []int64{2, 3}, []int64{1, 2, 3}},
+		{[]any{1.5}, []any{nil}, []any{1.5, nil}},
+		{Times{"s", "UTC", []int64{1}}, Times{"s", "UTC", []int64{2}}, Times{"s", "UTC", []int64{1, 2}}},
+		{Durations{"s", []int64{1}}, Durations{"s", []int64{2}}, Durations{"s", []int64{1, 2}}},
+		{Texts{Values: []string{"a"}}, Texts{[]string{""}, []bool{true}, false}, Texts{[]string{"a", ""}, []bool{false, true}, false}},
+		{Categorical{[]int32{0}, []any{"x"}, true}, Categorical{[]int32{-1}, []any{"x"}, true}, Categorical{[]int32{0, -1}, []any{"x"}, true}},
+		{[]int64{1}, []float64{2}, "append 2, column a: []float64 does not join with []int64"},
+		{Times{"s", "UTC", []int64{1}}, Times{"s", "", []int64{2}}, "datetime64[s] does not join with datetime64[s, UTC]"},
+		{Durations{"s", []int64{1}}, Durations{"ms", []int64{2}}, "timedelta64[ms] does not join with timedelta64[s]"},
+		{Texts{Values: []string{"a"}}, Texts{Values: []string{"a"}, NA: true}, "does not join"},
+		{Categorical{[]int32{0}, []any{"x"}, true}, Categorical{[]int32{0}, []any{"y"}, true}, "category of 1"},
+	} {
+		s := New(partd.NewDict(), PandasBlocks(nil))
+		must(t, s.Append(t.Context(), Entry[DataFrame]{"k", column(c.first)}, Entry[DataFrame]{"k", DataFrame{}}, Entry[DataFrame]{"k", column(c.second)}))
+		got, err := s.Get(t.Context(), "k")
+		if want, fails := c.want.(string); fails {
+			want = strings.Replace(want, "append 2", "append 3", 1)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %s", err, want)
+			}
+			continue
+		}
+		must(t, err)
+		if !reflect.DeepEqual(got[0].Columns[0].Values, c.want) {
+			t.Errorf("%v, want %v", got[0].Columns[0].Values, c.want)
+		}
+		if index := got[0].Index.Values; got[0].Rows() == 2 && !reflect.DeepEqual(index, []int64{0, 0}) {
+			t.Errorf("the index is %v", index)
+		}
+	}
+	// A RangeIndex that goes on is one.
+	joined, err := joinFrames([]DataFrame{
+		{Index: Column{nil, Range{0, 4, 2}}, Columns: []Column{{"a", []int64{1, 2}}}},
+		{Index: Column{nil, Range{4, 6, 2}}, Columns: []Column{{"a", []int64{3}}}},
+	})
+	if err != nil || !reflect.DeepEqual(joined.Index.Values, Range{0, 6, 2}) {
+		t.Error(joined, err)
+	}
+	one := []DataFrame{{Index: Column{nil, Range{0, 1, 1}}}, {Index: Column{nil, Range{1, 2, 1}}}}
+	if both, err := joinFrames(one); err != nil || !reflect.DeepEqual(both, DataFrame{Index: Column{nil, Range{0, 2, 1}}}) {
+		t.Error(both, err)
+	}
+	first := column([]int64{1})
+	if _, err := joinFrames([]DataFrame{first, column([]int64{2})}); err != nil || first.Rows() != 1 {
+		t.Error(first, err)
+	}
+	// That of no rows, as f.iloc[4:0] has it, is no part of one.
+	if got, err := concat(Range{0, 4, 1}, Range{4, 0, 1}); err != nil || !reflect.DeepEqual(got, []int64{0, 1, 2, 3}) {
+		t.Error(got, err)
+	}
+}
+
+func TestRangeLen(t *testing.T) {
+	for r, want := range map[Range]int{
+		{0, 5, 1}: 5, {0, 5, 2}: 3, {5, 0, -2}: 3, {5, 0, 1}: 0, {0, 5, 0}: 0, {0, 5, -1}: 0,
+		{math.MinInt64, math.MaxInt64, 1}: math.MaxInt, {math.MaxInt64, math.MinInt64, -1}: math.MaxInt,
+		{math.MinInt64, math.MaxInt64, math.MaxInt64}: 3, {math.MaxInt64, math.MinInt64, math.MinInt64}: 2,
+	} {
+		if got := r.Len(); got != want {
+			t.Errorf("%v: %d, want %d", r, got, want)
+		}
+	}
+}
+
+func TestPandasWriteErrors(t *testing.T) {
+	for want, f := range map[string]DataFrame{
+		"has 1 rows, and the first column 2":       {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
+		"has 3 rows, and the first column 2":       {Columns: []Column{{"a", []int64{1, 2}}}, Index: Column{nil, Range{0, 3, 1}}},
+		"it is no type of Column.Values":           {Columns: []Column{{"a", 7}}},
+		"column a: a []chan int is not written":    {Columns: []Column{{"a", []chan int{nil}}}},
+		`column a: pandas has no times in "min"`:   {Columns: []Column{{"a", Times{"min", "", []int64{1}}}}},
+		`column a: pandas has no times in ""`:      {Columns: []Column{{"a", Durations{"", []int64{1}}}}},
+		"a name that is a list":                    {Columns: []Column{{[]any{1}, []int64{1}}}},
+		"a name that is a dict":                    {Columns: []Column{{"a", []int64{1}}}, Index: Column{PyDict{}, []int64{1}}},
+		"index: a []encode.Float16":                {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, []Float16{1}}},
+		"categories: a []encode.Float16":           {Columns: []Column{{"a", Categorical{[]int32{0}, []Float16{1}, false}}}},
+		"category 1 is missing":                    {Columns: []Column{{"a", Categorical{[]int32{0}, Texts{Values: []string{"x", ""}, Null: []bool{false, true}}, false}}}},
+		"category 0 is missing":                    {Columns: []Column{{"a", Categorical{[]int32{0}, []float64{math.NaN()}, false}}}},
+		"category 2 is missing":                    {Columns: []Column{{"a", Categorical{[]int32{0}, Times{"s", "", []int64{1, 2, math.MinInt64}}, false}}}},
+		"category 2 is twice":                      {Columns: []Column{{"a", Categorical{[]int32{0}, []any{"x", []byte("x"), "x"}, false}}}},
+		"category 1 is twice":                      {Columns: []Column{{"a", Categorical{[]int32{0}, []int8{7, 7}, false}}}},
+		"categories: a name that is a list":        {Columns: []Column{{"a", Categorical{[]int32{0}, []any{[]any{}}, false}}}},
+		"column a: 2 texts, of which Null has 1":   {Columns: []Column{{"a", Texts{[]string{"a", "b"}, []bool{true}, false}}}},
+		"element 1 has the code 1, and there are":  {Columns: []Column{{"a", Categorical{[]int32{0, 1}, []int64{7}, false}}}},
+		"column a: categories: ":                   {Columns: []Column{{"a", Categorical{[]int32{0}, []chan int{nil}, false}}}},
+		"index: a CategoricalIndex is not written": {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, Categorical{[]int32{0}, []int64{1}, false}}},
+	} {
+		_, err := PandasBlocks(nil).Encode(nil, f)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// hostile returns a frame of one column, whose block is data with a header.
+func hostile(t *testing.T, header any, data []byte) []byte {
+	t.Helper()
+	var b []byte
+	for _, v := range []any{
+		[]any{nil, nil, header},
+		pickle.Call("pandas", "Index", []any{"a"}, nil, false, nil, false),
+		rangeIndex(0, 1, 1, nil),
+	} {
+		var err error
+		b, err = appendPickle(b, v)
+		must(t, err)
+	}
+	return frame.Append(b, data)
+}
+
+// hostileIndex returns a frame without columns, whose labels and index are objects.
+func hostileIndex(t *testing.T, labels, index any) []byte {
+	t.Helper()
+	var b []byte
+	for _, v := range []any{[]any{nil, nil}, labels, index} {
+		var err error
+		b, err = appendPickle(b, v)
+		must(t, err)
+	}
+	return b
+}
+
+func rangeIndex(start, stop, step int64, name any) any {
+	return pickle.Call("pandas.core.indexes.base", "_new_Index", pickle.Global{Module: "pandas", Name: "RangeIndex"},
+		PyDict{{Key: "name", Value: name}, {Key: "start", Value: start}, {Key: "stop", Value: stop}, {Key: "step", Value: step}})
+}
+
+// Nothing that a frame says is believed, and nothing that it asks for is done.
+func TestPandasHostile(t *testing.T) {
+	i8, o := pickle.Call("numpy", "dtype", "<i8"), pickle.Call("numpy", "dtype", "|O")
+	numbers := func(dtype any, shape ...any) any {
+		return PyTuple{[]any{0}, dtype, PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
+	}
+	other := PyTuple{[]any{0}, o, PyTuple{1}, PyTuple{"other", PyTuple{}}}
+	pickled := func(v any) []byte {
+		b, err := pickle.Append(nil, v)
+		must(t, err)
+		return b
+	}
+	arrow := func(length, offset int64, valid, ends, text any) []byte {
+		buffers := []any{nil, nil, nil}
+		for i, b := range []any{valid, ends, text} {
+			if b != nil {
+				buffers[i] = pickle.Call("pyarrow.lib", "py_buffer", b)
+			}
+		}
+		stored := pickle.Call("pyarrow.lib", "_restore_array", PyTuple{
+			pickle.Call("pyarrow.lib", "type_for_alias", "large_string"),
+			length, 0, offset, buffers,
+			[]any{},
+			nil,
+		})
+		made := pickled(pickle.Call("pandas.arrays", "ArrowStringArray"))
+		state := pickled(PyDict{{Key: "_pa_array", Value: stored}, {Key: "_dtype", Value: pickle.Call("pandas", "StringDtype")}})
+		return append(append(made[:len(made)-1:len(made)-1], state[2:len(state)-1]...), "b."...)
+	}
+	coded := func(dtype string, ordered any, data []byte) []byte {
+		index := pickle.Call("pandas", "Index", []any{"x"}, nil, false, nil, false)
+		return hostile(t, PyTuple{[]any{0}, pickle.Call("numpy", "dtype", dtype), PyTuple{1}, PyTuple{"categorical_type", PyTuple{ordered, index}}}, data)
+	}
+	huge, err := appendContainer(nil, make([]byte, 65<<20), 1)
+	must(t, err)
+	empty := func(dtype string, shape ...any) any {
+		return PyTuple{[]any{}, pickle.Call("numpy", "dtype", dtype), PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
+	}
+	long, none := make([]any, 1000), rangeIndex(0, 0, 1, nil) // an error does not print long
+	ends := append(make([]byte, 8), 1, 0, 0, 0, 0, 0, 0, 0)
+	for _, c := range []struct {
+		data []byte
+		want string
+	}{
+		{nil, "0 parts"},
+		{hostileIndex(t, rangeIndex(math.MinInt64, math.MaxInt64, 1, nil), rangeIndex(0, 0, 1, nil)), "9223372036854775807 columns in"},
+		{coded("<M8[ns]", false, make([]byte, 8)), "column a (category): codes that are datetime64[ns]"},
+		{coded("<m8[ns]", false, make([]byte, 8)), "codes that are timedelta64[ns]"},
+		{coded("|O", false, frame.Append(nil, pickled([]any{long}))), "codes that are []interface {}"},
+		{coded("<i8", false, []byte("\x01\x00\x00\x00\x00\x00\x00\x00")), "element 0 has the code 1"},
+		{hostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a block of a category in 2 columns"},
+		{hostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
+		{hostile(t, empty("<U5", 0, 1), nil), "a block of no column: "},
+		{hostile(t, empty("<i8", 0, 1, 1), nil), "3 dimensions"},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): pandas has no times in "D"`},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `pandas has no times in "h"`},
+		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
+			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `pandas has no times in "min"`},
+		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "not placement, dtype, shape and kind"},
+		{hostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "no list of integers"},
+		{hostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not read"},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", strings.Repeat("x", 1000)), 1, 1), nil), "column a (xxx"},
+		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{strings.Repeat("x", 1000), nil}}, nil), "a block of kind x"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{long}, nil, false, nil, false), none), "a name that is a list is not read"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, nil, false, nil, false), none), "columns: element 0 is a pickle.Global"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), none), "a name that is a list"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), none), "a name of 1000 parts"},
+		{hostileIndex(t, none, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, "object", false, nil, false)), "index: element 0 is a pickle.Global"},
+		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
+			pickle.Call("pandas", "DatetimeTZDtype", "s", pickle.Call("datetime", "timezone", pickle.Call("datetime", "timedelta", 0, 90, 0)))))), "an offset of 90 s"},
+		{hostileIndex(t, none, rangeIndex(0, 1, 1, long)), "a name that is a list"},
+		{[]byte{1}, "truncated frame"},
+		{hostile(t, numbers(i8, 1, 1), make([]byte, 7)), "column a (<i8): 7 bytes for 8"},
+		{hostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes for 8"},
+		{hostile(t, numbers(i8, 1, 1<<60), nil), "over the limit"},
+		{hostile(t, numbers(i8, 1<<40, 1<<40), nil), "over the limit"},
+		{hostile(t, numbers(i8, -1, 1), nil), "no list of integers"},
+		{hostile(t, numbers(i8, 1, 1, 1), make([]byte, 8)), "an array of 3 dimensions"},
+		{hostile(t, numbers(i8, 2, 1), make([]byte, 16)), "shape [2 1], for 1 columns"},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<U5"), 1, 1), nil), "column a (<U5): "},
+		{hostile(t, PyTuple{[]any{1}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", PyTuple{}}}, make([]byte, 8)), "the column at 1 of 1"},
+		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{"new_type", PyTuple{}}}, make([]byte, 8)), "a block of kind new_type is not read"},
+		{hostile(t, numbers(o, 1, 1), frame.Append(nil, []byte("\x91\xa1a\x00"))), "column a (|O): "},
+		{hostile(t, numbers(o, 1, 1), []byte("\xff\xff\xff\xff\x0fx")), "snappy: 4294967295 bytes of 6 are over the limit"},
+		{hostile(t, numbers(o, 1, 1), snappy.Encode(nil, make([]byte, 9))), "too few bytes left"},
+		{hostile(t, other, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
+		{hostile(t, other, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
+		{hostile(t, other, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
+		{hostile(t, other, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not read"},
+		{hostile(t, other, pickled(pickle.Call("pandas", "read_pickle", "x"))), `"read_pickle" of the module "pandas"`},
+		{hostile(t, other, pickled(7)), "a int is no array"},
+		{hostile(t, other, arrow(1<<50, 0, nil, ends, []byte("a"))), "1125899906842624 texts"},
+		{hostile(t, other, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from 9223372036854775807 on"},
+		{hostile(t, other, arrow(1, 0, []byte{}, ends, []byte("a"))), "buffers of 0 and 16 bytes"},
+		{hostile(t, other, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is no text"},
+		{hostile(t, other, arrow(1, 0, nil, ends, []byte{0xff})), "is no text"},
+		{hostile(t, other, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := PandasBlocks(nil).Decode(c.data)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 500 {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+			t.Errorf("%s: %d bytes of memory", c.want, took)
+		}
+	}
+	if _, err := PandasBlocks(nil).Decode(hostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
+		t.Error(err) // the frame that all others differ from
+	}
+	// A slice of texts, of which none is missing.
+	d, err := PandasBlocks(nil).Decode(hostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
+	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
+		t.Error(d, err)
+	}
+	if name, err := label(Texts{Values: []string{""}, Null: []bool{true}}, 0); err != nil || name != nil {
+		t.Error(name, err)
+	}
+}
+
+// The categories of many columns can be one object of a header: they are paid for in
+// each.
+func TestPandasCategoriesLimit(t *testing.T) {
+	numbers, err := Range{0, 1000, 1}.numbers()
+	must(t, err)
+	for _, values := range []any{numbers, Texts{Values: []string{strings.Repeat("x", 9000)}}, Range{0, math.MaxInt64, 1}} {
+		data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", Categorical{[]int32{0}, values, false}}}})
+		must(t, err)
+		_, err = (&blocksReader{left: 8000}).frame(data)
+		if want := "column a (category): categories of "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "over the limit") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// Each prefix of a frame, and each frame with a changed byte, is an error or a frame.
+func TestPandasDamaged(t *testing.T) {
+	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
+		data := kept(t, name)
+		for n := range data {
+			if _, err := PandasBlocks(nil).Decode(data[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes are read", name, n, len(data))
+			}
+			changed := bytes.Clone(data)
+			changed[n] ^= 1 << (n % 8)
+			_, _ = PandasBlocks(nil).Decode(changed)
+		}
+	}
+}
+
+// FuzzPandasBlocks looks for a frame that crashes the reader, takes much memory, or
+// is not the same once it was written and read again.
+func FuzzPandasBlocks(f *testing.F) {
+	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
+		f.Add(kept(f, name))
+	}
+	for _, o := range pandasWriters {
+		data, err := PandasBlocks(o).Encode(nil, keptFrame([]any{"a", nil, 2.5}, []any{"x", "y"}))
+		must(f, err)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		d, err := PandasBlocks(nil).Decode(data)
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 1024*uint64(len(data))+4<<20 {
+			t.Fatalf("%d bytes of memory for %d", took, len(data))
+		}
+		if err != nil {
+			return
+		}
+		again, err := PandasBlocks(nil).Encode(nil, d)
+		if err != nil {
+			return // such as a category that is there twice
+		}
+		back, err := PandasBlocks(nil).Decode(again)
+		if err != nil || fmt.Sprintf("%#v", back) != fmt.Sprintf("%#v", d) {
+			t.Fatalf("%v\n%#v\n%#v", err, back, d)
+		}
+	})
+}
+
+func TestPandasColumnsErrors(t *testing.T) {
+	s := NewPandasColumns(partd.NewDict(), nil)
+	for want, f := range map[string]DataFrame{
+		"column z: PandasColumns has no datetime64[s, UTC]": {Columns: []Column{{"z", Times{"s", "UTC", []int64{1}}}}},
+		"column t: PandasColumns has no encode.Texts":       {Columns: []Column{{"t", Texts{Values: []string{"a"}}}}},
+		"column c: PandasColumns has no category":           {Columns: []Column{{"c", Categorical{[]int32{0}, []any{"x"}, false}}}},
+		"column 5: its key is another's":                    {Columns: []Column{{"5", []int64{1}}, {5, []int64{1}}}},
+		"column a.dtype: its key is another's":              {Columns: []Column{{"a", []int64{1}}, {"a.dtype", []int64{1}}}},
+		"column b: its key is another's":                    {Columns: []Column{{"b.dtype", []int64{1}}, {"b", []int64{1}}}},
+		"column .index: its key is another's":               {Columns: []Column{{".index", []int64{1}}}},
+		"column .columns: its key is another's":             {Columns: []Column{{".columns", []int64{1}}}},
+		"a range of 9223372036854775807 numbers is over":    {Index: Column{nil, Range{math.MinInt64, math.MaxInt64, 1}}},
+		"its name is a float64":                             {Columns: []Column{{1.5, []int64{1}}}},
+		"has 1 rows":                                        {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
+	} {
+		if err := s.Append(t.Context(), Entry[DataFrame]{"k", f}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
+		t.Error(info, err)
+	}
+	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "left-|-a", Value: make([]byte, 3)}))
+	err := s.Append(t.Context(), Entry[DataFrame]{"left", DataFrame{Columns: []Column{{"a", []int64{1}}}}})
+	if !errors.Is(err, ErrDtype) || !strings.Contains(err.Error(), "there is data") {
+		t.Error(err)
+	}
+	must(t, s.Append(t.Context(), Entry[DataFrame]{"k", DataFrame{Columns: []Column{{"a", []int64{1}}}}}))
+	for _, f := range []DataFrame{
+		{Columns: []Column{{"a", []float64{1}}}},
+		{Columns: []Column{{"b", []int64{1}}}},
+		{Columns: []Column{{"a", []int64{1}}}, Index: Column{"named", []int64{1}}},
+	} {
+		if err := s.Append(t.Context(), Entry[DataFrame]{"k", f}); !errors.Is(err, ErrDtype) {
+			t.Error(err)
+		}
+	}
+	if _, err := s.Get(t.Context(), "k", "b"); err == nil || !strings.Contains(err.Error(), "there is no such column") {
+		t.Error(err)
+	}
+	if f, err := s.Get(t.Context(), "never"); err != nil || len(f.Columns) != 0 {
+		t.Error(f, err)
+	}
+	list, err := pickle.Append(nil, []any{[]any{"x"}})
+	must(t, err)
+	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "list-|-.columns", Value: list}, partd.Entry{Key: "list-|-.index-name", Value: []byte("N.")}))
+	if _, err := s.Get(t.Context(), "k", "a", "a"); err == nil || !strings.Contains(err.Error(), "column a twice") {
+		t.Error(err)
+	}
+	if _, err := s.Get(t.Context(), "list"); err == nil || !strings.Contains(err.Error(), "a name that is a list") {
+		t.Error(err)
+	}
+	must(t, s.Drop(t.Context()))
+}

@@ -1,0 +1,365 @@
+package encode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue"
+)
+
+// array is one of NumPy, or of pandas over one: the bytes of its elements, or objects.
+type array struct {
+	dtype   npy.DType
+	shape   []int // nil for one dimension of any length
+	fortran bool  // the first dimension runs fastest
+	data    []byte
+	objects []any
+	as      *pickle.Object // the dtype that pandas gives to the elements, or nil
+}
+
+// column returns row i of an array of so many rows, which are columns of a frame.
+// An array of one dimension is one row.
+func (a array) column(i, count int) (any, error) {
+	length := len(a.objects)
+	if a.dtype.Kind != 'O' {
+		length = len(a.data) / a.dtype.Size
+		if odd := len(a.data) % a.dtype.Size; odd != 0 {
+			return nil, notWhole(a.dtype, int64(len(a.data)), odd)
+		}
+	}
+	shape := a.shape
+	if len(shape) == 1 {
+		shape = []int{1, shape[0]}
+	}
+	if length%count != 0 || shape == nil && count != 1 || shape != nil && (len(shape) != 2 || shape[0] != count || shape[1] != length/count) {
+		return nil, fmt.Errorf("%d elements in an array of shape %v, for %d columns", length, a.shape, count)
+	}
+	length /= count
+	from, to, size := i*length, (i+1)*length, a.dtype.Size
+	switch {
+	case a.dtype.Kind == 'O':
+		return a.typed(nil, a.objects[from:to:to])
+	case a.fortran:
+		row := make([]byte, 0, length*size)
+		for at := i * size; at < len(a.data); at += count * size {
+			row = append(row, a.data[at:at+size]...)
+		}
+		return a.typed(row, nil)
+	}
+	return a.typed(a.data[from*size:to*size], nil)
+}
+
+// typed returns elements of an array as the Values of a Column.
+func (a array) typed(data []byte, objects []any) (any, error) {
+	name := ""
+	if a.as != nil {
+		name = a.as.Name()
+	}
+	switch kind := a.dtype.Kind; {
+	case name == "" && kind == 'O':
+		for i, v := range objects {
+			switch v.(type) {
+			case pickle.Global, *pickle.Object: // such as pandas.NA
+				return nil, fmt.Errorf("element %d is a %s, and not a plain value", i, pyvalue.Name(v))
+			}
+		}
+		return objects, nil
+	case name == "" && kind == 'M':
+		return Times{Unit: a.dtype.Unit, Counts: npy.Fixeds[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
+	case name == "" && kind == 'm':
+		return Durations{a.dtype.Unit, npy.Fixeds[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
+	case name == "StringDtype" && kind == 'O':
+		return texts(objects, a.as)
+	case name == "DatetimeTZDtype" && a.dtype.Size == 8:
+		unit, zone, err := unitAndZoneOf(a.as)
+		if err == nil {
+			err = checkUnit(unit)
+		}
+		return Times{unit, zone, npy.Fixeds[int64](a.dtype, data)}, err
+	}
+	for _, t := range fixedTypes {
+		if name == "" && t.dtype.Kind == a.dtype.Kind && t.dtype.Size == a.dtype.Size {
+			return t.read(a.dtype, data)
+		}
+	}
+	return nil, fmt.Errorf("the dtype %s %s is not read", a.dtype, name)
+}
+
+// texts returns objects as elements of a StringDtype.
+func texts(objects []any, dtype *pickle.Object) (Texts, error) {
+	t := Texts{Values: make([]string, len(objects)), NA: isNA(dtype)}
+	for i, v := range objects {
+		switch v := v.(type) {
+		case string:
+			t.Values[i] = v
+		case nil, float64, pickle.Global: // None, nan, NA
+			t.miss(i)
+		default:
+			return t, fmt.Errorf("element %d is a %s", i, pyvalue.Name(v))
+		}
+	}
+	return t, nil
+}
+
+// isNA reports whether a StringDtype is string, and not str, whose arguments are
+// where it is stored and the number nan.
+func isNA(dtype *pickle.Object) bool {
+	if len(dtype.Args) < 2 {
+		return true
+	}
+	_, isNaN := dtype.Args[1].(float64)
+	return !isNaN
+}
+
+// arrowTexts reads the array of Arrow that a pandas array of texts keeps: its type,
+// length, number of nulls, offset and buffers, which are validity, ends, and text.
+func arrowTexts(o *pickle.Object) (t Texts, err error) {
+	state, _ := o.State.(PyDict)
+	dtype, _ := get[*pickle.Object](state, "_dtype")
+	stored, _ := get[*pickle.Object](state, "_pa_array")
+	if dtype == nil || stored == nil || stored.Name() != "_restore_array" || len(stored.Args) != 1 {
+		return t, fmt.Errorf("%s without an array of Arrow", o.Name())
+	}
+	parts, _ := stored.Args[0].(PyTuple)
+	if len(parts) != 7 {
+		return t, errors.New("an array of Arrow is of seven parts")
+	}
+	kind, _ := parts[0].(*pickle.Object)
+	length, _ := parts[1].(int64)
+	offset, _ := parts[3].(int64)
+	buffers, _ := parts[4].([]any)
+	if kind == nil || len(kind.Args) != 1 || len(buffers) != 3 {
+		return t, errors.New("an array of Arrow without a type, or of other than three buffers")
+	}
+	if kind.Args[0] != "large_string" {
+		return t, fmt.Errorf("the type %s of Arrow is not read", shortText(kind.Args[0]))
+	}
+	valid, ends, buffer := bufferOf(buffers[0]), bufferOf(buffers[1]), bufferOf(buffers[2])
+	t.NA = isNA(dtype)
+	if length == 0 {
+		return t, nil
+	}
+	last := int64(len(ends)/8) - 1
+	if length < 0 || offset < 0 || offset > last || length > last-offset || valid != nil && (offset+length+7)/8 > int64(len(valid)) {
+		return t, fmt.Errorf("%d texts from %d on in buffers of %d and %d bytes", length, offset, len(valid), len(ends))
+	}
+	end := func(i int64) uint64 { return binary.LittleEndian.Uint64(ends[8*i:]) }
+	// A slice of an array has the buffers of all of it.
+	stop := min(end(offset+length), uint64(len(buffer)))
+	first := min(end(offset), stop)
+	text := string(buffer[first:stop])
+	t.Values = make([]string, length)
+	for i := range length {
+		at := offset + i
+		if valid != nil && valid[at/8]>>(at%8)&1 == 0 {
+			t.miss(int(i))
+			continue
+		}
+		from, to := end(at), end(at+1)
+		if from < first || from > to || to > stop || !utf8.ValidString(text[from-first:to-first]) {
+			return t, fmt.Errorf("element %d, bytes %d to %d of %d, is no text", i, from, to, len(buffer))
+		}
+		t.Values[i] = text[from-first : to-first]
+	}
+	return t, nil
+}
+
+// bufferOf returns the bytes of a buffer of Arrow, or nil.
+func bufferOf(v any) []byte {
+	if o, ok := v.(*pickle.Object); ok && o.Name() == "py_buffer" && len(o.Args) == 1 {
+		return bytesOf(o.Args[0])
+	}
+	return nil
+}
+
+// shortText returns the beginning of a text or of bytes, for a name that is compared
+// or printed.
+func shortText(v any) string {
+	if text, ok := v.(string); ok {
+		return text[:min(len(text), 60)]
+	}
+	b := bytesOf(v)
+	return string(b[:min(len(b), 60)])
+}
+
+func bytesOf(v any) []byte {
+	if b, ok := v.(PyByteArray); ok {
+		return b
+	}
+	b, _ := v.([]byte)
+	return b
+}
+
+// get returns the value of a key that is of a type.
+func get[T any](d PyDict, key string) (value T, ok bool) {
+	v, _ := d.Get(key)
+	value, ok = v.(T)
+	return value, ok
+}
+
+// arrayOf returns what an object describes: an array, or Texts.
+func arrayOf(v any) (any, error) {
+	if list, ok := v.([]any); ok {
+		return array{dtype: npy.DType{Kind: 'O'}, objects: list}, nil
+	}
+	o, ok := v.(*pickle.Object)
+	if !ok {
+		return nil, fmt.Errorf("a %s is no array", pyvalue.Name(v))
+	}
+	state, _ := o.State.(PyTuple)
+	switch name := o.Name(); {
+	case name == "frombuffer" && len(o.Args) == 2: // as Go writes it
+		return numpyArray(o.Args[0], o.Args[1], nil, false)
+	case name == "_frombuffer" && len(o.Args) == 4:
+		return numpyArray(o.Args[0], o.Args[1], o.Args[2], o.Args[3] == "F")
+	case name == "_reconstruct" && len(state) == 5:
+		return numpyArray(state[4], state[2], state[1], state[3] == true)
+	case name == "__pyx_unpickle_NDArrayBacked" && len(o.Args) > 0 && len(state) > 1:
+		if class, _ := o.Args[0].(pickle.Global); class.Name != "Categorical" {
+			return withDtype(state[1], state[0])
+		}
+	case name == "array" && len(o.Args) == 2: // as Go writes it
+		return withDtype(o.Args[0], o.Args[1])
+	case name == "ArrowStringArray" || name == "ArrowStringArrayNumpySemantics":
+		return arrowTexts(o)
+	}
+	return nil, fmt.Errorf("%s is not read", o.Name())
+}
+
+// withDtype returns an array to whose elements pandas gives a dtype.
+func withDtype(inner, dtype any) (any, error) {
+	v, err := arrayOf(inner)
+	a, ok := v.(array)
+	if err != nil || !ok {
+		return v, err
+	}
+	if o, _ := dtype.(*pickle.Object); o != nil && o.Name() != "dtype" {
+		a.as = o
+	}
+	return a, nil
+}
+
+func numpyArray(data, dtype, shape any, fortran bool) (a array, err error) {
+	if a.dtype, err = dtypeOfObject(dtype); err != nil {
+		return a, err
+	}
+	if shape != nil {
+		if a.shape, err = integers(shape); err != nil {
+			return a, err
+		}
+	}
+	a.fortran, a.data = fortran && len(a.shape) == 2, bytesOf(data)
+	if a.objects, _ = data.([]any); a.fortran && a.dtype.Kind == 'O' {
+		err = errors.New("objects in columns of an array are not read")
+	}
+	return a, err
+}
+
+// dtypeOfObject returns the dtype of NumPy that an object describes.
+func dtypeOfObject(v any) (npy.DType, error) {
+	if o, ok := v.(*pickle.Object); !ok || o.Name() != "dtype" {
+		return npy.DType{}, fmt.Errorf("the dtype %s is not read", dtypeText(v))
+	}
+	return npy.Parse(dtypeText(v))
+}
+
+// dtypeText names a dtype.
+func dtypeText(v any) string {
+	o, ok := v.(*pickle.Object)
+	if !ok {
+		return pyvalue.Name(v)
+	}
+	if o.Name() != "dtype" || len(o.Args) == 0 {
+		return o.Name()
+	}
+	text := shortText(o.Args[0])
+	// The state is a version, the byte order, … and for times (…, (unit, count, …)).
+	state, _ := o.State.(PyTuple)
+	if len(state) > 1 {
+		text = shortText(state[1]) + text
+	}
+	if len(state) > 8 {
+		if metadata, _ := state[8].(PyTuple); len(metadata) == 2 {
+			if unit, _ := metadata[1].(PyTuple); len(unit) > 1 && unit[1] == int64(1) {
+				text += "[" + shortText(unit[0]) + "]"
+			}
+		}
+	}
+	return text
+}
+
+// integers returns what a list, a tuple or an array holds.
+func integers(v any) ([]int, error) {
+	if o, isObject := v.(*pickle.Object); isObject {
+		values, err := column(arrayOf(o))
+		if err != nil {
+			return nil, err
+		}
+		if v, err = pyvalue.Canon(values); err != nil {
+			return nil, err
+		}
+	}
+	elements, ok := v.([]any)
+	if t, isTuple := v.(PyTuple); isTuple {
+		elements, ok = t, true
+	}
+	list := make([]int, len(elements))
+	for i, e := range elements {
+		n, isInt := e.(int64)
+		ok = ok && isInt && n >= 0
+		list[i] = int(n)
+	}
+	if !ok {
+		return nil, errors.New("a shape or a placement that is no list of integers")
+	}
+	return list, nil
+}
+
+// unitAndZoneOf returns what a DatetimeTZDtype is of.
+func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
+	var where any
+	if state, ok := dtype.State.(PyDict); ok {
+		unit, _ = get[string](state, "unit")
+		where, _ = state.Get("tz")
+	} else if len(dtype.Args) == 2 { // as Go writes it
+		unit, _ = dtype.Args[0].(string)
+		where = dtype.Args[1]
+	}
+	if zone, ok := where.(string); ok {
+		return unit, zone, nil
+	}
+	o, _ := where.(*pickle.Object)
+	if o == nil {
+		return "", "", errors.New("a DatetimeTZDtype without a zone")
+	}
+	first := any(nil)
+	if len(o.Args) > 0 {
+		first = o.Args[0]
+	}
+	switch name := o.Name(); name {
+	case "_UTC":
+		return unit, "UTC", nil
+	case "_p", "getattr": // of pytz, of zoneinfo
+		if zone, ok := first.(string); ok {
+			return unit, zone, nil
+		}
+	case "timezone":
+		if o, ok := first.(*pickle.Object); ok && o.Name() == "timedelta" && len(o.Args) == 3 {
+			days, _ := o.Args[0].(int64)
+			seconds, _ := o.Args[1].(int64)
+			if seconds%60 != 0 {
+				return "", "", fmt.Errorf("a zone with an offset of %d s is not read", seconds)
+			} else if days == 0 && seconds == 0 {
+				return unit, "UTC", nil
+			}
+			at := time.Unix(0, 0).In(time.FixedZone("", int(days*24*3600+seconds)))
+			return unit, at.Format("UTC-07:00"), nil
+		}
+	}
+	return "", "", fmt.Errorf("a zone of %s is not read", o.Name())
+}

@@ -1,0 +1,392 @@
+package encode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/golang/snappy"
+
+	"github.com/go-partd/partd/compress/blosc"
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue"
+)
+
+// blocksReader reads one frame of PandasBlocks: a pickled list of headers, and the
+// bytes for each: the columns' labels, the index, and blocks of columns.
+type blocksReader struct {
+	left int64 // how many bytes may still be decompressed
+}
+
+func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
+	var parts [][]byte
+	for part, err := range frame.Split(data) {
+		if err != nil {
+			return d, err
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) < 3 {
+		return d, fmt.Errorf("%d parts, of a header, columns, an index and blocks", len(parts))
+	}
+	unpickled, err := unpickle(parts[0])
+	if err != nil {
+		return d, fmt.Errorf("header: %w", err)
+	}
+	headers, _ := unpickled.([]any)
+	parts = parts[1:]
+	if len(headers) != len(parts) {
+		return d, fmt.Errorf("%d headers for %d parts", len(headers), len(parts))
+	}
+	labels, err := r.index(headers[0], parts[0], -1)
+	if err != nil {
+		return d, fmt.Errorf("columns: %w", err)
+	}
+	count := rows(labels.Values)
+	if count > len(data) {
+		return d, fmt.Errorf("%d columns in %d bytes", count, len(data))
+	}
+	d.Columns = make([]Column, count)
+	for i := range d.Columns {
+		if d.Columns[i].Name, err = label(labels.Values, i); err != nil {
+			return d, err
+		}
+	}
+	for i := 2; i < len(parts); i++ {
+		if err := r.block(d.Columns, headers[i], parts[i]); err != nil {
+			return d, err
+		}
+	}
+	length := -1
+	for _, c := range d.Columns {
+		if length = d.Rows(); c.Values == nil {
+			return d, fmt.Errorf("column %v is in no block", c.Name)
+		}
+	}
+	if d.Index, err = r.index(headers[1], parts[1], length); err != nil {
+		return d, fmt.Errorf("index: %w", err)
+	}
+	return d.whole()
+}
+
+// column returns an array of one dimension, or Texts, as the Values of a Column.
+func column(v any, err error) (any, error) {
+	if a, ok := v.(array); ok && err == nil {
+		return a.column(0, 1)
+	}
+	return v, err
+}
+
+// block reads the columns of a block. Its header is where they are, the dtype, the
+// shape, and of which kind it is.
+func (r *blocksReader) block(columns []Column, header any, data []byte) error {
+	t, _ := header.(PyTuple)
+	if len(t) != 4 {
+		t = PyTuple{nil, nil, nil, nil}
+	}
+	kind, _ := t[3].(PyTuple)
+	if len(kind) != 2 {
+		return errors.New("the header of a block is not placement, dtype, shape and kind")
+	}
+	places, err := integers(t[0])
+	if err != nil {
+		return fmt.Errorf("the placement of a block: %w", err)
+	}
+	if kind[0] == "categorical_type" && len(places) != 1 {
+		return fmt.Errorf("a block of a category in %d columns", len(places))
+	}
+	name := dtypeText(t[1])
+	if kind[0] == "categorical_type" {
+		name = "category"
+	}
+	values, err := r.values(kind[0], t[1], t[2], data)
+	if err != nil && len(places) == 0 {
+		return fmt.Errorf("a block of no column: %w", err)
+	}
+	for i, place := range places {
+		if place >= len(columns) || columns[place].Values != nil {
+			return fmt.Errorf("a block for the column at %d of %d, which has one or is none", place, len(columns))
+		}
+		c := &columns[place]
+		if a, ok := values.(array); ok && err == nil {
+			c.Values, err = a.column(i, len(places))
+		} else if c.Values = values; err == nil && i > 0 {
+			err = errors.New("it has the values of another")
+		}
+		if err == nil && kind[0] == "categorical_type" {
+			c.Values, err = r.categorical(c.Values, kind[1])
+		}
+		if err != nil {
+			return fmt.Errorf("column %v (%s): %w", c.Name, name, err)
+		}
+	}
+	return nil
+}
+
+// values returns an array, or the Values of a Column.
+func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) {
+	switch kind {
+	case "numpy_type", "categorical_type":
+		d, err := dtypeOfObject(dtype)
+		if err != nil {
+			return nil, err
+		}
+		sizes, err := integers(shape)
+		if err != nil {
+			return nil, err
+		}
+		if len(sizes) > 2 {
+			return nil, fmt.Errorf("an array of %d dimensions", len(sizes))
+		}
+		return r.array(d, sizes, data)
+	case "other":
+		v, err := unpickle(data)
+		if err != nil {
+			return nil, err
+		}
+		return arrayOf(v)
+	}
+	return nil, fmt.Errorf("a block of kind %s is not read", shortText(kind))
+}
+
+// categorical returns codes of categories, of which more has the order and the index.
+// Headers can share one index: each copy of it, and of codes, is of the bytes that
+// are left.
+func (r *blocksReader) categorical(codes, more any) (c Categorical, err error) {
+	t, _ := more.(PyTuple)
+	if len(t) != 2 {
+		return c, errors.New("it is without categories")
+	}
+	index, err := parseIndex(t[1])
+	if err != nil {
+		return c, fmt.Errorf("categories: %w", err)
+	}
+	n := 16 * int64(min(rows(index.Values), maxFrame))
+	texts, _ := index.Values.(Texts)
+	for _, text := range texts.Values {
+		n += int64(len(text))
+	}
+	if r.left -= n; r.left < 0 {
+		return c, fmt.Errorf("categories of %d bytes are over the limit", n)
+	} else if texts.Null != nil {
+		return c, errors.New("a category that is missing")
+	}
+	if numbers, ok := index.Values.(Range); ok {
+		index.Values, err = numbers.numbers()
+	}
+	if c.Ordered, c.Categories = t[0] == true, index.Values; err != nil {
+		return c, err
+	}
+	v := reflect.ValueOf(codes)
+	if v.Kind() != reflect.Slice || !reflect.Zero(v.Type().Elem()).CanInt() {
+		return c, fmt.Errorf("codes that are %s", typeName(codes))
+	}
+	if r.left -= 4 * int64(v.Len()); r.left < 0 {
+		return c, fmt.Errorf("%d codes are over the limit", v.Len())
+	}
+	c.Codes = make([]int32, v.Len())
+	for i := range c.Codes {
+		if e := v.Index(i); e.Int() < -1 || e.Int() >= int64(rows(c.Categories)) {
+			return c, fmt.Errorf("element %d has the code %d, and there are %d categories", i, e.Int(), rows(c.Categories))
+		}
+		c.Codes[i] = int32(v.Index(i).Int())
+	}
+	return c, nil
+}
+
+// index reads an index of so many labels, or of any number if that is negative.
+func (r *blocksReader) index(header any, data []byte, length int) (c Column, err error) {
+	if header == nil {
+		v, err := unpickle(data)
+		if err != nil {
+			return c, err
+		}
+		return parseIndex(v)
+	}
+	t, _ := header.(PyTuple)
+	if len(t) != 4 || t[3] != nil {
+		return c, errors.New("its header is not class, attributes, dtype, and no categories")
+	}
+	attributes, _ := t[1].(PyDict)
+	c.Name, _ = attributes.Get("name")
+	d, err := dtypeOfObject(t[2])
+	if err != nil {
+		return c, err
+	}
+	var shape []int
+	if length >= 0 {
+		shape = []int{length}
+	}
+	c.Values, err = column(r.array(d, shape, data))
+	return c, err
+}
+
+// parseIndex returns the index that an object describes.
+func parseIndex(v any) (c Column, err error) {
+	o, _ := v.(*pickle.Object)
+	if o == nil || len(o.Args) < 2 {
+		return c, fmt.Errorf("a %s is no index", pyvalue.Name(v))
+	}
+	if o.Name() == "Index" && len(o.Args) == 5 { // as Go writes it
+		values, err := column(withDtype(o.Args[0], o.Args[1]))
+		return Column{o.Args[3], values}, err
+	}
+	class, _ := o.Args[0].(pickle.Global)
+	state, ok := o.Args[1].(PyDict)
+	if !ok || !strings.HasPrefix(o.Name(), "_new_") {
+		return c, fmt.Errorf("%s is not read", o.Name())
+	}
+	c.Name, _ = state.Get("name")
+	switch class.Name {
+	case "RangeIndex":
+		var r Range
+		for name, to := range map[string]*int64{"start": &r.Start, "stop": &r.Stop, "step": &r.Step} {
+			if *to, ok = get[int64](state, name); !ok {
+				return c, fmt.Errorf("a RangeIndex without a %s", name)
+			}
+		}
+		c.Values = r
+	case "Index", "DatetimeIndex", "TimedeltaIndex":
+		inner, _ := state.Get("data")
+		c.Values, err = column(arrayOf(inner))
+	default:
+		return c, fmt.Errorf("%s is not read", class.Name)
+	}
+	return c, err
+}
+
+// label returns the name of a column.
+func label(labels any, i int) (any, error) {
+	switch v := labels.(type) {
+	case Range:
+		return v.Start + int64(i)*v.Step, nil
+	case Texts:
+		if v.Null != nil && v.Null[i] {
+			return nil, nil
+		}
+		return v.Values[i], nil
+	case []any:
+		return v[i], checkName(v[i])
+	}
+	if v := reflect.ValueOf(labels); v.Kind() == reflect.Slice {
+		return pyvalue.Canon(v.Index(i).Interface())
+	}
+	return nil, fmt.Errorf("columns: labels that are %s are not read", typeName(labels))
+}
+
+// array reads the elements of an array.
+func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, err error) {
+	a = array{dtype: d, shape: shape}
+	if d.Kind == 'O' {
+		a.objects, err = r.objects(data)
+		return a, err
+	}
+	size := int64(-1)
+	if shape != nil {
+		size = int64(d.Size)
+	}
+	for _, n := range shape {
+		if n > 0 && size > max(r.left, int64(len(data)))/int64(n) {
+			return a, fmt.Errorf("an array of shape %v is over the limit", shape)
+		}
+		size *= int64(n)
+	}
+	if n, ok := r.container(data); ok && (size < 0 || n == size) {
+		a.data, err = r.decompress(data, n)
+		return a, err
+	}
+	if a.data = data; size >= 0 && int64(len(data)) != size {
+		err = fmt.Errorf("%d bytes for %d, and no Blosc container of as many", len(data), size)
+	}
+	return a, err
+}
+
+var containers = blosc.NewDecoder(maxFrame)
+
+// container returns how many bytes a Blosc container holds, if data is one.
+func (r *blocksReader) container(data []byte) (int64, bool) {
+	if len(data) < blosc.HeaderLen {
+		return 0, false
+	}
+	n, err := blosc.DecodedLen(data[:blosc.HeaderLen], int64(len(data)), r.left)
+	return n, err == nil
+}
+
+func (r *blocksReader) decompress(data []byte, n int64) ([]byte, error) {
+	r.left -= n
+	return containers.Append(nil, data)
+}
+
+// objects reads lists in frames, which may be in a Blosc container or a block of
+// Snappy.
+func (r *blocksReader) objects(data []byte) (objects []any, err error) {
+	if len(data) < frame.HeaderLen || binary.LittleEndian.Uint64(data) != uint64(len(data)-frame.HeaderLen) {
+		if n, ok := r.container(data); ok && n > max(64<<20, 22*int64(len(data))) {
+			return nil, fmt.Errorf("objects: %d bytes of %d are over the limit", n, len(data))
+		} else if ok {
+			data, err = r.decompress(data, n)
+		} else {
+			data, err = r.snappy(data)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return lists(data)
+}
+
+// lists reads lists in frames, one behind the other.
+func lists(data []byte) (objects []any, err error) {
+	err = eachPiece(frame.Split(data), Python().Decode, func(list []any) bool {
+		objects = append(objects, list...)
+		return true
+	})
+	return objects, err
+}
+
+func (r *blocksReader) snappy(data []byte) ([]byte, error) {
+	n, err := snappy.DecodedLen(data)
+	if err != nil {
+		return nil, fmt.Errorf("objects in neither a frame, nor a Blosc container, nor Snappy: %w", err)
+	}
+	if int64(n) > min(r.left, 22*int64(len(data))) { // the most that Snappy makes of a byte
+		return nil, fmt.Errorf("snappy: %d bytes of %d are over the limit", n, len(data))
+	}
+	r.left -= int64(n)
+	return snappy.Decode(nil, data)
+}
+
+// unpickle reads a pickle in which there may be what the arrays and indexes of pandas
+// are pickled with.
+func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, ofPandas) }
+
+// ofPandas approves of the names that arrays and indexes of pandas are pickled with.
+// Those of pandas that are not read are refused by who reads the object, and knows
+// the column.
+func ofPandas(module, name string) bool {
+	switch module {
+	case "numpy", "numpy.core.numeric", "numpy._core.numeric", "numpy.core.multiarray", "numpy._core.multiarray":
+		return name == "dtype" || name == "ndarray" || name == "frombuffer" || name == "_frombuffer" || name == "_reconstruct"
+	case "pyarrow.lib":
+		return name == "_restore_array" || name == "type_for_alias" || name == "py_buffer"
+	case "pytz":
+		return name == "_p" || name == "_UTC"
+	case "zoneinfo", "builtins", "datetime":
+		return name == "ZoneInfo" || name == "getattr" || name == "timezone" || name == "timedelta"
+	case "pandas._libs.tslibs.offsets": // of the frequency of an index
+		return true
+	}
+	if module != "pandas" && !strings.HasPrefix(module, "pandas.") {
+		return false
+	}
+	for _, end := range []string{"Index", "Array", "ArrayNumpySemantics", "Dtype", "Categorical"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return name == "array" || name == "NA" || name == "_new_DatetimeIndex" || name == "__pyx_unpickle_NDArrayBacked"
+}

@@ -1,0 +1,163 @@
+package encode
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// pandasPeers are environments of .ci/peers: pandas 2 and 3, each with what compresses
+// its frames and without.
+var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
+
+// withPandas runs a test beside each of the peers. run runs blocks.py there.
+func withPandas(t *testing.T, peers []string, test func(t *testing.T, has string, run func(args ...string) string)) {
+	t.Helper()
+	dir := os.Getenv("PARTD_PEERS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		must(t, err)
+		dir = filepath.Join(cache, "partd-peers")
+	}
+	for _, peer := range peers {
+		t.Run(peer, func(t *testing.T) {
+			program := filepath.Join(dir, peer, "bin", "python")
+			if _, err := os.Stat(program); err != nil {
+				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+					t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: .ci/peers makes it", program)
+				}
+				t.Skipf("this test needs %s: .ci/peers makes it", program)
+			}
+			run := func(args ...string) string {
+				t.Helper()
+				out, err := exec.Command(program, append([]string{"testdata/blocks.py"}, args...)...).CombinedOutput()
+				if err != nil {
+					t.Fatalf("blocks.py %v: %v\n%s", args, err, out)
+				}
+				return string(out)
+			}
+			test(t, run("has"), run)
+		})
+	}
+}
+
+func pandasStore(t *testing.T, dir, has string) *Store[DataFrame] {
+	t.Helper()
+	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(has, "blosc"), Snappy: strings.Contains(has, "snappy")}))
+}
+
+// What pandas writes, Go reads; what it writes of it then is the same for pandas.
+func TestPandasBlocks(t *testing.T) {
+	withPandas(t, pandasPeers, func(t *testing.T, has string, run func(...string) string) {
+		theirs, ours := t.TempDir(), t.TempDir()
+		run("write", theirs)
+		from, to := pandasStore(t, theirs, has), pandasStore(t, ours, has)
+		for info, err := range partd.Keys(t.Context(), from.Unwrap()) {
+			must(t, err)
+			if strings.HasPrefix(info.Key, "refused ") {
+				continue
+			}
+			n := 0
+			for f, err := range from.All(t.Context(), info.Key) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += f.Rows()
+				must(t, to.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
+			}
+			whole, err := from.Get(t.Context(), info.Key)
+			must(t, err)
+			if whole[0].Rows() != n {
+				t.Errorf("%s: %d rows, and %d one by one", info.Key, whole[0].Rows(), n)
+			}
+		}
+		if out := run("check", ours); out != "done\n" {
+			t.Fatal(out)
+		}
+	})
+}
+
+func TestPandasRefused(t *testing.T) {
+	withPandas(t, pandasPeers, func(t *testing.T, has string, run func(...string) string) {
+		dir := t.TempDir()
+		run("write", dir)
+		from := pandasStore(t, dir, has)
+		for name, want := range map[string]string{
+			"Int64":          "column i (Int64Dtype): IntegerArray is not read",
+			"boolean":        "column b (BooleanDtype): BooleanArray is not read",
+			"period":         "column p (PeriodDtype): ",
+			"interval":       "column v (IntervalDtype): ",
+			"cut":            "column k (category): categories: IntervalIndex is not read",
+			"date":           "column d (|O8): ",
+			"decimal":        "column d (|O8): ",
+			"index multi":    "index: MultiIndex is not read",
+			"index period":   "index: PeriodIndex is not read",
+			"index category": "index: CategoricalIndex is not read",
+			"columns multi":  "columns: MultiIndex is not read",
+			"columns time":   "columns: labels that are datetime64[ns] are not read",
+		} {
+			_, err := from.Get(t.Context(), "refused "+name)
+			var wrong *DecodeError
+			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", name, err, want)
+			}
+		}
+	})
+}
+
+// Processes of both kinds append to the same keys at a server.
+func TestPandasColumns(t *testing.T) {
+	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, has string, run func(...string) string) {
+		url := serve(t)
+		run("columns-write", url)
+		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(has, "msgpack")})
+		names := map[string]bool{}
+		for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
+			must(t, err)
+			name, _, _ := strings.Cut(info.Key, "-|-")
+			names[name] = true
+		}
+		for name := range names {
+			f, err := s.Get(t.Context(), name)
+			must(t, err)
+			must(t, s.Append(t.Context(), Entry[DataFrame]{"go_" + name, f}, Entry[DataFrame]{"go_" + name, f}))
+			must(t, s.Append(t.Context(), Entry[DataFrame]{name, firstRow(f)}))
+		}
+		if out := run("columns-check", url); out != "done\n" || len(names) < 10 {
+			t.Fatal(len(names), out)
+		}
+		some, err := s.Get(t.Context(), "wide", "d", "a")
+		must(t, err)
+		if want := (DataFrame{[]Column{{"d", []float64{0.5, 1.5, 2.5, 0.5}}, {"a", []int64{1, 2, 3, 1}}}, Column{nil, []int64{0, 1, 2, 0}}}); !reflect.DeepEqual(some, want) {
+			t.Errorf("%v, want %v", some, want)
+		}
+	})
+}
+
+// firstRow returns a frame's first row.
+func firstRow(f DataFrame) DataFrame {
+	first := func(c Column) Column {
+		switch v := c.Values.(type) {
+		case Times:
+			v.Counts = v.Counts[:1]
+			c.Values = v
+		case Durations:
+			v.Counts = v.Counts[:1]
+			c.Values = v
+		default:
+			c.Values = reflect.ValueOf(v).Slice(0, 1).Interface()
+		}
+		return c
+	}
+	one := DataFrame{Index: first(f.Index)}
+	for _, c := range f.Columns {
+		one.Columns = append(one.Columns, first(c))
+	}
+	return one
+}

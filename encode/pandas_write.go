@@ -1,0 +1,268 @@
+package encode
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"reflect"
+
+	"github.com/golang/snappy"
+
+	"github.com/go-partd/partd/compress/blosc"
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/pickle"
+)
+
+// append appends a frame, in which each column is a block.
+func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
+	if d, err = d.whole(); err != nil {
+		return dst, err
+	}
+	names, headers, blocks := make([]any, len(d.Columns)), []any{nil, nil}, make([]stored, len(d.Columns))
+	for i, c := range d.Columns {
+		names[i] = c.Name
+		if blocks[i], err = store(c.Values); err != nil {
+			return dst, fmt.Errorf("column %v: %w", c.Name, err)
+		}
+		headers = append(headers, blocks[i].header(i, rows(c.Values)))
+	}
+	index, err := indexObject(d.Index)
+	if err != nil {
+		return dst, fmt.Errorf("index: %w", err)
+	}
+	for _, v := range []any{headers, pickle.Call("pandas", "Index", names, nil, false, nil, false), index} {
+		if dst, err = appendPickle(dst, v); err != nil {
+			return dst, err
+		}
+	}
+	for i, c := range d.Columns {
+		if dst, err = o.appendBlock(dst, blocks[i]); err != nil {
+			return dst, fmt.Errorf("column %v: %w", c.Name, err)
+		}
+	}
+	return dst, nil
+}
+
+// whole returns a frame with an index, if its columns are of one length.
+func (d DataFrame) whole() (DataFrame, error) {
+	n := d.Rows()
+	if d.Index.Values == nil {
+		d.Index.Values = Range{0, int64(n), 1}
+	}
+	for _, c := range append(d.Columns[:len(d.Columns):len(d.Columns)], d.Index) {
+		if err := checkName(c.Name); err != nil {
+			return d, err
+		}
+		if got := rows(c.Values); got != n || got < 0 {
+			return d, fmt.Errorf("the %T of %v has %d rows, and the first column %d (-1: it is no type of Column.Values)", c.Values, c.Name, got, n)
+		}
+	}
+	return d, nil
+}
+
+// stored is what becomes of the values of a column: elements of an array of NumPy,
+// or objects, to which pandas may give another dtype.
+type stored struct {
+	dtype      npy.DType
+	fixed      func(dst []byte) []byte // nil for objects
+	list       []any
+	as         any     // the dtype that pandas gives, or nil
+	categories PyTuple // of codes: the order and the index; else nil
+}
+
+func store(values any) (s stored, err error) {
+	switch v := values.(type) {
+	case []any:
+		return stored{dtype: npy.DType{Kind: 'O'}, list: v}, nil
+	case Texts:
+		if v.Null != nil && len(v.Null) != len(v.Values) {
+			return s, fmt.Errorf("%d texts, of which Null has %d", len(v.Values), len(v.Null))
+		}
+		s, err = store(v.list())
+		if s.as = pickle.Call("pandas", "StringDtype"); !v.NA {
+			s.as = pickle.Call("pandas", "StringDtype", nil, math.NaN())
+		}
+		return s, err
+	case Durations:
+		s, _ = store(v.Counts)
+		s.dtype.Kind, s.dtype.Unit = 'm', v.Unit
+		return s, checkUnit(v.Unit)
+	case Times:
+		s, _ = store(v.Counts)
+		if v.Zone == "" {
+			s.dtype.Kind, s.dtype.Unit = 'M', v.Unit
+		} else {
+			s.as = pickle.Call("pandas", "DatetimeTZDtype", v.Unit, v.Zone)
+		}
+		return s, checkUnit(v.Unit)
+	case Categorical:
+		index, err := indexObject(Column{Values: v.Categories})
+		if err == nil {
+			err = checkCategories(v.Categories)
+		}
+		if err != nil {
+			return s, fmt.Errorf("categories: %w", err)
+		}
+		for i, code := range v.Codes {
+			if code < -1 || int(code) >= rows(v.Categories) {
+				return s, fmt.Errorf("element %d has the code %d, and there are %d categories", i, code, rows(v.Categories))
+			}
+		}
+		s, err = store(v.Codes)
+		s.categories = PyTuple{v.Ordered, index}
+		return s, err
+	}
+	for _, t := range fixedTypes {
+		if t.of == reflect.TypeOf(values) {
+			return stored{dtype: t.dtype, fixed: func(dst []byte) []byte { return t.append(dst, values) }}, nil
+		}
+	}
+	return s, fmt.Errorf("a %T is not written", values)
+}
+
+// checkCategories refuses what pandas does: a category that is missing, or is there
+// twice.
+func checkCategories(values any) error {
+	var missing any
+	switch v := values.(type) {
+	case Range, []complex64, []complex128:
+		return nil
+	case Times:
+		values, missing = v.Counts, int64(math.MinInt64)
+	case Durations:
+		values, missing = v.Counts, int64(math.MinInt64)
+	}
+	seen := map[any]bool{}
+	for i := range rows(values) {
+		v, err := label(values, i)
+		switch b := v.(type) {
+		case []byte:
+			v = [1]string{string(b)}
+		case PyTuple, *big.Int:
+			v = [2]string{fmt.Sprintf("%#v", b)}
+		}
+		if err != nil {
+			return err
+		} else if v == missing || v == nil || v != v {
+			return fmt.Errorf("category %d is missing", i)
+		} else if seen[v] {
+			return fmt.Errorf("category %d is twice", i)
+		}
+		seen[v] = true
+	}
+	return nil
+}
+
+// list returns texts as objects.
+func (t Texts) list() []any {
+	list := make([]any, len(t.Values))
+	for i, text := range t.Values {
+		if t.Null == nil || !t.Null[i] {
+			list[i] = text
+		}
+	}
+	return list
+}
+
+func checkUnit(unit string) error {
+	switch unit {
+	case "ns", "us", "ms", "s":
+		return nil
+	}
+	return fmt.Errorf("pandas has no times in %q: the units are ns, us, ms and s", unit)
+}
+
+func (s stored) numpyDtype() any { return pickle.Call("numpy", "dtype", s.dtype.String()) }
+
+// object describes the elements, for a pickle.
+func (s stored) object() any {
+	if s.fixed == nil {
+		return s.list
+	}
+	return pickle.Call("numpy", "frombuffer", s.fixed(nil), s.numpyDtype())
+}
+
+// header returns the header of a block of one column.
+func (s stored) header(place, length int) PyTuple {
+	dtype, shape, kind := s.numpyDtype(), PyTuple{1, length}, PyTuple{"numpy_type", PyTuple{}}
+	switch {
+	case s.as != nil:
+		dtype, kind[0] = s.as, "other"
+	case s.categories != nil:
+		shape, kind = shape[1:], PyTuple{"categorical_type", s.categories}
+	}
+	return PyTuple{[]any{place}, dtype, shape, kind}
+}
+
+// indexObject describes an index.
+func indexObject(c Column) (any, error) {
+	if r, ok := c.Values.(Range); ok {
+		if r.Step == 0 { // which Python has not
+			r = Range{Step: 1}
+		}
+		state := PyDict{{Key: "name", Value: c.Name}, {Key: "start", Value: r.Start}, {Key: "stop", Value: r.Stop}, {Key: "step", Value: r.Step}}
+		return pickle.Call("pandas.core.indexes.base", "_new_Index", pickle.Global{Module: "pandas", Name: "RangeIndex"}, state), nil
+	}
+	s, err := store(c.Values)
+	if s.categories != nil {
+		return nil, fmt.Errorf("a CategoricalIndex is not written")
+	}
+	if _, ok := c.Values.([]any); ok {
+		s.as = "object" // and not what pandas finds the objects to be
+	}
+	if s.dtype.Kind == 'f' && s.dtype.Size == 2 {
+		return nil, fmt.Errorf("a %T: pandas has no index of float16", c.Values)
+	}
+	// The last argument keeps tuples from becoming a MultiIndex.
+	return pickle.Call("pandas", "Index", s.object(), s.as, false, c.Name, false), err
+}
+
+func appendPickle(dst []byte, v any) ([]byte, error) {
+	start := len(dst)
+	dst, err := pickle.Append(frame.Begin(dst), v)
+	return frame.End(dst, start), err
+}
+
+// appendBlock appends the bytes of a block.
+func (o PandasOptions) appendBlock(dst []byte, s stored) ([]byte, error) {
+	if s.as != nil {
+		return appendPickle(dst, pickle.Call("pandas", "array", s.object(), s.as))
+	}
+	start := len(dst)
+	dst = frame.Begin(dst)
+	if s.fixed != nil && !o.Blosc {
+		return frame.End(s.fixed(dst), start), nil
+	}
+	if s.fixed != nil {
+		var err error
+		dst, err = appendContainer(dst, s.fixed(nil), s.dtype.Size)
+		return frame.End(dst, start), err
+	}
+	// Every Python reads a pickle, with msgpack or without.
+	objects, err := appendPickle(nil, s.list)
+	switch {
+	case err != nil:
+	case (o.Snappy || o.Blosc) && len(objects) > maxFrame:
+		err = fmt.Errorf("objects of %d bytes are over the limit of what is compressed", len(objects))
+	case o.Snappy:
+		dst = append(dst, snappy.Encode(nil, objects)...)
+	case o.Blosc:
+		dst, err = appendContainer(dst, objects, 1)
+	default:
+		dst = append(dst, objects...)
+	}
+	return frame.End(dst, start), err
+}
+
+// appendContainer appends data in a Blosc container.
+func appendContainer(dst, data []byte, size int) ([]byte, error) {
+	if len(data) == 0 { // as c-blosc writes it
+		return append(dst, 2, 1, 3, byte(size), 0, 0, 0, 0, 0, 0, 0, 0, blosc.HeaderLen, 0, 0, 0), nil
+	}
+	e, err := blosc.NewEncoder(&blosc.Options{TypeSize: size})
+	if err != nil {
+		return dst, err
+	}
+	return e.Append(dst, data)
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// The program prints what a map finds, which holds all in memory.
+func TestExample(t *testing.T) {
+	n := 2_400_000
+	if race.On || testing.Short() {
+		n = 100_000
+	}
+	type stay struct {
+		first, last time.Time
+		events      int
+	}
+	stays := map[string]*stay{}
+	bytesOf := 0
+	for e := range events(n) {
+		bytesOf += len(e.User) + len(e.Page) + 24 // of a time.Time
+		if stays[e.User] == nil {
+			stays[e.User] = &stay{first: e.At}
+		}
+		s := stays[e.User]
+		s.last, s.events = e.At, s.events+1
+	}
+	if n == 2_400_000 && bytesOf < 200e6 {
+		t.Errorf("the input is %d bytes", bytesOf)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, events(n)); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if want := fmt.Sprint(len(stays), " users; the longest stays:"); lines[0] != want || len(lines) != 4 {
+		t.Fatalf("%q, want four lines, the first %q", lines, want)
+	}
+	for _, line := range lines[1:] {
+		user, _, _ := strings.Cut(line, " ")
+		s := stays[user]
+		if s == nil || line != fmt.Sprint(user, " ", s.events, " ", s.last.Sub(s.first)) {
+			t.Errorf("%q, and a map has %+v", line, s)
+		}
+		for other, o := range stays {
+			if o.last.Sub(o.first) > s.last.Sub(s.first) && !strings.Contains(out.String(), other) {
+				t.Errorf("%s stayed longer than %s", other, user)
+			}
+		}
+	}
+}
+
+// An input that fails ends the program with its error.
+func TestInputFails(t *testing.T) {
+	broken := errors.New("the line was cut")
+	in := func(yield func(Event, error) bool) { yield(Event{}, broken) }
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, in); !errors.Is(err, broken) || out.Len() > 0 {
+		t.Errorf("%v, %q", err, &out)
+	}
+}

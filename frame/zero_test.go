@@ -1,0 +1,21 @@
+package frame_test
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
+)
+
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{"Error": new(frame.Error)}, "Unwrap")
+	zerovalues.Errors(t, map[string]func() error{
+		"Read(nil)": func() error { return zerovalues.First(frame.Read(nil, 0)) },
+	})
+	for content, err := range frame.Split(nil) {
+		t.Errorf("nil has a frame of %q, %v", content, err)
+	}
+	if b := frame.End(frame.Begin(nil), 0); len(b) != frame.HeaderLen {
+		t.Errorf("an empty frame has %d bytes", len(b))
+	}
+}

@@ -1,0 +1,38 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// Haser is a store that knows whether it has a key, without reading its value.
+type Haser interface {
+	// HasKey reports whether the key exists.
+	HasKey(ctx context.Context, key string) (bool, error)
+}
+
+// Has reports whether a key exists; see [Haser]. On a store that lacks this ability it
+// opens the key, and, since a value may be empty, lists the keys where there are no bytes.
+func Has(ctx context.Context, store Partd, key string) (bool, error) {
+	if s, ok := store.(Haser); ok {
+		return s.HasKey(ctx, key)
+	}
+	r, err := Open(ctx, store, key)
+	if err != nil {
+		return false, err
+	}
+	n, err := io.ReadFull(r, make([]byte, 1))
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err = errors.Join(err, r.Close()); n > 0 || err != nil {
+		return err == nil, err
+	}
+	for info, err := range Keys(ctx, store) {
+		if err != nil || info.Key == key {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,186 @@
+package aggregate
+
+import (
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// ofRecords computes results of the fields y, x and b, in parts that are merged.
+func ofRecords(t *testing.T, list string, records [][]string, parts int) (texts []string) {
+	t.Helper()
+	specs, err := Parse(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var columns []Columns
+	for _, s := range specs {
+		columns = append(columns, Columns{strings.Index("yxb", s.Field), strings.Index("yxb", s.Second+"?"[len(s.Second):])})
+	}
+	p := NewProgram(specs, columns)
+	states := make([][]uint64, parts)
+	for i := range states {
+		states[i] = make([]uint64, p.Words)
+	}
+	numbers := make([]Number, 3)
+	for i, record := range records {
+		var values [][]byte
+		for _, v := range record {
+			values = append(values, []byte(v))
+		}
+		if bad := p.Numbers(values, numbers); bad >= 0 {
+			t.Fatalf("%q: column %d is wrong", record, bad)
+		}
+		p.Add(states[i%parts], values, numbers)
+	}
+	for _, s := range states[1:] {
+		p.Merge(states[0], s)
+	}
+	for i := range specs {
+		text, err := p.Append(nil, i, states[0], uint64(len(records)))
+		switch {
+		case err != nil:
+			text = []byte("range")
+		case text == nil:
+			text = []byte("none")
+		}
+		texts = append(texts, string(text))
+	}
+	return texts
+}
+
+// What has no result is as SQL says.
+func TestPairsAndBools(t *testing.T) {
+	const list = "corr(y,x),covar(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),bool_and(b),bool_or(b)"
+	for records, want := range map[string]string{
+		"":                      "none none none none none none none none",
+		"1,,":                   "none none none none none none none none",
+		"2,3,t":                 "none none 0 none none none true true",
+		"2,3,t 4,,FALSE ,5,":    "none none 0 none none none false true",
+		"2,3,0 5,3,no":          "none 0 0 none none none false false", // a vertical line
+		"2,3,on 2,4,1":          "none 0 0 0 2 1 true true",            // a level one
+		"1,10,Yes 2,20,f 3,30,": "1 10 6.666666666666667 0.1 0 1 false true",
+		"3,1, 2,2, 1,3,":        "-1 -1 -0.6666666666666666 -1 4 1 none none",
+		"1e200,1, -1e200,2,":    "range -1e+200 -5e+199 -2e+200 3e+200 range none none",
+		"1e150,1e150, 2,2,":     "1 4.9999999999999995e+299 2.4999999999999998e+299 1 0 1 none none",
+		"1,1e200, 2,-1e200,":    "range -1e+200 -5e+199 range range range none none",
+		"1e-200,1, 3e-200,2,":   "none 1e-200 5e-201 2e-200 -1e-200 1 none none",
+	} {
+		var rows [][]string
+		for _, r := range strings.Fields(records) {
+			rows = append(rows, strings.Split(r, ","))
+		}
+		for parts := range 3 {
+			if got := strings.Join(ofRecords(t, list, rows, parts+1), " "); got != want {
+				t.Errorf("%q in %d parts: %s, want %s", records, parts+1, got, want)
+			}
+		}
+	}
+	p := NewProgram([]Spec{{Func: BoolAnd, Field: "b"}, {Func: Sum, Field: "n"}}, []Columns{{0, -1}, {1, -1}})
+	for record, want := range map[string]int{"2,1": 0, "tru,1": 0, "true,x": 1, " TRUE ,1": -1} {
+		b, n, _ := strings.Cut(record, ",")
+		if got := p.Numbers([][]byte{[]byte(b), []byte(n)}, make([]Number, 2)); got != want {
+			t.Errorf("%q: column %d is wrong, want %d", record, got, want)
+		}
+	}
+}
+
+// Parts that have no numbers change nothing of those that have: equal numbers stay
+// equal, and large ones within the range.
+func TestPartsOfNothing(t *testing.T) {
+	for _, x := range []string{"0.1", "0.7", "1.7e308"} {
+		var rows [][]string
+		for i := range 3 {
+			row := []string{strconv.Itoa(i), x, ""}
+			rows = append(rows, []string{"", "", ""}, row, row, row)
+		}
+		const want = "none 0 0"
+		if got := strings.Join(ofRecords(t, "regr_slope(y,x),covar(y,x),var(x)", rows, 4), " "); got != want {
+			t.Errorf("%s: %s, want %s", x, got, want)
+		}
+	}
+}
+
+// Numbers that are large for their distances lose little: what is computed in one
+// pass agrees with exact sums.
+func TestPairsAreSound(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var rows [][]string
+	var xs, ys []*big.Float
+	exact := func(f float64) *big.Float { return new(big.Float).SetPrec(400).SetFloat64(f) }
+	for range 20_000 {
+		x := 1e6 + r.NormFloat64()
+		y := -3e5 + 2*(x-1e6) + r.NormFloat64()
+		xs, ys = append(xs, exact(x)), append(ys, exact(y))
+		rows = append(rows, []string{strconv.FormatFloat(y, 'g', -1, 64), strconv.FormatFloat(x, 'g', -1, 64), ""})
+	}
+	n := exact(float64(len(rows)))
+	sum := func(a, b []*big.Float, ma, mb *big.Float) *big.Float { // of products of distances
+		all := exact(0)
+		for i := range a {
+			all.Add(all, exact(0).Mul(exact(0).Sub(a[i], ma), exact(0).Sub(b[i], mb)))
+		}
+		return all
+	}
+	mean := func(a []*big.Float) *big.Float {
+		all := exact(0)
+		for _, v := range a {
+			all.Add(all, v)
+		}
+		return all.Quo(all, n)
+	}
+	mx, my := mean(xs), mean(ys)
+	xx, _ := sum(xs, xs, mx, mx).Float64()
+	yy, _ := sum(ys, ys, my, my).Float64()
+	xy, _ := sum(xs, ys, mx, my).Float64()
+	x0, _ := mx.Float64()
+	y0, _ := my.Float64()
+	count := float64(len(rows))
+	want := []float64{xy / math.Sqrt(xx*yy), xy / (count - 1), xy / count, xy / xx, y0 - xy/xx*x0, xy * xy / xx / yy, yy / (count - 1), yy / count, math.Sqrt(yy / count)}
+	for _, parts := range []int{1, 7} {
+		for i, text := range ofRecords(t, "corr(y,x),covar_samp(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),variance(y),var_pop(y),stddev_pop(y)", rows, parts) {
+			if got := num(t, text).Float64(); math.Abs(got-want[i]) > 1e-9*math.Abs(want[i]) {
+				t.Errorf("result %d in %d parts: %v, want %v", i+1, parts, got, want[i])
+			}
+		}
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	for _, c := range []struct{ fraction, numbers, want string }{
+		{"0.5", "", "none"},
+		{"0.5", "7", "7"},
+		{"0", "1 2 3", "1"},
+		{"1", "1 2 3", "3"},
+		{"0.5", "1 2", "1.5"},
+		{"0.5", "1 2 4", "2"},
+		{"0.9", "1 2", "1.9"},
+		{"0.25", "1 2 3 4 5 6", "2.25"},
+		{"0.5", "18446744073709551617 18446744073709551617", "18446744073709551617"}, // no float
+		{"0.5", "-1.5e308 1.7e308", "9.999999999999999e+306"},
+		{"0.5", "1 1.0", "1"},
+	} {
+		specs, err := Parse("quantile(x," + c.fraction + ")")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := NewProgram(specs, []Columns{{0, -1}})
+		state, sorted := make([]uint64, p.Words), strings.Fields(c.numbers)
+		for _, text := range sorted {
+			p.Add(state, [][]byte{[]byte(text)}, make([]Number, 1))
+		}
+		got := "none"
+		if r, ok := p.Rank(0, state); ok {
+			text, err := p.AppendQuantile(nil, 0, r, num(t, sorted[r.At]), num(t, sorted[min(int(r.At)+1, len(sorted)-1)]))
+			if got = string(text); err != nil {
+				got = err.Error()
+			}
+		}
+		if got != c.want && !(got != "none" && c.want != "none" && close(t, got, c.want)) {
+			t.Errorf("%s of %s: %s, want %s", c.fraction, c.numbers, got, c.want)
+		}
+	}
+}

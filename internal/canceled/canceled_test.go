@@ -1,0 +1,99 @@
+package canceled_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/storeerror"
+)
+
+var errDisk = errors.New("the disk is full")
+
+func cancelledFor(cause error) context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	return ctx
+}
+
+func TestErr(t *testing.T) {
+	sibling := fmt.Errorf("append: %w", storeerror.ErrUnknownOutcome)
+	late, cancel := context.WithTimeoutCause(context.Background(), 0, errDisk)
+	defer cancel()
+	<-late.Done()
+	pathErr := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
+	for _, c := range []struct {
+		name    string
+		ctx     context.Context
+		text    string
+		is, not []error
+	}{
+		{"without a cause", cancelledFor(nil), "context canceled", []error{context.Canceled}, []error{errDisk}},
+		{"with a cause", cancelledFor(errDisk), "context canceled (cause: the disk is full)", []error{context.Canceled, errDisk}, nil},
+		{"with a time limit", late, "context deadline exceeded (cause: the disk is full)", []error{context.DeadlineExceeded, errDisk}, []error{context.Canceled}},
+		{"a cause that says so", cancelledFor(fmt.Errorf("job 7: %w", context.Canceled)), "job 7: context canceled", []error{context.Canceled}, nil},
+		{"another's unknown outcome", cancelledFor(sibling), "context canceled (cause: " + sibling.Error() + ")", []error{context.Canceled, sibling}, []error{storeerror.ErrUnknownOutcome}},
+		{"a cause of some type", cancelledFor(pathErr), "context canceled (cause: open x: file does not exist)", []error{context.Canceled, pathErr, fs.ErrNotExist}, nil},
+		{"a failure of ours", cancelledFor(canceled.Because(errDisk)), "the disk is full", []error{errDisk}, []error{context.Canceled}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := canceled.Err(c.ctx)
+			if err == nil || err.Error() != c.text {
+				t.Fatalf("Err = %v, want %s", err, c.text)
+			}
+			for _, target := range append(c.is, canceled.Err(c.ctx)) {
+				if !errors.Is(err, target) {
+					t.Errorf("%v is not %v", err, target)
+				}
+			}
+			for _, target := range c.not {
+				if errors.Is(err, target) {
+					t.Errorf("%v is %v", err, target)
+				}
+			}
+		})
+	}
+	if err := canceled.Err(t.Context()); err != nil {
+		t.Errorf("of a context that goes on: %v", err)
+	}
+	if e := (*fs.PathError)(nil); !errors.As(canceled.Err(cancelledFor(pathErr)), &e) || e != pathErr {
+		t.Errorf("As finds %v", e)
+	}
+}
+
+// An operation that has changed something may say so, whatever the cause is.
+func TestOwnUnknownOutcome(t *testing.T) {
+	err := fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, canceled.Err(cancelledFor(errDisk)))
+	if !errors.Is(err, storeerror.ErrUnknownOutcome) || !errors.Is(err, errDisk) {
+		t.Error(err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	ctx := cancelledFor(errDisk)
+	read := fmt.Errorf("read: %w", context.Canceled)
+	err := canceled.Explain(ctx, read)
+	if err.Error() != "read: context canceled (cause: the disk is full)" || !errors.Is(err, errDisk) || !errors.Is(err, read) {
+		t.Error(err)
+	}
+	for _, same := range []error{nil, fs.ErrNotExist, context.DeadlineExceeded, err} {
+		if got := canceled.Explain(ctx, same); got != same {
+			t.Errorf("Explain(%v) = %v", same, got)
+		}
+	}
+	if got := canceled.Explain(t.Context(), read); got != read {
+		t.Errorf("while the context goes on: %v", got)
+	}
+}
+
+func TestErrTakesNoTime(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	if n := testing.AllocsPerRun(100, func() { _ = canceled.Err(ctx) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// asDuckDB are aggregates with what they are in DuckDB, where x is a double, n an
+// integer, b true or false. Of mode it takes any of the most frequent; its quiet NaN
+// is missing, as in PostgreSQL.
+var asDuckDB = [][2]string{
+	{"count", "count(*)"},
+	{"count(x)", "count(x)"},
+	{"distinct(n)", "count(distinct n)"},
+	{"sum(n)", "sum(n)"},
+	{"mean(x)", "avg(x)"},
+	{"median(x)", "median(x)"},
+	{"median(n)", "median(n::double)"},
+	{"quantile(x,0.9)", "quantile_cont(x, 0.9)"},
+	{"quantile(n,0.123)", "quantile_cont(n::double, 0.123)"},
+	{"mode(k2)", "arg_min(k2, (-times, k2)) filter (k2 is not null)"},
+	{"var(x)", "var_samp(x)"},
+	{"var_pop(n)", "var_pop(n)"},
+	{"stddev(n)", "stddev_samp(n)"},
+	{"stddev_pop(x)", "stddev_pop(x)"},
+	{"corr(x,n)", "corr(x, n)"},
+	{"covar(x,n)", "covar_samp(x, n)"},
+	{"covar_pop(n,x)", "covar_pop(n, x)"},
+	{"regr_slope(x,n)", "regr_slope(x, n)"},
+	{"regr_intercept(x,n)", "regr_intercept(x, n)"},
+	{"regr_r2(x,n)", "regr_r2(x, n)"},
+	{"bool_and(b)", "bool_and(b)"},
+	{"bool_or(b)", "bool_or(b)"},
+	{"any(n)", "any_value(n order by id)"},
+}
+
+// DuckDB aggregates in the same way: of groups of one, of several and of many, and
+// where values are missing.
+func TestGroupAsDuckDB(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 39))
+	rows := [][]string{{"id", "k", "x", "n", "b", "k2"}}
+	for i := range 3000 {
+		row := []string{fmt.Sprint(i), fmt.Sprint(int(math.Pow(r.Float64(), 3) * 200)), fmt.Sprintf("%.3f", r.NormFloat64()*100), fmt.Sprint(r.IntN(20)), fmt.Sprint(r.IntN(8) > 0), "v" + fmt.Sprint(r.IntN(5))}
+		for c := 2; c < len(row); c++ {
+			if r.IntN(5) == 0 {
+				row[c] = ""
+			}
+		}
+		rows = append(rows, row)
+	}
+	file, out := writeRows(t, "rows.csv", rows), filepath.Join(t.TempDir(), "out.csv")
+	var ours, theirs []string
+	for _, a := range asDuckDB {
+		ours, theirs = append(ours, a[0]), append(theirs, a[1])
+	}
+	duckDB(t, fmt.Sprintf(`copy (
+		with t as (from read_csv('%s', types={'k': 'varchar', 'x': 'double', 'n': 'bigint', 'b': 'boolean', 'k2': 'varchar'}))
+		select k, %s from (select *, count(k2) over (partition by k, k2) as times from t) group by k order by k) to '%s' (header)`,
+		file, strings.Join(theirs, ", "), out))
+	want := readCSV(t, out)[1:]
+	for _, threads := range []string{"1", "3"} {
+		got := runs(t, "group", "--by", "k", "--agg", strings.Join(ours, ","), "--threads", threads, file)
+		if len(got) != len(want) {
+			t.Fatalf("%d groups, DuckDB has %d", len(got), len(want))
+		}
+		for i := range want {
+			for c := range want[i] {
+				if !sameResult(got[i][c], want[i][c]) {
+					t.Errorf("group %s, %s: %q, DuckDB has %q", want[i][0], append([]string{"k"}, ours...)[c], got[i][c], want[i][c])
+				}
+			}
+		}
+	}
+}
+
+// The first of each group are DuckDB's, too, and the first groups.
+func TestTopAsDuckDB(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 39))
+	rows := [][]string{{"id", "k", "x"}}
+	for i := range 20_000 {
+		rows = append(rows, []string{fmt.Sprint(i), fmt.Sprint("k", r.IntN(1+i/4)), pick(r, "", fmt.Sprint(r.IntN(50)), fmt.Sprintf("%.2f", r.Float64()*100-50))})
+	}
+	file, dir := writeRows(t, "rows.csv", rows), t.TempDir()
+	from := fmt.Sprintf(`read_csv('%s', types={'k': 'varchar', 'x': 'varchar'})`, file)
+	duckDB(t, fmt.Sprintf(`copy (select id, k, x from %s qualify row_number() over (partition by k order by x::double desc nulls last, id) <= 3
+			order by k, x::double desc nulls last, id) to '%s/per.csv' (header);
+		copy (select k, count(*), max(x::double) from %s group by k order by 3 desc nulls last, k limit 100) to '%s/groups.csv' (header)`, from, dir, from, dir))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"top", "--per", "k", "--by", "x:n", "-n", "3", "--threads", "3", "--memory", "16MiB"}, "per.csv"},
+		{[]string{"group", "--by", "k", "--agg", "count,max(x)", "--top", "100", "--top-by", "max(x)"}, "groups.csv"},
+	} {
+		got, want := runs(t, append(c.args, file)...), readCSV(t, filepath.Join(dir, c.want))[1:]
+		if !slices.EqualFunc(got, want, func(a, b []string) bool { return slices.EqualFunc(a, b, sameResult) }) {
+			t.Errorf("%s: %d rows that are not DuckDB's %d", c.args, len(got), len(want))
+		}
+	}
+}
+
+// A row that is too long for --top says what helps, and that helps.
+func TestTopOfLongRows(t *testing.T) {
+	file := writeRows(t, "long.csv", [][]string{{"k", "s"}, {"a", strings.Repeat("x", 50_000)}})
+	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
+	text, err := program(t, append(args, "16MiB")...).CombinedOutput()
+	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "a larger --memory allows more") {
+		t.Errorf("%v, %s", err, text)
+	}
+	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
+		t.Errorf("%v, %d bytes", err, len(text))
+	}
+}
+
+// The longest key that an error names fits to the end: into tables, sorted, in a row.
+func TestLongestKeys(t *testing.T) {
+	for _, job := range []string{"group --agg count --by", "group --agg median(x) --by", "group --agg count,distinct(x) --by", "group --agg mode(x),distinct(x) --by", "top --frequent"} {
+		run := func(key string) (string, error) {
+			cmd := program(t, append(strings.Fields(job), "k", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")...)
+			cmd.Stdin = strings.NewReader("k,x\n" + key + ",1\nb,2\n")
+			text, err := cmd.CombinedOutput()
+			return string(text), err
+		}
+		text, err := run(strings.Repeat("a", 1<<20))
+		_, after, found := strings.Cut(text, "but only ")
+		longest, _ := strconv.Atoi(strings.Fields(after + " 0")[0])
+		if err == nil || !found || longest < 16<<20/1000 {
+			t.Errorf("%s: %v, %s", job, err, text)
+			continue
+		}
+		for _, c := range []string{"a", "\x00"} {
+			if text, err := run(strings.Repeat(c, longest)); err != nil {
+				t.Errorf("%s, %d of %q: %v, %s", job, longest, c, err, text)
+			}
+		}
+	}
+}
+
+func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
+
+// sameResult compares texts, or numbers to 1e-9 of themselves or of a thousandth.
+func sameResult(got, want string) bool {
+	if want == "nan" {
+		want = ""
+	}
+	a, errA := strconv.ParseFloat(got, 64)
+	b, errB := strconv.ParseFloat(want, 64)
+	if errA != nil || errB != nil {
+		return got == want
+	}
+	return math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b), 1e-3)
+}
+
+// Quantiles of values that are more than the memory are those of a slice, of one
+// large group beside many small ones, and the memory is kept to.
+func TestQuantilesBeyondMemory(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 39))
+	const n = 600_000
+	values := map[string][]float64{}
+	rows := make([][]string, 1, n+1)
+	rows[0] = []string{"k", "x"}
+	for range n {
+		x := r.ExpFloat64()
+		k := "one"
+		if r.IntN(3) == 0 {
+			k = fmt.Sprint("k", r.IntN(50_000))
+		}
+		values[k] = append(values[k], x)
+		rows = append(rows, []string{k, strconv.FormatFloat(x, 'g', -1, 64)})
+	}
+	file := writeRows(t, "many.csv", rows)
+	out := filepath.Join(t.TempDir(), "out.csv")
+	cmd := program(t, "group", "--by", "k", "--agg", "median(x),quantile(x,0.99),count", "--memory", "16MiB", "-o", out, file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := waitMemory(cmd)()
+	if err != nil || peak > (16+30)<<20 && !race.On {
+		t.Errorf("%d bytes of memory, %v", peak, err)
+	}
+	got := readCSV(t, out)[1:]
+	if len(got) != len(values) {
+		t.Fatalf("%d groups, want %d", len(got), len(values))
+	}
+	for _, row := range got {
+		all := values[row[0]]
+		slices.Sort(all)
+		at := func(p float64) string {
+			i, part := math.Modf(p * float64(len(all)-1))
+			low := all[int(i)]
+			return fmt.Sprint(low + (all[min(int(i)+1, len(all)-1)]-low)*part)
+		}
+		if !sameResult(row[1], at(0.5)) || !sameResult(row[2], at(0.99)) || row[3] != fmt.Sprint(len(all)) {
+			t.Fatalf("group %s: %q, want %s and %s of %d", row[0], row, at(0.5), at(0.99), len(all))
+		}
+	}
+}
+
+// Rows that are far larger than what they are made of, as in JSON with long names, take no
+// more memory than others.
+func TestGroupWideRowsMemory(t *testing.T) {
+	name := strings.Repeat("v", 5000)
+	rows := [][]string{{"k", name}}
+	for i := range 30_000 {
+		rows = append(rows, []string{fmt.Sprint(i), "1"})
+	}
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	cmd := program(t, "group", "--by", "k", "--agg", "sum("+name+")", "--threads", "4", "--memory", "16MiB", "-o", out, writeRows(t, "names.csv", rows))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := waitMemory(cmd)()
+	if err != nil || peak > (18+30)<<20 && !race.On {
+		t.Errorf("%d bytes of memory, %v", peak, err)
+	}
+	text, err := os.ReadFile(out)
+	if n := strings.Count(string(text), "\n"); n != len(rows)-1 || err != nil {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// The numbers of one huge group are in so few files that they may all be open: the memory
+// of tables that are done is for sorting them, too.
+func TestHugeGroupFiles(t *testing.T) {
+	r := rand.New(rand.NewPCG(10, 39))
+	var text strings.Builder
+	text.WriteString("k,x\n")
+	for range 1_500_000 {
+		fmt.Fprintf(&text, "a,%d\n", r.IntN(1<<40))
+	}
+	file := filepath.Join(t.TempDir(), "huge.csv")
+	if err := os.WriteFile(file, []byte(text.String()), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, "group", "--by", "k", "--agg", "median(x)", "--memory", "16MiB", "--threads", "2", "-o", filepath.Join(t.TempDir(), "out.csv"), file)
+	cmd.Args = append([]string{"sh", "-c", `ulimit -n 300 && exec "$0" "$@"`}, cmd.Args...)
+	cmd.Path = "/bin/sh"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}

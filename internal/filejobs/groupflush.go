@@ -1,0 +1,151 @@
+package filejobs
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashagg"
+)
+
+// flush sends the groups that the table holds, and the last numbers of their lists, to
+// the sorter.
+func (w *groupWorker) flush() error {
+	err := w.table.Drain(func(group hashagg.Group) error { return w.send(group.Key, group.Records, group.State) })
+	w.lists.reset()
+	return err
+}
+
+// pass sends each record of the batch to the sorter as a group by itself.
+func (w *groupWorker) pass() error {
+	used := w.lists.used // by lists of the table
+	for i, key := range w.keys {
+		clear(w.state)
+		w.add(i, w.state)
+		if w.err != nil {
+			return w.err
+		}
+		if err := w.send(key, 1, w.state); err != nil {
+			return err
+		}
+		w.lists.used = used
+	}
+	return nil
+}
+
+// send sends a group to the sorter.
+func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
+	g := w.g
+	rec := binary.AppendUvarint(append(w.sorted[:0], aggregated), records)
+	for _, word := range state[:g.program.Words] {
+		rec = binary.AppendUvarint(rec, word) // most are small
+	}
+	if g.sortsParts() {
+		rec = append(rec, key...)
+	}
+	w.sorted = rec
+	if err := w.to.Add(g.sortKey(w.key, key, aggregated), rec); err != nil {
+		return err
+	}
+	for i, list := range state[g.program.Words:] {
+		if err := w.sendList(i, list, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end sends what is left to the sorter. The number of the worker is that of its batch
+// after all blocks.
+func (w *groupWorker) end(number int) (err error) {
+	if w.g.sortsValues() {
+		if w.to, err = w.g.lastWriter(number); err != nil {
+			return err
+		}
+	}
+	err = joinErrors(w.flush(), w.to.Close())
+	return joinErrors(joinErrors(err, w.table.Close()), w.lists.close())
+}
+
+// lastWriter returns a writer to the sorter after all blocks: of values, the batch of that
+// number among the last.
+func (g *groupEngine) lastWriter(number int) (*extsort.Writer, error) {
+	if g.sortsValues() {
+		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(number))
+	}
+	return g.sorter.Writer()
+}
+
+// gatherDistinct counts, for each group, the pairs that it is in.
+func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
+	w, err := g.lastWriter(len(g.workers))
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinErrors(err, w.Close()) }()
+	counts, err := g.job.newTables(ctx, hashagg.Options{
+		Memory: 3 * g.share, Threads: 1, Words: len(g.pairs), // as the numbers had
+		Merge: func(dst, src []uint64) {
+			for i, n := range src {
+				dst[i] += n
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinErrors(err, counts.Close()) }()
+	table, err := counts.Table()
+	if err != nil {
+		return err
+	}
+	for i, pairs := range g.pairs {
+		for pair, err := range pairs.Groups() {
+			if err != nil {
+				return err
+			}
+			n, l := binary.Uvarint(pair.Key)
+			state, _, err := table.Get(pair.Key[l : l+int(n)])
+			if err != nil {
+				return err
+			}
+			state[i]++
+		}
+		if err := pairs.Close(); err != nil {
+			return err
+		}
+	}
+	if err := table.Close(); err != nil {
+		return err
+	}
+	var rec, key []byte
+	for group, err := range counts.Groups() {
+		if err != nil {
+			return err
+		}
+		rec = append(rec[:0], countDistinct)
+		for _, n := range group.State {
+			rec = binary.AppendUvarint(rec, n)
+		}
+		key = g.sortKey(key, group.Key, countDistinct)
+		if err := w.Add(key, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prove compares the groups that were written with the records that were read.
+func (g *groupEngine) prove(out groupTally) error {
+	in := g.numbers.Stats()
+	switch read := g.job.Tally.Records; {
+	case in.Records != read:
+		return fmt.Errorf("%d records were read, but %d aggregated", read, in.Records)
+	case out.records != read:
+		return fmt.Errorf("%d records were read, but the rows written stand for %d", read, out.records)
+	case out.keys != in.KeySum:
+		return fmt.Errorf("the keys of %d records have the sum %016x, but those of the rows written %016x", read, in.KeySum, out.keys)
+	}
+	return nil
+}

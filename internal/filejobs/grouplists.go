@@ -1,0 +1,128 @@
+package filejobs
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/offheap"
+)
+
+// numberLists hold the last numbers of each list of one worker, for quantiles, in a
+// piece of memory. A list is a word of the state of its group: where its numbers are,
+// and how many; 0 if there are none. What does not fit goes to the sorter, as
+// pieces of a list.
+type numberLists struct {
+	mem     []byte
+	numbers []float64
+	used    int
+	crowded bool // a list found no memory
+}
+
+const (
+	lenBits   = 16
+	capBits   = 8
+	firstList = 4   // numbers
+	mostList  = 512 // numbers
+)
+
+func newNumberLists(memory int64) (l numberLists, err error) {
+	l.mem, err = offheap.Allocate(int(memory) &^ 7)
+	if err == nil {
+		l.numbers = unsafe.Slice((*float64)(unsafe.Pointer(&l.mem[0])), len(l.mem)/8)
+	}
+	return l, err
+}
+
+func (l *numberLists) close() error {
+	offheap.Release(l.mem)
+	l.mem, l.numbers = nil, nil
+	return nil
+}
+
+func (l *numberLists) reset() { l.used, l.crowded = 0, false }
+
+// of returns the numbers of a list.
+func (l *numberLists) of(list uint64) []float64 {
+	if list == 0 {
+		return nil
+	}
+	at := list >> (lenBits + capBits)
+	return l.numbers[at : at+list&(1<<lenBits-1) : at+1<<(list>>lenBits&(1<<capBits-1))]
+}
+
+// add adds a number to a list. It returns false where there is no memory.
+func (l *numberLists) add(list *uint64, x float64) bool {
+	old := l.of(*list)
+	if len(old) == cap(old) && !l.grow(list, old) {
+		return false
+	}
+	n := len(old)
+	l.of(*list + 1)[n] = x
+	*list++
+	return true
+}
+
+// grow gives a list twice the memory, up to a limit.
+func (l *numberLists) grow(list *uint64, old []float64) bool {
+	size, log := firstList, uint64(2)
+	for size <= cap(old) {
+		size, log = 2*size, log+1
+	}
+	if size > mostList {
+		return false
+	}
+	if l.used+size > len(l.numbers) {
+		l.crowded = true
+		return false
+	}
+	copy(l.numbers[l.used:], old)
+	*list = uint64(l.used)<<(lenBits+capBits) | log<<lenBits | uint64(len(old))
+	l.used += size
+	return true
+}
+
+// addNumber adds the number of a record to a list of its group.
+func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) error {
+	x, exact := n.ExactFloat64()
+	switch {
+	case x == 0:
+		x = 0 // -0, too
+	case !exact:
+		w.sorted = n.Append(append(w.sorted[:0], wideNumber, byte(i), byte(i>>8)))
+		return w.to.Add(w.g.sortKey(w.key, key, wideNumber), w.sorted)
+	}
+	if w.lists.add(list, x) {
+		return nil
+	}
+	err := w.sendList(i, *list, key)
+	*list &^= 1<<lenBits - 1
+	if err == nil && !w.lists.add(list, x) { // it has no memory at all
+		one := [1]float64{x}
+		err = w.sendNumbers(i, one[:], key)
+	}
+	return err
+}
+
+// sendList sends the numbers of a list to the sorter.
+func (w *groupWorker) sendList(i int, list uint64, key []byte) error {
+	if numbers := w.lists.of(list); len(numbers) > 0 {
+		return w.sendNumbers(i, numbers, key)
+	}
+	return nil
+}
+
+func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
+	w.sorted = append(w.sorted[:0], someNumbers, byte(i), byte(i>>8))
+	for _, x := range numbers {
+		w.sorted = binary.LittleEndian.AppendUint64(w.sorted, math.Float64bits(x))
+	}
+	return w.to.Add(w.g.sortKey(w.key, key, someNumbers), w.sorted)
+}
+
+// listMemory is what the lists of one worker take of a share of the memory.
+func listMemory(share int64, threads int) int64 {
+	return max(share/int64(threads), extsort.MinMemory/16)
+}

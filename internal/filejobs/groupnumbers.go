@@ -1,0 +1,232 @@
+package filejobs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/offheap"
+)
+
+// quantile is one that is asked for.
+type quantile struct {
+	rank         aggregate.Rank
+	there        bool
+	number, next aggregate.Number
+}
+
+// numberColumn collects the numbers of a column of one group, for quantiles: in memory,
+// or in a sorter where they are too many, or where an integer is too large for a float.
+type numberColumn struct {
+	r      *groupRow
+	mem    []byte
+	floats []float64
+	sorter *extsort.Sorter
+	writer *extsort.Writer
+	values uint64
+	text   []byte
+	key    []byte
+}
+
+// newNumberColumn returns a column with memory for the numbers in it, half as much as the
+// sorter has.
+func newNumberColumn(r *groupRow, memory int64) (*numberColumn, error) {
+	mem, err := offheap.Allocate(int(memory) &^ 7)
+	if err != nil {
+		return nil, err
+	}
+	floats := unsafe.Slice((*float64)(unsafe.Pointer(&mem[0])), len(mem)/8)
+	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, nil
+}
+
+func (c *numberColumn) close() (err error) {
+	offheap.Release(c.mem)
+	c.mem, c.floats = nil, nil
+	if c.sorter != nil {
+		err = c.sorter.Close()
+		c.sorter = nil
+	}
+	return err
+}
+
+// addPiece adds some numbers of the group.
+func (c *numberColumn) addPiece(rec []byte) error {
+	if len(rec)%8 != 0 {
+		return errPart
+	}
+	for ; len(rec) > 0; rec = rec[8:] {
+		x := math.Float64frombits(binary.LittleEndian.Uint64(rec))
+		c.values++
+		switch {
+		case c.sorter != nil:
+			if err := c.sortFloat(x); err != nil {
+				return err
+			}
+		case len(c.floats) == cap(c.floats):
+			if err := c.sortAll(); err != nil {
+				return err
+			}
+			c.values--
+			return c.addPiece(rec)
+		default:
+			c.floats = append(c.floats, x)
+		}
+	}
+	return nil
+}
+
+// addWide adds an integer of the group that no float holds.
+func (c *numberColumn) addWide(text []byte) error {
+	c.values++
+	if c.sorter == nil {
+		if err := c.sortAll(); err != nil {
+			return err
+		}
+	}
+	return c.sort(text)
+}
+
+// sortAll hands all numbers to a sorter, from now on.
+func (c *numberColumn) sortAll() (err error) {
+	j := c.r.g.job
+	if c.sorter, err = extsort.New(j.ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.temp}); err != nil {
+		return err
+	}
+	if c.writer, err = c.sorter.Writer(); err != nil {
+		return err
+	}
+	for _, x := range c.floats {
+		if err := c.sortFloat(x); err != nil {
+			return err
+		}
+	}
+	c.floats = c.floats[:0]
+	return nil
+}
+
+func (c *numberColumn) sortFloat(x float64) error {
+	c.text = aggregate.Float(x).Append(c.text[:0])
+	return c.sort(c.text)
+}
+
+// sort hands a number to the sorter. The text may be a part's, which is not ours to keep.
+func (c *numberColumn) sort(text []byte) error {
+	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // it is one
+	return c.writer.Add(c.key, text)
+}
+
+// findQuantiles finds the numbers that quantiles of the group are made of.
+func (r *groupRow) findQuantiles() error {
+	for i, c := range r.numbers {
+		var some []*quantile
+		for k, s := range r.g.specs {
+			if s.Func != aggregate.Quantile || r.g.places[k].First != r.g.quantiled[i] {
+				continue
+			}
+			if err := r.hasAll(k, c.values); err != nil {
+				return err
+			}
+			q := &r.quantiles[k]
+			if q.rank, q.there = r.g.program.Rank(k, r.words); q.there {
+				some = append(some, q)
+			}
+		}
+		if len(some) > 0 {
+			if err := c.find(some); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// find finds the numbers at the places of the quantiles and after them, once all
+// have come, and forgets them.
+func (c *numberColumn) find(quantiles []*quantile) (err error) {
+	if c.sorter != nil {
+		err = c.findSorted(quantiles)
+	} else {
+		slices.SortFunc(quantiles, func(a, b *quantile) int { return int(int64(a.rank.At) - int64(b.rank.At)) })
+		rest, before := c.floats, 0
+		for _, q := range quantiles {
+			at := int(q.rank.At) - before
+			selectNumber(rest, at)
+			q.number = aggregate.Float(rest[at])
+			q.next = q.number
+			if at+1 < len(rest) {
+				q.next = aggregate.Float(slices.Min(rest[at+1:]))
+			}
+			rest, before = rest[at:], before+at
+		}
+	}
+	c.floats, c.values = c.floats[:0], 0
+	return err
+}
+
+func (c *numberColumn) findSorted(quantiles []*quantile) error {
+	if err := c.writer.Close(); err != nil {
+		return err
+	}
+	var n uint64
+	for b, err := range c.sorter.Sorted() {
+		if err != nil {
+			return fmt.Errorf("sorting the numbers of a group: %w", err)
+		}
+		for i := range b.Len() {
+			for _, q := range quantiles {
+				if n-q.rank.At <= 1 {
+					q.next, _ = aggregate.ParseNumber(b.Record(i))
+				}
+				if n == q.rank.At {
+					q.number = q.next
+				}
+			}
+			n++
+		}
+	}
+	err := c.sorter.Close()
+	c.sorter, c.writer = nil, nil
+	return err
+}
+
+// selectNumber moves the number that would be at a place if they were sorted to that
+// place, lesser ones before it and greater ones after it (Hoare 1961).
+func selectNumber(list []float64, at int) {
+	tries := 2 * bits.Len(uint(len(list)))
+	for from, to := 0, len(list)-1; from < to; tries-- {
+		if tries < 0 { // somebody chose the numbers so that this takes long
+			slices.Sort(list[from : to+1])
+			return
+		}
+		pivot := middle(list[from], list[from+(to-from)/2], list[to])
+		i, k := from, to
+		for i <= k {
+			for list[i] < pivot {
+				i++
+			}
+			for list[k] > pivot {
+				k--
+			}
+			if i <= k {
+				list[i], list[k] = list[k], list[i]
+				i, k = i+1, k-1
+			}
+		}
+		switch {
+		case at <= k:
+			to = k
+		case at >= i:
+			from = i
+		default:
+			return
+		}
+	}
+}
+
+// middle returns the one of three numbers that is neither the least nor the greatest.
+func middle(a, b, c float64) float64 { return max(min(a, b), min(max(a, b), c)) }

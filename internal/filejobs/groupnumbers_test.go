@@ -1,0 +1,38 @@
+package filejobs
+
+import (
+	"encoding/binary"
+	"math"
+	"testing"
+
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+// Parts of a group lie in blocks of the sorter, which uses them again: what a column
+// writes goes elsewhere. It did not, after an integer that no float holds.
+func TestNumbersLeaveParts(t *testing.T) {
+	temp, err := tempdir.New([]string{t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer temp.Close()
+	c, err := newNumberColumn(&groupRow{g: &groupEngine{job: &job{ctx: t.Context(), temp: temp}}}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	const wide = "9007199254740993"
+	part := []byte(wide)
+	if err := c.addWide(part); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.addPiece(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
+		t.Fatal(err)
+	}
+	if string(part) != wide {
+		t.Errorf("the part of %s is %s", wide, part)
+	}
+	if err := c.writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

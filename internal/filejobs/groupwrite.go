@@ -1,0 +1,170 @@
+package filejobs
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/output"
+)
+
+// write writes the row, and begins the next.
+func (r *groupRow) write(w io.Writer) error {
+	if !r.complete {
+		return fmt.Errorf("%w: it lacks the counts", errPart)
+	}
+	r.tally.add(groupTally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
+	if r.plain != nil {
+		if done, err := r.writePlain(w); done || err != nil {
+			return err
+		}
+	}
+	r.g.job.valuesOf(r.row[:0], r.key, r.g.keys) // errors name the group
+	err := r.findQuantiles()
+	if err == nil {
+		err = r.fill()
+	}
+	if err == nil {
+		err = r.writeFields(w)
+	}
+	if err != nil {
+		return fmt.Errorf("the row of group %s: %w", quoteShort(r.row[0].Text), err)
+	}
+	r.begun, r.complete = false, false
+	clear(r.distinct)
+	for i := range r.texts {
+		r.texts[i].set, r.texts[i].Missing = false, true
+	}
+	for _, s := range r.lists {
+		if s != nil {
+			s.reset()
+		}
+	}
+	return nil
+}
+
+// fill makes the fields of the row, all but lists that are too long.
+func (r *groupRow) fill() error {
+	g := r.g
+	r.text = r.text[:0]
+	for i := range g.specs {
+		s := &g.specs[i]
+		v := &r.row[g.keys+i]
+		switch {
+		case s.Func == aggregate.List:
+			if r.json && r.lists[i].size == 0 {
+				r.lists[i].buf = append(r.lists[i].buf, ']')
+			}
+			*v = output.Value{Text: r.lists[i].buf, JSON: true}
+		case s.Kept():
+			if *v = r.texts[i].Value; v.Missing {
+				v.Text = nil
+			}
+		case s.Func == aggregate.Mode:
+			var err error
+			if *v, err = r.modeOf(i); err != nil {
+				return err
+			}
+		default:
+			from := len(r.text)
+			var err error
+			if r.text, err = r.appendResult(r.text, i); err != nil {
+				return err
+			}
+			text := r.text[from:len(r.text):len(r.text)]
+			*v = output.Value{Text: text, Missing: len(text) == 0, JSON: true}
+		}
+	}
+	return nil
+}
+
+// appendResult appends a result that is a number, or true or false; nothing where there is
+// none.
+func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
+	g := r.g
+	switch q := &r.quantiles[i]; {
+	case g.specs[i].Func == aggregate.Distinct:
+		return strconv.AppendUint(dst, r.distinct[slices.Index(g.distinct, g.places[i].First)], 10), nil
+	case g.specs[i].Func != aggregate.Quantile:
+		return g.program.Append(dst, i, r.words, r.records)
+	case q.there:
+		return g.program.AppendQuantile(dst, i, q.rank, q.number, q.next)
+	}
+	return dst, nil
+}
+
+// writeFields writes the row, at once. Lists that are too long for memory go out
+// piece by piece.
+func (r *groupRow) writeFields(w io.Writer) (err error) {
+	r.out = r.out[:0]
+	for i := range r.row {
+		if r.out, err = r.rows.AppendStart(r.out, i); err != nil {
+			return err
+		}
+		if k := i - r.g.keys; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
+			err = r.streamList(w, i, r.lists[k])
+		} else {
+			r.out, err = r.rows.AppendField(r.out, i, &r.row[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.out = r.rows.AppendEnd(r.out)
+	r.made += int64(len(r.out))
+	_, err = w.Write(r.out)
+	return err
+}
+
+// streamList writes a list that is too long for memory, after what r.out holds.
+func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
+	if r.json {
+		s.buf = append(s.buf, ']')
+	}
+	r.out = r.rows.AppendQuote(r.out)
+	err = s.pieces(func(p []byte) error {
+		if r.out, err = r.rows.AppendPiece(r.out, i, p); err != nil {
+			return err
+		}
+		r.made += int64(len(r.out))
+		_, err = w.Write(r.out)
+		r.out = r.out[:0]
+		return err
+	})
+	r.out = r.rows.AppendQuote(r.out)
+	return err
+}
+
+// plainRows returns how rows are written that have nothing but numbers, or true and false,
+// behind their keys, in a format that writes these as they are; nil if none are so.
+func (r *groupRow) plainRows() *output.Plain {
+	special := func(s aggregate.Spec) bool { return s.Kept() || s.Ranked() }
+	if r.g.top.N > 0 || slices.ContainsFunc(r.g.specs, special) {
+		return nil
+	}
+	return r.rows.Plain()
+}
+
+// writePlain writes the row, and begins the next, unless a field of the key cannot stand as
+// it is.
+func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
+	g := r.g
+	out, ok := appendPlainKey(r.out[:0], r.key, g.keys == 1 && !g.job.typed(), r.plain)
+	if !ok {
+		return false, nil
+	}
+	for i := range g.specs {
+		if out, err = r.appendResult(append(out, r.plain.Sep), i); err != nil {
+			return false, nil // the other way says of which group
+		}
+	}
+	out = append(out, '\n')
+	r.out = out
+	r.made += int64(len(out))
+	r.begun, r.complete = false, false
+	clear(r.distinct)
+	_, err = w.Write(out)
+	return true, err
+}

@@ -1,0 +1,59 @@
+package filejobs
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/mergejoin"
+	"github.com/go-partd/partd/internal/output"
+)
+
+// A record that is read and not joined, or joined as something else, is an error; so
+// is one that the table lost, and so are rows that are missing.
+func TestJoinProofSees(t *testing.T) {
+	count := func(texts ...string) (c ledger.Count) {
+		for _, text := range texts {
+			c.AddRecord([]byte(text))
+		}
+		return c
+	}
+	ab := count("a", "b")
+	whole := joinProof{in: ab, joined: ab, added: ab, kept: ab}
+	if err := whole.prove(2); err != nil {
+		t.Error(err)
+	}
+	for name, p := range map[string]joinProof{
+		"read, and not joined": {in: ab, joined: count("a"), added: ab, kept: ab},
+		"joined as another":    {in: ab, joined: count("a", "c"), added: ab, kept: ab},
+		"lost by the table":    {in: ab, joined: ab, added: ab, kept: count("b")},
+		"not looked up":        {in: count("a"), joined: count("a"), added: ab, kept: ab},
+	} {
+		if err := p.prove(2); !errors.Is(err, ledger.ErrNotVerified) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	var file bytes.Buffer
+	j := &job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
+	o := &joinOutput{job: j, left: &joinSide{how: mergejoin.Semi}, whole: &converter{}}
+	w := o.writer(t.Context(), 0)
+	for range 2 {
+		if err := w.writeWhole([]byte("a,b\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.proveRows(2, w) == nil {
+		t.Error("rows that are not written are not seen")
+	}
+	if err := errors.Join(w.flush(), o.proveRows(2, w)); err != nil {
+		t.Error(err)
+	}
+	if o.proveRows(3, w) == nil {
+		t.Error("a row that was not made is not seen")
+	}
+	if err := j.sink.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,66 @@
+// Package gomsgpack turns values of Go's types into MessagePack and back, by
+// reflection. Package encode/msgpack makes a codec of it. It is apart from package
+// encode since its library brings net/http into every program that has it.
+package gomsgpack
+
+import (
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/ugorji/go/codec"
+
+	"github.com/go-partd/partd/internal/msgpack"
+)
+
+// maxPooled is the largest buffer that is kept for later values.
+const maxPooled = 4 << 20
+
+// Of returns the functions that encode and decode values of a type. They are safe
+// for concurrent use, and keep nothing of their arguments.
+func Of[T any]() (encode func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) {
+	handle := &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true}
+	handle.Canonical = true // the same value, the same bytes
+	handle.CheckCircularRef = true
+	handle.MapType = reflect.TypeFor[map[string]any]()
+	handle.SignedInteger = true
+	handle.MaxDepth = 1000
+	encoders := sync.Pool{New: func() any {
+		e := &encoder{}
+		e.encoder = codec.NewEncoderBytes(&e.out, handle)
+		return e
+	}}
+	decoders := sync.Pool{New: func() any { return codec.NewDecoderBytes(nil, handle) }}
+	encode = func(dst []byte, v T) ([]byte, error) {
+		e := encoders.Get().(*encoder)
+		e.encoder.ResetBytes(&e.out)
+		if err := e.encoder.Encode(&v); err != nil {
+			return dst, fmt.Errorf("msgpack: %w", err)
+		}
+		dst = append(dst, e.out...)
+		if cap(e.out) <= maxPooled {
+			encoders.Put(e)
+		}
+		return dst, nil
+	}
+	decode = func(data []byte) (v T, err error) {
+		// The decoder takes memory for lengths before it comes to the data.
+		if err := msgpack.Check(data); err != nil {
+			return v, err
+		}
+		d := decoders.Get().(*codec.Decoder)
+		d.ResetBytes(data)
+		if err := d.Decode(&v); err != nil {
+			return v, fmt.Errorf("msgpack: %w", err)
+		}
+		decoders.Put(d)
+		return v, nil
+	}
+	return encode, decode
+}
+
+// encoder is an encoder with the bytes that it writes to.
+type encoder struct {
+	encoder *codec.Encoder
+	out     []byte
+}

@@ -1,0 +1,205 @@
+package hashjoin
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/internal/ledger"
+)
+
+const threads = 4
+
+type pair struct{ key, record string }
+
+// someRecords are records of which many have the same key, or none.
+func someRecords(n int) (all []pair) {
+	rnd := rand.New(rand.NewPCG(1, uint64(n)))
+	for i := range n {
+		key := fmt.Sprint("key", rnd.IntN(1+n/2), strings.Repeat("k", rnd.IntN(3)*rnd.IntN(200)))
+		switch i % 10 {
+		case 0:
+			key = "hot"
+		case 1:
+			key = ""
+		}
+		all = append(all, pair{key, fmt.Sprint(i, strings.Repeat("r", rnd.IntN(3)*rnd.IntN(200)))})
+	}
+	return all
+}
+
+// filled is a table with what fits of the records, added by several goroutines.
+func filled(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
+	t.Helper()
+	table = New(memory, threads)
+	t.Cleanup(func() { _ = table.Close() })
+	added := make([][]pair, threads)
+	var tasks sync.WaitGroup
+	for worker := range threads {
+		tasks.Go(func() {
+			for i := worker; i < len(all); i += threads {
+				fits, err := table.Add(worker, []byte(all[i].key), []byte(all[i].record))
+				if err != nil {
+					t.Error(err)
+				}
+				if fits {
+					added[worker] = append(added[worker], all[i])
+				}
+			}
+		})
+	}
+	tasks.Wait()
+	return table, slices.Concat(added...)
+}
+
+func indexed(t *testing.T, all []pair) *Table {
+	t.Helper()
+	table, in := filled(t, 64<<20, all)
+	if len(in) != len(all) {
+		t.Fatalf("%d of %d records fit", len(in), len(all))
+	}
+	if err := table.Index(); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// Each key has the records that it was added with, and the keys that were found are
+// told from the others.
+func TestRecordsAreFoundByTheirKeys(t *testing.T) {
+	for _, n := range []int{0, 1, 63, 64, 65, 50_000} {
+		all := someRecords(n)
+		want := map[string][]string{}
+		for _, p := range all {
+			want[p.key] = append(want[p.key], p.record)
+		}
+		table := indexed(t, all)
+		var keys [][]byte
+		for key := range want {
+			if key != "hot" {
+				keys = append(keys, []byte(key), []byte(key+" is not there"))
+			}
+		}
+		var tasks sync.WaitGroup
+		for range threads {
+			tasks.Go(func() {
+				f := Finder{Table: table}
+				for some := range slices.Chunk(keys, Ahead) {
+					for i, place := range f.Find(some) {
+						if place == 0 {
+							if want[string(some[i])] != nil {
+								t.Errorf("%.20q was not found", some[i])
+							}
+							continue
+						}
+						var got []string
+						err := table.Each(place, func(record []byte) error {
+							got = append(got, string(record))
+							return nil
+						})
+						if err != nil || table.Found(place) != len(got) {
+							t.Errorf("%.20q has %d records, not %d: %v", some[i], len(got), table.Found(place), err)
+						}
+						wanted := slices.Sorted(slices.Values(want[string(some[i])]))
+						if slices.Sort(got); !slices.Equal(got, wanted) {
+							t.Errorf("%.20q: %d records, want %d", some[i], len(got), len(wanted))
+						}
+					}
+				}
+			})
+		}
+		tasks.Wait()
+		var out ledger.Count
+		alone := 0
+		for part := range 3 {
+			count, err := table.All(part, 3, func(_ []byte, found bool) error {
+				if !found {
+					alone++
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			out.Add(count)
+		}
+		if err := table.Added().Compare(out); err != nil || alone != len(want["hot"]) {
+			t.Errorf("%d records: %v, %d were not found, want %d", n, err, alone, len(want["hot"]))
+		}
+	}
+}
+
+// What does not fit is not taken, and what fits is given back.
+func TestTableKeepsToItsMemory(t *testing.T) {
+	const memory = 4 << 20
+	all := someRecords(100_000)
+	table, in := filled(t, memory, all)
+	if n := table.bytes + indexBytes(len(in)); n > memory || n < memory/2 || len(in) == len(all) {
+		t.Errorf("%d records of %d fit, in %d bytes", len(in), len(all), n)
+	}
+	if fits, err := table.Add(0, nil, make([]byte, memory)); fits || err != nil {
+		t.Errorf("a record as large as the table fits: %v, %v", fits, err)
+	}
+	var out []pair
+	err := table.TakeOut(func(key, record []byte) error {
+		out = append(out, pair{string(key), string(record)})
+		return nil
+	})
+	order := func(a, b pair) int { return strings.Compare(a.record, b.record) }
+	slices.SortFunc(in, order)
+	if slices.SortFunc(out, order); err != nil || !slices.Equal(in, out) {
+		t.Errorf("%d of %d records came out: %v", len(out), len(in), err)
+	}
+	if slices.ContainsFunc(table.pieces, func(p *piece) bool { return p.mem != nil }) {
+		t.Error("memory was not given back")
+	}
+}
+
+// A record that is lost, or that changed, is seen.
+func TestLossIsSeen(t *testing.T) {
+	all := someRecords(1000)
+	hot := []byte("hot")
+	var each error // of a list that lacks a record
+	for name, damage := range map[string]func(*Table, int){
+		"a key that is not in the index": func(t *Table, _ int) {
+			for i, slot := range t.index {
+				if slot != 0 {
+					t.index[i] = 0
+					return
+				}
+			}
+		},
+		"a record that is not in its list": func(t *Table, first int) {
+			head := headOf(t.at(first))
+			*head = *head>>32<<32 | uint64(uint32(*headOf(t.at(int(uint32(*head))))))
+			each = t.Each(first, func([]byte) error { return nil })
+		},
+		"a byte": func(t *Table, first int) {
+			_, record, _ := entryOf(t.at(first))
+			record[0]++
+		},
+	} {
+		table := indexed(t, all)
+		f := Finder{Table: table}
+		damage(table, f.Find([][]byte{hot})[0])
+		out, err := table.All(0, 1, func([]byte, bool) error { return nil })
+		if err == nil {
+			err = table.Added().Compare(out)
+		}
+		if !errors.Is(err, ledger.ErrNotVerified) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !errors.Is(each, ledger.ErrNotVerified) {
+		t.Errorf("a list that lacks a record: %v", each)
+	}
+	table, _ := filled(t, 64<<20, all)
+	table.pieces = table.pieces[1:]
+	if err := table.TakeOut(func(_, _ []byte) error { return nil }); !errors.Is(err, ledger.ErrNotVerified) {
+		t.Errorf("records that are not taken out: %v", err)
+	}
+}

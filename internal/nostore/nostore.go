@@ -1,0 +1,33 @@
+// Package nostore is what layers use if they were made without a store.
+package nostore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/storeerror"
+)
+
+// Err is the error of all operations.
+var Err = fmt.Errorf("there is no store beneath it: %w", storeerror.ErrNotOpened)
+
+// Or returns a store, or, for nil, one whose operations are errors.
+func Or(store partd.Partd) partd.Partd {
+	if store == nil {
+		return none{}
+	}
+	return store
+}
+
+type none struct{}
+
+func (none) Append(context.Context, ...partd.Entry) error {
+	return &partd.Error{Op: "append", Err: Err}
+}
+
+func (none) Get(context.Context, ...string) ([][]byte, error) {
+	return nil, &partd.Error{Op: "get", Err: Err}
+}
+
+func (none) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: Err} }

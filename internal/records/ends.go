@@ -1,0 +1,134 @@
+package records
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// endsWindow is how many bytes of plain records are looked at together.
+const endsWindow = 4 << 10
+
+// ends are the places of the separators and newlines in a window of data without quotes,
+// found for many records at once: 64 bytes give one word of bits. So the fields of a record
+// that are asked for are there without a look at the others.
+type ends struct {
+	base  int      // of the window in the data
+	at    []uint32 // of separators and newlines, from base; it has room for more than count
+	lines []uint32 // the numbers of the newlines among them
+	line  int      // the next of these
+	first int      // the number of the first separator of the record at hand
+	sep   uint64   // in each byte
+	bits  [endsWindow / 64][2]uint64
+}
+
+const (
+	lowBits  = 0x7f7f7f7f7f7f7f7f
+	highBits = 0x8080808080808080
+	eachByte = 0x0101010101010101
+	highByte = 0xff << 56
+	gather   = 0x0002040810204081 // moves the highest bit of each byte into the highest byte
+	newlines = '\n' * eachByte
+)
+
+// find finds what is in data, at most a window, from base on.
+func (e *ends) find(data []byte, base int) {
+	if e.at == nil {
+		e.at, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
+	}
+	e.base, e.line, e.first = base, 0, 0
+	at, lines := e.at, e.lines[:cap(e.lines)]
+	whole := len(data) / 64
+	if whole > 0 {
+		findBits(data, e.sep, e.bits[:whole])
+	}
+	if rest := data[64*whole:]; len(rest) > 0 {
+		var tail [64]byte
+		copy(tail[:], rest)
+		findBitsOfWords(tail[:], e.sep, e.bits[whole:whole+1])
+		e.bits[whole][0] &= 1<<len(rest) - 1
+		e.bits[whole][1] &= 1<<len(rest) - 1
+		whole++
+	}
+	n, l := 0, 0
+	for i, b := range e.bits[:whole] {
+		from, all, newline := 64*i, b[0], b[1]
+		for ; newline != 0; newline &= newline - 1 {
+			lines[l] = uint32(n + bits.OnesCount64(all&(newline-1)&^newline))
+			l++
+		}
+		// Four at a time, as the processor guesses that well; those too many are written over.
+		next := n + bits.OnesCount64(all)
+		for ; n < next; n += 4 {
+			four := (*[4]uint32)(at[n:])
+			four[0] = uint32(from + bits.TrailingZeros64(all))
+			all &= all - 1
+			four[1] = uint32(from + bits.TrailingZeros64(all))
+			all &= all - 1
+			four[2] = uint32(from + bits.TrailingZeros64(all))
+			all &= all - 1
+			four[3] = uint32(from + bits.TrailingZeros64(all))
+			all &= all - 1
+		}
+		n = next
+	}
+	e.lines = lines[:l]
+}
+
+// findBitsOfWords finds, for each 64 bytes, the bits of those that are separators or
+// newlines, then those of the newlines.
+func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
+	for k := range bits {
+		block := (*[64]byte)(data[64*k:])
+		var all, newline uint64
+		for i := 0; i < 64; i += 8 {
+			word := binary.LittleEndian.Uint64(block[i : i+8])
+			a, b := word^sep, word^newlines
+			a, b = (a&lowBits+lowBits)|a, (b&lowBits+lowBits)|b
+			all = all>>8 | ^(a&b)&highBits*gather&highByte
+			newline = newline>>8 | ^b&highBits*gather&highByte
+		}
+		bits[k] = [2]uint64{all, newline}
+	}
+}
+
+// none forgets what was found: the data go on elsewhere.
+func (e *ends) none() { e.line = len(e.lines) }
+
+// nextPlain finds the fields asked for of the next record by the places of its ends. It
+// returns false where there are none, and for a record of another kind than most: that is
+// looked at by itself, and ends where this found it to end.
+func (s *Splitter) nextPlain() bool {
+	e := &s.ends
+	if e.line == len(e.lines) {
+		to := min(s.pos+endsWindow, len(s.buf))
+		if s.layout.Format == CSV {
+			s.quoteBefore(to)
+			to = min(to, s.quote)
+		}
+		if e.find(s.buf[s.pos:to], s.pos); len(e.lines) == 0 {
+			return false
+		}
+	}
+	last := int(e.lines[e.line])
+	at := e.at[e.first : last+1]
+	e.line++
+	e.first = last + 1
+	if len(at) != s.count || s.count < 2 {
+		return false
+	}
+	end := e.base + int(at[len(at)-1])
+	for _, w := range s.wants {
+		from, to := s.pos, e.base+int(at[w.index])
+		if w.index > 0 {
+			from = e.base + int(at[w.index-1]) + 1
+		}
+		if to == end && to > from && s.buf[to-1] == '\r' {
+			to--
+		}
+		s.Values[w.slot] = s.buf[from:to]
+	}
+	s.Record = s.buf[s.pos : end+1 : end+1]
+	s.pos = end + 1
+	s.lines++
+	return true
+}

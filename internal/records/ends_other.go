@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package records
+
+func findBits(data []byte, sep uint64, bits [][2]uint64) { findBitsOfWords(data, sep, bits) }

@@ -1,0 +1,36 @@
+package records
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// The bits of separators and newlines are those of the bytes, however they are found.
+func TestEndBits(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	data := make([]byte, endsWindow)
+	for _, sep := range []byte{',', '\t', 0, 0x0b, 0x80, 0xff} {
+		for range 200 {
+			for i := range data {
+				data[i] = byte(r.Uint32())
+				if r.IntN(3) == 0 {
+					data[i] = []byte{sep, '\n', sep ^ 1, sep ^ 0x80, '\n' ^ 0x80, '\n' + 1}[r.IntN(6)]
+				}
+			}
+			blocks := 1 + r.IntN(endsWindow/64)
+			for name, find := range map[string]func([]byte, uint64, [][2]uint64){"this processor": findBits, "words": findBitsOfWords} {
+				bits := make([][2]uint64, blocks+1)
+				find(data[:64*blocks], uint64(sep)*eachByte, bits[:blocks])
+				for i, c := range data[:64*blocks] {
+					all, newline := bits[i/64][0]>>(i%64)&1 == 1, bits[i/64][1]>>(i%64)&1 == 1
+					if newline != (c == '\n') || all != (c == '\n' || c == sep) {
+						t.Fatalf("%s, separator %q: byte %d, %q, is %v, %v", name, sep, i, c, all, newline)
+					}
+				}
+				if bits[blocks] != [2]uint64{} {
+					t.Fatalf("%s: wrote behind the bits", name)
+				}
+			}
+		}
+	}
+}

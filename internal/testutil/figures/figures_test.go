@@ -1,0 +1,28 @@
+package figures
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestAppend(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.jsonl")
+	one := Figure{Bench: "b", Job: "sort", Who: "partd", Unit: "s"}.Of([]float64{3, 1, 2})
+	other := Figure{Bench: "b", Job: "sort", Who: "other", Unit: "s", Problem: "out of memory"}.Of(nil)
+	for _, f := range []Figure{one, other} {
+		if err := Append(path, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	want := `{"bench":"b","job":"sort","who":"partd","value":2,"least":1,"most":3,"unit":"s","runs":3}
+{"bench":"b","job":"sort","who":"other","value":0,"unit":"s","runs":0,"problem":"out of memory"}
+`
+	if err != nil || string(got) != want {
+		t.Errorf("%v\n%s", err, got)
+	}
+	if err := Append("", one); err != nil {
+		t.Error("without a file:", err)
+	}
+}

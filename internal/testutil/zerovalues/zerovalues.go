@@ -1,0 +1,110 @@
+// Package zerovalues calls the methods of values that no constructor made, and functions with
+// nil arguments.
+package zerovalues
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Check calls every method of the values with a context and zero values. It fails where one
+// panics, does not return, or can fail and returns no error, but for those that are fine: "*" is all.
+func Check(t *testing.T, values map[string]any, fine ...string) {
+	t.Helper()
+	for name, zero := range values {
+		v := reflect.ValueOf(zero)
+		for i := range v.NumMethod() {
+			method := v.Type().Method(i).Name
+			t.Run(name+"/"+method, func(t *testing.T) {
+				defer failOnPanic(t)
+				ended := time.AfterFunc(time.Minute, func() { panic(name + "." + method + " does not return") })
+				defer ended.Stop()
+				v := v
+				if v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().IsZero() {
+					v = reflect.New(v.Type().Elem()) // a panic may have left the other one locked
+				}
+				err, fails := call(t.Context(), v.Method(i))
+				if errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if fails && err == nil && !slices.Contains(fine, method) && !slices.Contains(fine, "*") {
+					t.Error("no error")
+				}
+			})
+		}
+	}
+}
+
+// Errors calls functions with what they cannot work with. It fails where one panics, or
+// returns no error.
+func Errors(t *testing.T, calls map[string]func() error) {
+	t.Helper()
+	for name, f := range calls {
+		t.Run(name, func(t *testing.T) {
+			defer failOnPanic(t)
+			err := f()
+			if err == nil {
+				t.Error("no error")
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// First returns the first error of an iterator.
+func First[T any](seq iter.Seq2[T, error]) error {
+	for _, err := range seq {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func failOnPanic(t *testing.T) {
+	if p := recover(); p != nil {
+		t.Fatalf("it panics: %v\n%s", p, debug.Stack())
+	}
+}
+
+// call calls a method with a context and zero values, and goes through an iterator that it
+// gets. It reports whether the method can fail.
+func call(ctx context.Context, m reflect.Value) (err error, fails bool) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var args []reflect.Value
+	for i := range m.Type().NumIn() {
+		in := m.Type().In(i)
+		switch {
+		case in == reflect.TypeFor[context.Context]():
+			args = append(args, reflect.ValueOf(ctx))
+		case in.Kind() == reflect.String:
+			args = append(args, reflect.ValueOf("a").Convert(in))
+		case m.Type().IsVariadic() && i == m.Type().NumIn()-1:
+			args = append(args, reflect.Zero(in.Elem()))
+		default:
+			args = append(args, reflect.Zero(in))
+		}
+	}
+	for _, out := range m.Call(args) {
+		if out.Type() == reflect.TypeFor[error]() {
+			fails = true
+			err, _ = out.Interface().(error)
+		}
+		if out.Kind() == reflect.Func && out.Type().CanSeq2() && !out.IsNil() {
+			fails = true
+			for _, e := range out.Seq2() {
+				if e, ok := e.Interface().(error); ok {
+					err = e
+				}
+			}
+		}
+	}
+	return err, fails
+}

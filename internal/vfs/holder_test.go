@@ -1,0 +1,71 @@
+package vfs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// A note is believed while its process lives, and no other one.
+func TestHolder(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
+		t.Skip("nothing tells processes apart here")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "LOCK")
+	l := OS{}.NewLock(name)
+	if got, err := l.TryLock(true); !got || err != nil {
+		t.Fatal(got, err)
+	}
+	defer l.Unlock() //nolint:errcheck // it is a test
+	if err := NoteHolder(OS{}, name); err != nil {
+		t.Fatal(err)
+	}
+	mine := fmt.Sprintf("process %d on %s (%s, since 20", os.Getpid(), host, filepath.Base(os.Args[0]))
+	if got := Holder(OS{}, name); !strings.HasPrefix(got, mine) {
+		t.Errorf("%q, want %q", got, mine)
+	}
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	const unknown = "another process"
+	own := processStart(os.Getpid())
+	for what, c := range map[string]struct{ note, want string }{
+		"of a process that ended":              {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", ended.Process.Pid, host, own), unknown},
+		"of one whose number this process has": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), unknown},
+		"of another machine":                   {"process 7 on elsewhere (x, since y)\n" + own + "\n", unknown + " (the last one that noted itself in " + name + " was process 7 on elsewhere (x, since y))"},
+		"of an earlier program":                {"process 7 on " + host + "\n", unknown + " (the last one that noted itself in " + name + " was process 7 on " + host + ")"},
+		"cut off":                              {"process 7 on", unknown},
+		"something else":                       {"hello\n\n", unknown},
+		"with an escape":                       {"process 7 on elsewhere\x1b[31m\n\n", unknown},
+		"none":                                 {"", unknown},
+		"very long":                            {strings.Repeat("process ", 1000), unknown},
+	} {
+		if err := writeNote(OS{}, name, c.note); err != nil {
+			t.Fatal(err)
+		}
+		if got := Holder(OS{}, name); got != c.want {
+			t.Errorf("a note %s: %q, want %q", what, got, c.want)
+		}
+	}
+	if err := NoteHolder(OS{}, name); err != nil {
+		t.Fatal(err)
+	}
+	if err := ClearHolder(OS{}, name); err != nil {
+		t.Fatal(err)
+	}
+	if got := Holder(OS{}, name); got != unknown {
+		t.Errorf("after it was cleared: %q", got)
+	}
+	if got := Holder(OS{}, name+".missing"); got != unknown {
+		t.Errorf("without a file: %q", got)
+	}
+}

@@ -1,0 +1,98 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// getCases are a Get of one key of 1,000, and the most allocations that it may make.
+// The slice of keys that a caller makes is among them.
+var getCases = []struct {
+	name  string
+	zstd  bool
+	parts [2]int // how many pieces of the key are in a segment, and how many in the table
+	most  float64
+}{
+	{"table", false, [2]int{0, 1}, 8},
+	{"segment", false, [2]int{1, 0}, 6},
+	{"both", false, [2]int{1, 1}, 9},
+	{"ten pieces", false, [2]int{5, 5}, 10},
+	{"zstd/table", true, [2]int{0, 1}, 12},
+	{"zstd/segment", true, [2]int{1, 0}, 10},
+	{"zstd/both", true, [2]int{1, 1}, 14},
+	{"zstd/ten pieces", true, [2]int{5, 5}, 16},
+}
+
+// getOne returns a Get of one key.
+func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
+	log, err := Open(tb.TempDir(), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	store := partd.Partd(log)
+	if zstd {
+		if store, err = compress.New(log, compress.Zstd, nil); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	tb.Cleanup(func() {
+		if err := log.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	ctx := context.Background()
+	entries := make([]partd.Entry, 1000)
+	for i := range entries {
+		entries[i] = partd.Entry{Key: fmt.Sprint("key ", i), Value: fmt.Appendf(nil, "%0100d", i)}
+	}
+	for _, n := range parts {
+		if err := partd.Flush(ctx, store); err != nil {
+			tb.Fatal(err)
+		}
+		for range n {
+			if err := store.Append(ctx, entries...); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	if parts[1] == 0 {
+		if err := partd.Flush(ctx, store); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return func() {
+		if values, err := store.Get(ctx, "key 500"); err != nil || len(values[0]) != 100*(parts[0]+parts[1]) {
+			tb.Fatalf("%d bytes, %v", len(values[0]), err)
+		}
+	}
+}
+
+func BenchmarkGetOne(b *testing.B) {
+	for _, c := range getCases {
+		b.Run(c.name, func(b *testing.B) {
+			get := getOne(b, c.zstd, c.parts)
+			b.ReportAllocs()
+			for b.Loop() {
+				get()
+			}
+		})
+	}
+}
+
+func TestGetAllocates(t *testing.T) {
+	if race.On {
+		t.Skip("the race detector allocates, too")
+	}
+	for _, c := range getCases {
+		t.Run(c.name, func(t *testing.T) {
+			if n := testing.AllocsPerRun(500, getOne(t, c.zstd, c.parts)); n > c.most {
+				t.Errorf("a Get makes %.0f allocations, more than %.0f", n, c.most)
+			}
+		})
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/objstore"
+)
+
+// busy is a bucket that does not answer the first request for an object, and lists no more
+// than ten at a time.
+type busy struct {
+	objstore.Memory
+	mu      sync.Mutex
+	asked   map[string]bool
+	refuses string
+}
+
+var errBusy = errors.New("503 SlowDown")
+
+func (b *busy) Delete(ctx context.Context, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if name == b.refuses {
+		return fmt.Errorf("403: %w", objstore.ErrRefused)
+	}
+	if !b.asked[name] {
+		b.asked[name] = true
+		return errBusy
+	}
+	return b.Memory.Delete(ctx, name)
+}
+
+func (b *busy) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.Object, error] {
+	return func(yield func(objstore.Object, error) bool) {
+		n := 0
+		for o, err := range b.Memory.List(ctx, prefix, after) {
+			if n++; n > 10 {
+				yield(objstore.Object{}, errBusy)
+				return
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+// A service that is busy for a moment does not end the removal, and what it refuses does.
+func TestRemove(t *testing.T) {
+	for _, refuses := range []string{"", "object 25"} {
+		b := &busy{asked: map[string]bool{}, refuses: refuses}
+		for i := range 35 {
+			if err := b.Create(t.Context(), fmt.Sprint("object ", i), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := removeAll(t.Context(), b)
+		left := 0
+		for range b.Memory.List(t.Context(), "", "") {
+			left++
+		}
+		if refuses == "" && (n != 35 || err != nil || left != 0) {
+			t.Errorf("%d removed, %d are left, %v", n, left, err)
+		}
+		if refuses != "" && (!errors.Is(err, objstore.ErrRefused) || !strings.Contains(err.Error(), refuses) || left == 0) {
+			t.Errorf("%d are left, %v", left, err)
+		}
+	}
+}
+
+// A # is a letter of the prefix: what is below the rest of it is somebody else's.
+func TestRemoveTakesNoPrefixForAnother(t *testing.T) {
+	for url, want := range map[string]string{"s3://bucket/run#1": "%23", "s3://bucket/#1": "whole bucket", "s3://bucket": "whole bucket"} {
+		cmd := newRemove()
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs([]string{"--store", url + "?endpoint=http://127.0.0.1:1"})
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// Lender issues temporary credentials for an S3 bucket to other programs, as the
+// properties that Iceberg engines use: s3.region, s3.access-key-id and so on.
+type Lender struct {
+	Role string // role whose keys are lent; "" means none
+
+	bucket, region, endpoint string
+	own                      credentials.Provider
+
+	mu   sync.Mutex
+	lent map[string]credentials.Value // by their policies
+}
+
+const (
+	lentFor  = time.Hour
+	mostLent = 1000 // keys that are remembered
+)
+
+// NewLender returns a Lender for the bucket of a URL. It returns nil for another cloud and
+// for a directory.
+func NewLender(rawURL, role string) (*Lender, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "s3" {
+		return nil, err
+	}
+	return &Lender{Role: role, bucket: u.Host, region: u.Query().Get("region"), endpoint: u.Query().Get("endpoint"), lent: map[string]credentials.Value{}, own: &credentials.Chain{
+		Providers: []credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}},
+	}}, nil
+}
+
+// Settings returns the properties that say where the bucket is. They are not
+// secret.
+func (l *Lender) Settings() map[string]string {
+	s := map[string]string{}
+	if l.region != "" {
+		s["s3.region"], s["client.region"] = l.region, l.region
+	}
+	if l.endpoint != "" {
+		s["s3.endpoint"], s["s3.path-style-access"] = l.endpoint, "true"
+	}
+	return s
+}
+
+// Lend returns temporary keys of the role that are restricted to objects below a location
+// in the bucket. Without write they permit only reading.
+func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[string]string, error) {
+	prefix, ok := strings.CutPrefix(location, "s3://"+l.bucket+"/")
+	if !ok || strings.ContainsAny(prefix, "*?") {
+		return nil, fmt.Errorf("location %q is not in the bucket %s, for which keys can be lent", location, l.bucket)
+	}
+	policy, err := policyFor(l.bucket, prefix, write)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	v := l.lent[policy]
+	l.mu.Unlock()
+	if time.Until(v.Expiration) < lentFor/2 {
+		if v, err = l.assume(ctx, policy); err != nil {
+			return nil, fmt.Errorf("keys of role %q for %s: %w", l.Role, location, err)
+		}
+	}
+	return map[string]string{
+		"s3.access-key-id": v.AccessKeyID, "s3.secret-access-key": v.SecretAccessKey, "s3.session-token": v.SessionToken,
+		"s3.session-token-expires-at-ms": strconv.FormatInt(v.Expiration.UnixMilli(), 10),
+	}, nil
+}
+
+// assume asks for keys of the role, with less than it may do.
+func (l *Lender) assume(ctx context.Context, policy string) (v credentials.Value, err error) {
+	asking := &credentials.CredContext{Client: &http.Client{Timeout: time.Minute}, Context: ctx}
+	own, err := l.own.RetrieveWithCredContext(asking)
+	if err != nil {
+		return v, err
+	}
+	endpoint := l.endpoint
+	if endpoint == "" {
+		endpoint = strings.Replace("https://sts."+l.region+".amazonaws.com", "..", ".", 1)
+	}
+	sts := &credentials.STSAssumeRole{STSEndpoint: endpoint, Options: credentials.STSAssumeRoleOptions{
+		AccessKey: own.AccessKeyID, SecretKey: own.SecretAccessKey, SessionToken: own.SessionToken, Location: l.region,
+		RoleARN: l.Role, RoleSessionName: "partd-tables", Policy: policy, DurationSeconds: int(lentFor.Seconds()),
+	}}
+	if v, err = sts.RetrieveWithCredContext(asking); err != nil {
+		return v, err
+	}
+	if v.SessionToken == "" || v.Expiration.IsZero() || v.SecretAccessKey == own.SecretAccessKey {
+		return v, fmt.Errorf("%s gave keys that never expire", endpoint)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lent) >= mostLent {
+		clear(l.lent)
+	}
+	l.lent[policy] = v
+	return v, nil
+}
+
+// policyFor allows what is done with objects below a prefix. None is deleted.
+func policyFor(bucket, prefix string, write bool) (string, error) {
+	type object = map[string]any
+	do := []string{"s3:GetObject"}
+	if write {
+		do = append(do, "s3:PutObject", "s3:AbortMultipartUpload")
+	}
+	arn := "arn:aws:s3:::" + bucket
+	b, err := json.Marshal(object{"Version": "2012-10-17", "Statement": []object{
+		{"Effect": "Allow", "Action": do, "Resource": arn + "/" + prefix + "/*"},
+		{"Effect": "Allow", "Action": []string{"s3:ListBucket"}, "Resource": arn, "Condition": object{"StringLike": object{"s3:prefix": prefix + "/*"}}},
+	}})
+	return string(b), err
+}

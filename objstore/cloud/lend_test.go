@@ -1,0 +1,82 @@
+package cloud
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Keys that are lent are the role's, end, and are for one place alone.
+func TestLend(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "own-id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "own-secret")
+	var asked []string
+	answer := `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>lent-%d</AccessKeyId>` +
+		`<SecretAccessKey>lent-secret</SecretAccessKey><Expiration>` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `</Expiration><SessionToken>session</SessionToken></Credentials></AssumeRoleResult></AssumeRoleResponse>`
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("RoleArn") != "arn:aws:iam::1:role/reader" || !strings.Contains(r.Header.Get("Authorization"), "own-id") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		asked = append(asked, r.FormValue("Policy"))
+		fmt.Fprintf(w, answer, len(asked))
+	}))
+	defer sts.Close()
+	l, err := NewLender("s3://bucket/house?region=eu-central-1&endpoint="+sts.URL, "arn:aws:iam::1:role/reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := l.Settings(); s["s3.region"] != "eu-central-1" || s["s3.endpoint"] != sts.URL || len(s) != 4 {
+		t.Error(s)
+	}
+	lend := func(location string, write bool, id string) {
+		t.Helper()
+		k, err := l.Lend(t.Context(), location, write)
+		if err != nil || k["s3.access-key-id"] != id || k["s3.session-token"] != "session" || k["s3.session-token-expires-at-ms"] == "" {
+			t.Error(k, err)
+		}
+		if text := fmt.Sprint(k); strings.Contains(text, "own-") {
+			t.Error("the program's own keys are lent: ", text)
+		}
+	}
+	lend("s3://bucket/house/data/a", false, "lent-1")
+	lend("s3://bucket/house/data/a", true, "lent-2")
+	lend("s3://bucket/house/data/b", true, "lent-3")
+	lend("s3://bucket/house/data/a", false, "lent-1")
+	for i, may := range []bool{false, true, true} {
+		var policy struct {
+			Statement []struct {
+				Action   []string
+				Resource string
+			}
+		}
+		if err := json.Unmarshal([]byte(asked[i]), &policy); err != nil {
+			t.Fatal(err)
+		}
+		first := policy.Statement[0]
+		if strings.Contains(asked[i], "PutObject") != may || strings.Contains(asked[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
+			t.Error(asked[i])
+		}
+	}
+	for _, location := range []string{"s3://other/house/data/a", "s3://bucket2/x", "s3://bucket/*", "file:///x"} {
+		if k, err := l.Lend(t.Context(), location, false); err == nil {
+			t.Error(location, k)
+		}
+	}
+	l.Role = "another"
+	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/c", false); err == nil {
+		t.Error(k)
+	}
+	answer = strings.Replace(answer, "<SessionToken>session</SessionToken>", "", 1)
+	l.Role = "arn:aws:iam::1:role/reader"
+	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/d", false); err == nil {
+		t.Error("keys that do not end are lent: ", k)
+	}
+	if l, err := NewLender("gs://bucket", ""); l != nil || err != nil {
+		t.Error(l, err)
+	}
+}

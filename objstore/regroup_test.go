@@ -1,0 +1,502 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// ways are options to read in passes, and to regroup on the disk.
+func ways(h hooks) []Options {
+	regroup := h
+	regroup.regroup = true
+	return []Options{{hooks: h}, {Disk: 1 << 30, hooks: regroup}}
+}
+
+// part reads a part, as a list of keys and values.
+func readPart(ctx context.Context, s *Store, part, parts int) (all []string, err error) {
+	var value []byte
+	for c, err := range s.ScanPart(ctx, part, parts) {
+		if err != nil {
+			return all, err
+		}
+		if c.Offset != int64(len(value)) {
+			return all, fmt.Errorf("chunk of %.20q at %d follows %d bytes", c.Key, c.Offset, len(value))
+		}
+		if value = append(value, c.Data...); c.Last {
+			all, value = append(all, c.Key, string(value)), value[:0]
+		}
+	}
+	return all, nil
+}
+
+// Both ways of reading yield what a Dict has, in one order, from any store: with sets and
+// deletes, keys that are larger than memory, segments of any size, and any hash.
+func TestRegroupIsWhatPassesRead(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 41))
+			h := hooks{inline: []int64{-1, 1 << 10}[seed%2], rangeBytes: 1 << (8 + random.IntN(24))}
+			keys := []int{1000, 1000, 100, 12}[seed%4]
+			h.keyHash = []func(string) uint64{nil, nil, byteHash, func(key string) uint64 { return byteHash(key)>>62<<62 | 0x123456789abcdef0 }}[seed%4]
+			b, d := new(Memory), partd.NewDict()
+			writers := []*Store{
+				open(t, b, Options{SegmentSize: 1 << (17 + random.IntN(4)), hooks: h}),
+				open(t, b, Options{SegmentSize: 1 << (17 + random.IntN(4)), hooks: h}),
+			}
+			large := bytes.Repeat([]byte("0123456789"), 20_000)
+			for i := range 400 {
+				s := writers[i/20%2]
+				key := fmt.Sprint("key ", random.IntN(keys))
+				value := large[random.IntN(9):][:random.IntN(3000)]
+				change := func(f func(store partd.Partd) error) {
+					if err := errors.Join(f(s), f(d)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				switch n := random.IntN(40); {
+				case n == 0:
+					change(func(store partd.Partd) error { return partd.Delete(t.Context(), store, key, "hot") })
+				case n == 1:
+					change(func(store partd.Partd) error { return partd.Set(t.Context(), store, key, value) })
+				case n == 2:
+					change(func(store partd.Partd) error { return partd.SetOnce(t.Context(), store, key, large[:100_000]) })
+				case n == 3:
+					change(func(store partd.Partd) error {
+						return store.Append(t.Context(), partd.Entry{Key: strings.Repeat(key, 8000), Value: large})
+					})
+				default:
+					entries := []partd.Entry{{Key: "hot", Value: value}}
+					for range random.IntN(50) {
+						entries = append(entries, partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: large[:random.IntN(200)]})
+					}
+					change(func(store partd.Partd) error { return store.Append(t.Context(), entries...) })
+				}
+				if i%20 == 19 {
+					if err := s.Flush(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			want := map[string]string{}
+			for c, err := range partd.Scan(t.Context(), d) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				want[c.Key] += string(c.Data)
+			}
+			for _, limit := range []int64{0, MinMemory / 2} {
+				for _, parts := range []int{1, 3, 50} {
+					var read [2][]string
+					for i, o := range ways(h) {
+						o.ReadOnly = true
+						s := open(t, b, o)
+						s.scans.limit = limit // each reader gets the least, or as much as usual
+						for part := range parts {
+							all, err := readPart(t.Context(), s, part, parts)
+							if err != nil {
+								t.Fatalf("way %d, limit %d, part %d of %d: %v", i, limit, part, parts, err)
+							}
+							read[i] = append(read[i], all...)
+						}
+						if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
+							t.Errorf("%d bytes of disk and %d of memory are not given back", s.disk.Load(), s.scans.used.Load())
+						}
+						if err := s.Close(); err != nil {
+							t.Error(err)
+						}
+					}
+					if !slices.Equal(slices.Sorted(slices.Values(read[0])), slices.Sorted(slices.Values(read[1]))) {
+						t.Errorf("%d parts: %d and %d keys and values", parts, len(read[0]), len(read[1]))
+					}
+					if len(read[1]) != 2*len(want) {
+						t.Errorf("%d parts: %d keys, want %d", parts, len(read[1])/2, len(want))
+					}
+					for i := 0; i < len(read[1]); i += 2 {
+						if v, found := want[read[1][i]]; !found || v != read[1][i+1] {
+							t.Errorf("%d parts: key %.20q has %d bytes, want %d", parts, read[1][i], len(read[1][i+1]), len(v))
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// requested notes what is read of segments.
+type requested struct {
+	Bucket
+	mu  sync.Mutex
+	all map[string][]interval
+}
+
+func (r *requested) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if strings.HasPrefix(name, "seg/") {
+		r.mu.Lock()
+		r.all[name] = append(r.all[name], interval{uint64(offset), uint64(offset + length)})
+		r.mu.Unlock()
+	}
+	return r.Bucket.ReadRange(ctx, name, offset, length)
+}
+
+const filledKeys = 3 * 4100
+
+// filled returns a bucket with three segments of 4 MiB.
+func filled(t testing.TB) *Memory {
+	t.Helper()
+	b := new(Memory)
+	for i := range 3 {
+		s := open(t, b, Options{Memory: 512 << 20, SegmentSize: 64 << 20})
+		value := make([]byte, 1000)
+		for n := range filledKeys / 3 {
+			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", n, i), Value: value}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// Each byte of a segment is requested once, by one request, or by several of which all
+// but the last have a MiB.
+func TestRegroupRequestsOnce(t *testing.T) {
+	b := filled(t)
+	for parts, most := range map[int]int{1: 4, 2: 2} {
+		r := &requested{Bucket: b, all: map[string][]interval{}}
+		s := open(t, r, Options{Disk: 1 << 30})
+		for part := range parts {
+			clear(r.all)
+			if _, err := readPart(t.Context(), s, part, parts); err != nil {
+				t.Fatal(err)
+			}
+			if len(r.all) != 3 {
+				t.Fatalf("%d segments were read", len(r.all))
+			}
+			for name, ranges := range r.all {
+				if len(ranges) > most {
+					t.Errorf("part %d of %d: %d requests to %s", part, parts, len(ranges), name)
+				}
+				slices.SortFunc(ranges, func(a, b interval) int { return int(a.lo) - int(b.lo) })
+				for i, iv := range ranges[1:] {
+					if iv.lo != ranges[i].hi || ranges[i].hi-ranges[i].lo < 1<<20 {
+						t.Errorf("part %d of %d: %v", part, parts, ranges)
+					}
+				}
+			}
+		}
+	}
+	// What fits in memory, and passes that make long requests, need no disk.
+	for _, o := range []Options{{Disk: 1 << 30, Memory: 512 << 20}, {Disk: 1, hooks: hooks{requestBytes: 1000}}} {
+		s := open(t, b, o)
+		s.temp = nil // so that making a file panics
+		if n := count(t, s); n != filledKeys {
+			t.Error(n)
+		}
+	}
+}
+
+// smallDisk has little room.
+type smallDisk struct {
+	vfs.OS
+	free int64
+}
+
+func (d smallDisk) Free(string) (int64, error) { return d.free, nil }
+
+// Who needs more disk than allowed, than others leave, or than is free is refused before
+// anything is read.
+func TestRegroupIsRefused(t *testing.T) {
+	b := filled(t)
+	const need = 12 << 20
+	for name, c := range map[string]struct {
+		opts Options
+		used int64
+		want string
+	}{
+		"the option":  {Options{Disk: need * 9 / 10}, 0, "the option disk allows 11 MiB"},
+		"others":      {Options{Disk: 2 * need}, need * 3 / 2, "other readers have 18 MiB"},
+		"a full disk": {Options{Disk: 1 << 40, DiskDir: t.TempDir(), hooks: hooks{fs: smallDisk{free: need / 2}}}, 0, "which has 6 MiB left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &requested{Bucket: b, all: map[string][]interval{}}
+			s := open(t, r, c.opts)
+			s.disk.Add(c.used)
+			all, err := readPart(t.Context(), s, 0, 1)
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "disk=0") {
+				t.Error(err)
+			}
+			if len(all) > 0 || len(r.all) > 0 {
+				t.Errorf("%d keys, %d segments were read", len(all), len(r.all))
+			}
+			if errors.Is(err, syscall.ENOSPC) != (name == "a full disk") {
+				t.Error(err)
+			}
+			if used := s.disk.Load(); used != c.used {
+				t.Errorf("%d bytes are taken, not %d", used, c.used)
+			}
+			s.opts.Disk, s.opts.hooks.fs = 1<<40, vfs.OS{}
+			if n := count(t, s); n != filledKeys {
+				t.Error(n)
+			}
+		})
+	}
+	if _, err := Open(t.Context(), b, &Options{Disk: 1, DiskDir: filepath.Join(t.TempDir(), "none")}); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Error(err)
+	}
+}
+
+// A store whose keys are not spread evenly, so that a part needs more than it seemed,
+// stays within the disk that it may have.
+func TestRegroupStaysWithinDisk(t *testing.T) {
+	mem := new(Memory)
+	h := hooks{inline: -1, rangeBytes: 1 << 30, keyHash: func(string) uint64 { return 1 }} // all are in part 0 of many
+	s := open(t, mem, Options{hooks: h})
+	appendAll(t, s, 2000, 1000)
+	s = open(t, mem, Options{Disk: 1 << 20, hooks: h, DiskDir: t.TempDir()})
+	s.scans.limit = 0
+	_, err := readPart(t.Context(), s, 0, 10)
+	if err == nil || !strings.Contains(err.Error(), "the option disk allows 1 MiB") || s.disk.Load() != 0 {
+		t.Error(err, s.disk.Load())
+	}
+}
+
+// cut makes files shorter before they are read.
+type cut struct {
+	vfs.File
+}
+
+func (c cut) ReadAt(p []byte, off int64) (int, error) {
+	if err := c.Truncate(off + int64(len(p))/2); err != nil {
+		return 0, err
+	}
+	return c.File.ReadAt(p, off)
+}
+
+type cutting struct{ vfs.OS }
+
+func (c cutting) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := c.OS.OpenFile(name, flag, perm)
+	if flag&os.O_RDWR == 0 || strings.HasSuffix(name, ".lock") {
+		return f, err
+	}
+	return cut{f}, err
+}
+
+// A disk that fills up, or loses or changes what was written, is an error that says what
+// was done, where, and what to do. Afterwards nothing is left, and the store is as before.
+func TestRegroupOnBadDisks(t *testing.T) {
+	b := filled(t)
+	full := func(op vfstest.Op, _ string) error {
+		if op == vfstest.OpWrite {
+			return vfstest.Short(syscall.ENOSPC)
+		}
+		return nil
+	}
+	for name, c := range map[string]struct {
+		fs  vfs.FS
+		err error
+	}{
+		"full":  {nil, syscall.ENOSPC},
+		"lost":  {cutting{}, io.EOF},
+		"flips": {&vfstest.Flip{At: 3}, spill.ErrDamaged},
+		"gone":  {vfs.OS{}, fs.ErrNotExist},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if c.fs == nil {
+				var writes int
+				c.fs = vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+					if op == vfstest.OpWrite && strings.Contains(filepath.Base(name), "run-") {
+						if writes++; writes > 2 {
+							return full(op, name)
+						}
+					}
+					return nil
+				})
+			}
+			s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir, hooks: hooks{fs: c.fs}})
+			if name == "gone" {
+				if err := os.Remove(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := countKeys(t.Context(), s)
+			if !errors.Is(err, c.err) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "disk=0") {
+				t.Error(err)
+			}
+			t.Log(err)
+			if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
+				t.Errorf("%d bytes of disk and %d of memory are not given back", s.disk.Load(), s.scans.used.Load())
+			}
+			s.opts.Disk = 0
+			if n := count(t, s); n != filledKeys {
+				t.Error(n)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if left, err := os.ReadDir(dir); len(left) > 0 || err != nil && name != "gone" {
+				t.Error(left, err)
+			}
+		})
+	}
+}
+
+// Answers that are cut off or changed for good are errors; answers that fail at times are
+// asked for again, and what was on the disk already is there once.
+func TestRegroupFromLyingBuckets(t *testing.T) {
+	mem := filled(t)
+	for name, c := range map[string]struct {
+		read  func(n int, data []byte) ([]byte, error)
+		wrong bool
+	}{
+		"cut off":      {func(_ int, b []byte) ([]byte, error) { return b[:len(b)*9/10], nil }, true},
+		"empty":        {func(int, []byte) ([]byte, error) { return nil, nil }, true},
+		"flipped":      {func(_ int, b []byte) ([]byte, error) { b[len(b)*9/10] ^= 1; return b, nil }, true},
+		"flipped once": {func(n int, b []byte) ([]byte, error) { b[len(b)*9/10] ^= byte(1 - min(n, 1)); return b, nil }, false},
+		"cut off once": {func(n int, b []byte) ([]byte, error) { return b[:len(b)*(9+min(n, 1))/10], nil }, false},
+		"broken off":   {func(n int, b []byte) ([]byte, error) { return b, []error{io.ErrUnexpectedEOF, nil}[n%2] }, false},
+	} {
+		for _, rangeBytes := range []int64{0, 1 << 40} { // of which the second is streamed
+			t.Run(fmt.Sprint(name, rangeBytes), func(t *testing.T) {
+				b := &lying{Bucket: mem}
+				if rangeBytes > 0 {
+					b.Bucket = new(Memory)
+					s := open(t, b.Bucket, Options{hooks: hooks{rangeBytes: rangeBytes}})
+					appendAll(t, s, 6000, 1000)
+				}
+				patience := 100 * time.Millisecond
+				if !c.wrong {
+					patience = 10 * time.Second
+				}
+				s := open(t, b, Options{Disk: 1 << 30, RetryFor: patience})
+				want := count(t, s)
+				var mu sync.Mutex
+				tries := map[string]int{}
+				b.read = func(object string, off, _ int64, data []byte) ([]byte, error) {
+					if !strings.HasPrefix(object, "seg/") || len(data) == 0 {
+						return data, nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					key := fmt.Sprint(object, off)
+					tries[key]++
+					return c.read(tries[key]-1, data)
+				}
+				n, err := countKeys(t.Context(), s)
+				if (err != nil) != c.wrong || err == nil && n != want {
+					t.Errorf("%d keys, want %d, %v", n, want, err)
+				}
+			})
+		}
+	}
+}
+
+// Who stops in the middle, or whose context ends, leaves nothing.
+func TestRegroupStops(t *testing.T) {
+	b := filled(t)
+	dir := t.TempDir()
+	s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir})
+	for stop := range 3 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("the caller's")
+		n := 0
+		for _, err := range s.Scan(ctx) {
+			if n++; n == 10 && stop == 0 {
+				break
+			}
+			if n == 10 {
+				cancel(why)
+			}
+			if err != nil && !errors.Is(err, why) {
+				t.Error(err)
+			}
+		}
+		cancel(nil)
+		if s.disk.Load() != 0 || s.scans.used.Load() != 0 || n > 100 {
+			t.Errorf("%d bytes of disk and %d of memory are not given back, %d chunks", s.disk.Load(), s.scans.used.Load(), n)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Error(left, err)
+	}
+}
+
+// The temporary file of a process that is killed is gone, and its directory is, once
+// another store is opened.
+func TestRegroupIsKilled(t *testing.T) {
+	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
+		s := open(t, filled(t), Options{Disk: 1 << 30, DiskDir: dir})
+		for range s.Scan(t.Context()) {
+			p, err := os.FindProcess(os.Getpid())
+			if err == nil {
+				err = p.Kill()
+			}
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestRegroupIsKilled$")
+	cmd.Env = append(os.Environ(), "PARTD_TEST_REGROUP="+dir)
+	if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "FAIL") {
+		t.Fatalf("it was not killed: %v\n%s", err, out)
+	}
+	var files, size int64
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			info, err := e.Info()
+			files, size = files+1, size+info.Size()
+			return err
+		}
+		return err
+	})
+	if err != nil || files != 1 || size > 1000 { // the lock
+		t.Errorf("%d files, %d bytes, %v", files, size, err)
+	}
+	s := open(t, new(Memory), Options{Disk: 1, DiskDir: dir})
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Error(left, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is gathered while piles are written fits in a budget.
+func TestPilings(t *testing.T) {
+	for _, budget := range []int64{minScan / 2, 2 << 20, 160 << 20, 2 << 30} {
+		for own := int64(1 << 10); own < 1000*budget; own *= 8 {
+			for _, entry := range []int64{10, 100, 60_000} {
+				sh := share{requests: 1000, bytes: 2 * own, weight: 4 * own, own: own, entries: own / entry}
+				p := sh.piling(budget)
+				if p.piles < 2 || p.block < minPileBlock || int64(p.piles)*int64(p.block) > budget || p.need < own || p.need > 2*own {
+					t.Errorf("budget %d, %d bytes: %+v", budget, own, p)
+				}
+			}
+		}
+	}
+}

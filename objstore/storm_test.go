@@ -1,0 +1,318 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// storm is a bucket, in the time of a bubble, of which requests and answers are lost, late,
+// doubled or cut off.
+type storm struct {
+	Bucket
+	mu     sync.Mutex
+	random *rand.Rand
+	late   sync.WaitGroup
+}
+
+func (b *storm) dice(n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.random.IntN(n)
+}
+
+func (b *storm) passes(ctx context.Context) error {
+	return sleep(ctx, time.Duration(10+b.dice(60))*time.Millisecond)
+}
+
+func (b *storm) Create(ctx context.Context, name string, data []byte) error {
+	if err := b.passes(ctx); err != nil {
+		return err
+	}
+	switch b.dice(16) {
+	case 0:
+		return errServer
+	case 1:
+		_ = b.Bucket.Create(ctx, name, data)
+		return errServer
+	case 2:
+		d := time.Duration(b.dice(4000)) * time.Millisecond
+		b.late.Go(func() {
+			time.Sleep(d)
+			_ = b.Bucket.Create(context.Background(), name, data)
+		})
+		return context.DeadlineExceeded
+	case 3:
+		_ = b.Bucket.Create(ctx, name, data) // and the request arrives again
+	case 4:
+		return errConflict
+	}
+	err := b.Bucket.Create(ctx, name, data)
+	return errors.Join(err, b.passes(ctx))
+}
+
+func (b *storm) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if err := b.passes(ctx); err != nil {
+		return nil, err
+	}
+	r, err := b.Bucket.ReadRange(ctx, name, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	switch b.dice(12) {
+	case 0:
+		return nil, errServer
+	case 1:
+		data = data[:b.dice(len(data)+1)]
+	case 2:
+		data, err = data[:len(data)/2], io.ErrUnexpectedEOF
+	}
+	return io.NopCloser(io.MultiReader(bytes.NewReader(data), errorReader{err})), nil
+}
+
+type errorReader struct{ err error }
+
+func (r errorReader) Read([]byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	return 0, io.EOF
+}
+
+func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		if err := b.passes(ctx); err != nil {
+			yield(Object{}, err)
+			return
+		}
+		var all []Object
+		for o, err := range b.Bucket.List(ctx, prefix, after) {
+			if err != nil {
+				yield(o, err)
+				return
+			}
+			all = append(all, o)
+		}
+		var err error
+		switch b.dice(10) {
+		case 0:
+			err = errServer
+		case 1: // it lags behind
+			all = all[:b.dice(len(all)+1)]
+		case 2:
+			twice := slices.Concat(all, all)
+			slices.SortFunc(twice, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
+			all = twice
+		}
+		for _, o := range all {
+			if !yield(o, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(Object{}, err)
+		}
+	}
+}
+
+// piece is what one append adds to a key.
+type appended struct {
+	writer       string
+	begun, ended time.Time // of the flush; ended is zero if none was acknowledged
+}
+
+// history is what writers did, and what readers may see.
+type history struct {
+	mu  sync.Mutex
+	all map[string]*appended // by piece
+}
+
+// wrong compares a value that was read later with the history.
+func (h *history) wrong(value string, read time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := map[string]bool{}
+	last := map[string]string{} // piece of each writer
+	var begun time.Time         // the latest of all before
+	for piece := range strings.SplitSeq(strings.TrimSuffix(value, ";"), ";") {
+		a := h.all[piece]
+		switch {
+		case value == "":
+			continue
+		case a == nil:
+			return fmt.Errorf("piece %q was never appended", piece)
+		case seen[piece]:
+			return fmt.Errorf("piece %q is there twice", piece)
+		case last[a.writer] >= piece:
+			return fmt.Errorf("piece %q follows %q", piece, last[a.writer])
+		case !a.ended.IsZero() && a.ended.Before(begun):
+			return fmt.Errorf("piece %q, flushed at %v, follows one of which the flush began at %v", piece, a.ended, begun)
+		}
+		seen[piece], last[a.writer] = true, piece
+		if a.begun.After(begun) {
+			begun = a.begun
+		}
+	}
+	for piece, a := range h.all {
+		if !a.ended.IsZero() && a.ended.Before(read) && !seen[piece] {
+			return fmt.Errorf("piece %q, flushed at %v, is not there at %v", piece, a.ended, read)
+		}
+	}
+	return nil
+}
+
+// weather is what has happened in a storm.
+type weather struct{ acknowledged, failed, killed, waited, byOthers int }
+
+// sail has writers append in a storm, of which some die at any moment, and readers look
+// at what is there. It returns the first thing that was wrong.
+func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
+	synctest.Test(t, func(t *testing.T) {
+		const writers, rounds = 8, 12
+		b := &storm{Bucket: new(Memory), random: rand.New(rand.NewPCG(seed, 2))}
+		log := &history{all: map[string]*appended{}}
+		opts := Options{Memory: MinMemory, SegmentSize: 1, RetryFor: 3 * time.Second, hooks: h}
+		var mu sync.Mutex
+		fail := func(e error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				err = e
+			}
+		}
+		var wg sync.WaitGroup
+		for i := range writers {
+			wg.Go(func() {
+				for life, round := 0, 0; round < rounds; life++ {
+					name := fmt.Sprintf("%d.%02d", i, life)
+					s, openErr := Open(t.Context(), b.Bucket, &opts)
+					if openErr != nil {
+						t.Error(openErr)
+						return
+					}
+					s.bucket = b
+					ctx, kill := context.WithCancel(t.Context())
+					if b.dice(2) == 0 {
+						d := time.Duration(b.dice(8000)) * time.Millisecond
+						time.AfterFunc(d, kill)
+					}
+					var pending []*appended
+					for ; round < rounds && ctx.Err() == nil; round++ {
+						a := &appended{writer: name, begun: time.Now()}
+						piece := fmt.Sprintf("%s.%02d", name, round)
+						log.mu.Lock()
+						log.all[piece] = a
+						log.mu.Unlock()
+						if s.Append(ctx, partd.Entry{Key: "all", Value: []byte(piece + ";")}) != nil {
+							break
+						}
+						pending = append(pending, a)
+						flushCtx, stop := context.WithTimeout(ctx, time.Duration(b.dice(6000))*time.Millisecond)
+						flushErr := s.Flush(flushCtx)
+						stop()
+						mu.Lock()
+						if flushErr == nil {
+							w.acknowledged++
+						} else {
+							w.failed++
+						}
+						mu.Unlock()
+						if flushErr != nil {
+							continue // with the next one
+						}
+						log.mu.Lock()
+						for _, a := range pending {
+							a.ended = time.Now()
+						}
+						log.mu.Unlock()
+						pending = nil
+						began := time.Now()
+						if v, err := s.Get(ctx, "all"); err == nil {
+							if err := log.wrong(string(v[0]), began); err != nil {
+								fail(err)
+							}
+						}
+					}
+					if ctx.Err() != nil {
+						mu.Lock()
+						w.killed++
+						mu.Unlock()
+					}
+					kill()
+					s.giveUp() // it is gone, without a flush
+				}
+			})
+		}
+		wg.Wait()
+		b.late.Wait()
+		time.Sleep(time.Minute)
+		s, openErr := Open(t.Context(), b.Bucket, &Options{Memory: MinMemory, ReadOnly: true})
+		if openErr != nil {
+			t.Fatal(openErr)
+		}
+		v, readErr := s.Get(t.Context(), "all")
+		if readErr != nil {
+			fail(readErr)
+		} else if wrong := log.wrong(string(v[0]), time.Now()); wrong != nil {
+			fail(wrong)
+		}
+		for o := range b.Bucket.List(t.Context(), waitPrefix, "") {
+			m, ok := parseMember(o)
+			if !ok {
+				t.Error(o.Name)
+			}
+			if w.waited++; s.catalog.counts(m.writer, m.seq) {
+				w.byOthers++
+			}
+		}
+	})
+	return w, err
+}
+
+// Whatever gets lost, late, doubled or cut off, and whoever dies: what was acknowledged is
+// there once, in order, for every read that begins afterwards.
+func TestStorm(t *testing.T) {
+	var all weather
+	for seed := range uint64(20) {
+		w, err := sail(t, seed, hooks{})
+		if err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		all.acknowledged += w.acknowledged
+		all.failed += w.failed
+		all.killed += w.killed
+		all.waited += w.waited
+		all.byOthers += w.byOthers
+	}
+	t.Logf("%+v", all)
+	if all.acknowledged < 500 || min(all.failed, all.killed, all.waited) < 100 {
+		t.Errorf("too little happened: %+v", all)
+	}
+	for name, h := range map[string]hooks{
+		"what waits is taken for not made":                {forgets: true},
+		"one that exists is another's, and nothing waits": {naive412: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(40) {
+				if _, err := sail(t, seed, h); err != nil {
+					t.Logf("seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Error("nothing is wrong without the protection")
+		})
+	}
+}

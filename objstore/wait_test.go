@@ -1,0 +1,381 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// contended opens a store whose records wait: whenever one asks for a number by itself, another
+// writer gets that first. Before it asks for a number with a group, before is called.
+func contended(t *testing.T, b Bucket, o Options, before func()) *Store {
+	rival := open(t, b, Options{})
+	s := open(t, b, o)
+	s.bucket = &lying{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
+		if strings.HasPrefix(name, "log/") {
+			if operation(data[12]) != opGroup {
+				add(t, rival, "rival", "x")
+			} else if before != nil {
+				before()
+			}
+		}
+		return b.Create(ctx, name, data)
+	}}
+	return s
+}
+
+// add appends to a key and flushes.
+func add(t testing.TB, s *Store, key, value string) {
+	t.Helper()
+	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)})
+	if err := errors.Join(err, s.Flush(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// value reads a key with a store that is opened for that.
+func value(t testing.TB, b Bucket, key string, h hooks) (string, error) {
+	t.Helper()
+	s := open(t, b, Options{ReadOnly: true, hooks: h})
+	v, err := s.Get(t.Context(), key)
+	if err != nil {
+		return "", err
+	}
+	return string(v[0]), nil
+}
+
+// abandoned returns a store that has died when its record waited, and had not asked for a
+// number yet.
+func abandoned(t *testing.T, b Bucket, o Options, key, value string) *Store {
+	ctx, die := context.WithCancel(t.Context())
+	s := contended(t, b, o, nil)
+	l := s.bucket.(*lying)
+	create := l.create
+	l.create = func(ctx context.Context, name string, data []byte) error {
+		err := create(ctx, name, data)
+		if strings.HasPrefix(name, waitPrefix) {
+			die()
+		}
+		return err
+	}
+	if err := s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	l.create = nil
+	return s
+}
+
+// The formats of groups and of all else are those that programs before groups refuse, and read.
+func TestFormatOfGroups(t *testing.T) {
+	b := new(Memory)
+	add(t, contended(t, b, Options{}, nil), "k", "1")
+	groups := 0
+	for name, o := range b.objects {
+		want := byte(1)
+		if strings.HasPrefix(name, "log/") && operation(o.data[12]) == opGroup {
+			groups++
+			want = 2
+		}
+		if strings.HasPrefix(name, "sweep/") {
+			continue
+		}
+		if o.data[8] != want {
+			t.Errorf("%s has version %d, want %d", name, o.data[8], want)
+		}
+	}
+	if groups != 1 {
+		t.Errorf("%d groups", groups)
+	}
+}
+
+// A record that waits when its writer dies counts if another writer that waits comes across
+// it, and once if its writer comes back.
+func TestDeathWhileWaiting(t *testing.T) {
+	for _, c := range []struct {
+		seen, back bool
+		want       string
+	}{
+		{false, false, "4;"},
+		{false, true, "1;2;4;3;"},
+		{true, false, "4;1;"},
+		{true, true, "4;1;2;3;"},
+	} {
+		b := new(Memory)
+		var dead *Store
+		asked := 0
+		other := contended(t, b, Options{}, func() {
+			if asked++; asked == 1 && c.seen { // and somebody gets the number
+				dead = abandoned(t, b, Options{}, "k", "1;")
+			}
+		})
+		if !c.seen {
+			dead = abandoned(t, b, Options{}, "k", "1;")
+			if v, err := value(t, b, "k", hooks{}); v != "" || err != nil {
+				t.Errorf("%q counts before anybody put it into the log (%v)", v, err)
+			}
+		}
+		if c.back && !c.seen {
+			add(t, dead, "k", "2;")
+		}
+		add(t, other, "k", "4;")
+		if c.back && c.seen {
+			add(t, dead, "k", "2;")
+		}
+		if c.back {
+			add(t, dead, "k", "3;")
+		}
+		if v, err := value(t, b, "k", hooks{}); err != nil || v != c.want {
+			t.Errorf("%+v: %q, %v", c, v, err)
+		}
+	}
+}
+
+// meet has a record wait at the same time as another writer's, which names it in its group
+// before it asks for a number, and then calls wrap with its bucket. It returns its store, and what
+// its flush says.
+func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, err error) {
+	waits, goOn, done := make(chan bool), make(chan bool), make(chan error)
+	var once sync.Once
+	second := contended(t, b, Options{}, func() {
+		once.Do(func() {
+			close(waits)
+			<-goOn
+		})
+	})
+	go func() {
+		err := second.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2;")})
+		done <- errors.Join(err, second.Flush(t.Context()))
+	}()
+	<-waits // it has made a group that names nobody else, and somebody else gets its number
+	asked := 0
+	first = contended(t, b, Options{hooks: h}, func() {
+		if asked++; asked == 1 {
+			close(goOn)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			wrap(first.bucket.(*lying))
+		}
+	})
+	if err = first.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err == nil {
+		err = first.Flush(t.Context())
+	}
+	if asked != 1 {
+		t.Errorf("it asked for a number %d times, though another writer's group names its record", asked)
+	}
+	return first, err
+}
+
+// Two writers name the same records. One of them finds its own in the other's group, and a
+// third, which knew of neither, names what counts already.
+func TestNamedTwice(t *testing.T) {
+	b := new(Memory)
+	first, err := meet(t, b, hooks{}, func(*lying) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	last := contended(t, b, Options{}, func() {
+		if asked++; asked == 1 {
+			add(t, contended(t, b, Options{}, nil), "k", "3;")
+		}
+	})
+	add(t, last, "k", "4;")
+	add(t, first, "k", "5;")
+	if v, err := value(t, b, "k", hooks{}); err != nil || v != "2;1;3;4;5;" {
+		t.Errorf("%q, %v", v, err)
+	}
+	if v, err := value(t, b, "k", hooks{countsTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("without the protection: %q, %v", v, err)
+	}
+}
+
+// A record is not acknowledged by a group that yet another writer overwrites, since the bucket
+// lets two win.
+func TestGroupsAreReadAgain(t *testing.T) {
+	for _, hasty := range []bool{false, true} {
+		b := new(Memory)
+		first, err := meet(t, b, hooks{hasty: hasty}, func(l *lying) {
+			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+				l.read = nil // from here on, it is another one
+				r, err := parseRecord(open(t, b, Options{}).format, 4, data)
+				if err != nil || name != logName(4) || len(r.members) != 2 {
+					t.Errorf("%s: %v", name, err)
+				}
+				r.members = r.members[:1]
+				b.objects[name] = memoryObject{r.encode(open(t, b, Options{}).format), time.Now()}
+				return data, nil
+			}
+		})
+		if refused := errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome); refused == hasty {
+			t.Errorf("hasty %v: %v", hasty, err)
+		}
+		if err := first.Flush(t.Context()); errors.Is(err, errTwoWinners) == hasty {
+			t.Errorf("hasty %v: a store that was refused goes on: %v", hasty, err)
+		}
+		if v, err := value(t, b, "k", hooks{}); err != nil || v != "2;" {
+			t.Errorf("%q, %v", v, err)
+		}
+	}
+}
+
+// aged is a bucket of which some objects are older.
+func aged(b Bucket, by time.Duration, old func(name string) bool) *lying {
+	return &lying{Bucket: b, list: func(all []Object) []Object {
+		for i := range all {
+			if old(all[i].Name) {
+				all[i].Modified = all[i].Modified.Add(-by)
+			}
+		}
+		return all
+	}}
+}
+
+// Nobody puts a record into the log of which segments may be swept.
+func TestOldRecordsThatWait(t *testing.T) {
+	run := func(h hooks) error {
+		mem := new(Memory)
+		var dead *Store
+		b := aged(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
+		sweeper := open(t, b, Options{})
+		asked := 0
+		add(t, contended(t, b, Options{hooks: h}, func() {
+			switch asked++; asked {
+			case 1: // somebody else gets the number
+				dead = abandoned(t, mem, Options{hooks: hooks{inline: -1}}, "k", "1;")
+			case 2:
+				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
+					t.Errorf("%+v, %v", swept, err)
+				}
+			}
+		}), "k", "2;")
+		v, err := value(t, b, "k", hooks{})
+		if err == nil && v != "2;" {
+			err = fmt.Errorf("%q", v)
+		}
+		return err
+	}
+	if err := run(hooks{}); err != nil {
+		t.Error(err)
+	}
+	if err := run(hooks{namesOld: true}); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("without the protection: %v", err)
+	}
+}
+
+// Records that nobody put into the log are swept once they are old, and others are not.
+func TestSweepOfRecordsThatWait(t *testing.T) {
+	b := new(Memory)
+	add(t, contended(t, b, Options{}, nil), "k", "1;")
+	abandoned(t, b, Options{}, "k", "2;")
+	s := open(t, b, Options{})
+	for _, want := range []int64{0, 1, 0} {
+		if swept, err := s.Sweep(t.Context()); err != nil || swept.Objects != want {
+			t.Errorf("%+v, want %d, %v", swept, want, err)
+		}
+		s.opts.hooks.segmentAge = sweepAge + time.Minute
+	}
+	if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;" {
+		t.Errorf("%q, %v", v, err)
+	}
+}
+
+// A writer that sleeps while its record waits, until that may have been swept, does not put it
+// into the log, also where all of it is in the record.
+func TestSleepWhileWaiting(t *testing.T) {
+	b := new(Memory)
+	s := abandoned(t, b, Options{}, "k", "1;")
+	sweeper := open(t, b, Options{})
+	sweeper.opts.hooks.segmentAge = sweepAge + time.Minute
+	if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 1 {
+		t.Errorf("%+v, %v", swept, err)
+	}
+	s.opts.hooks.segmentAge = sweepAge + time.Minute
+	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) || !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Error(err)
+	}
+	if v, err := value(t, b, "k", hooks{}); v != "" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if err := s.Close(); !errors.Is(err, errTooOld) {
+		t.Error(err)
+	}
+	if err := s.Append(t.Context()); !errors.Is(err, partd.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// Of each object of a store with groups, a bit, the end, or all of it is lost.
+func TestDamagedGroups(t *testing.T) {
+	mem := new(Memory)
+	for i := range 3 {
+		add(t, contended(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
+	}
+	damages := map[string]func(b []byte) []byte{
+		"the end":    func(b []byte) []byte { return b[:len(b)-7] },
+		"all bytes":  func(b []byte) []byte { return nil },
+		"the object": nil,
+	}
+	for _, at := range []int{3, 13, 20, 40, 62, 70, 90} {
+		damages[fmt.Sprint("a bit of byte ", at)] = func(b []byte) []byte { b[at] ^= 4; return b }
+	}
+	for name, o := range mem.objects {
+		if !strings.HasPrefix(name, "log/") && !strings.HasPrefix(name, waitPrefix) {
+			continue
+		}
+		for what, change := range damages {
+			b := &Memory{objects: map[string]memoryObject{}}
+			for n, o := range mem.objects {
+				b.objects[n] = o
+			}
+			delete(b.objects, name)
+			if change != nil {
+				b.objects[name] = memoryObject{change(bytes.Clone(o.data)), o.modified}
+			}
+			s := open(t, b, Options{ReadOnly: true, RetryFor: 10 * time.Millisecond})
+			v, err := s.Get(t.Context(), "k")
+			end := change == nil && name == logName(8) // of which nobody knows any more
+			if end && (err != nil || string(v[0]) != "0;1;") || !end && !errors.As(err, new(*partd.CorruptError)) {
+				t.Errorf("%s of %s: %q, %v", what, name, v, err)
+			}
+		}
+	}
+}
+
+// A number that is taken and cannot be read is not waited for without end.
+func TestNumberThatCannotBeRead(t *testing.T) {
+	b := new(Memory)
+	s := contended(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)
+	l := s.bucket.(*lying)
+	create := l.create
+	l.create = func(ctx context.Context, name string, data []byte) error {
+		if strings.HasPrefix(name, "log/") && operation(data[12]) == opGroup {
+			return fs.ErrExist
+		}
+		return create(ctx, name, data)
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || ctx.Err() != nil || !strings.Contains(err.Error(), "cannot be read yet") {
+		t.Error(err)
+	}
+	l.create = create
+	add(t, s, "k", "2;")
+	if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;2;" {
+		t.Errorf("%q, %v", v, err)
+	}
+}

@@ -1,0 +1,94 @@
+"""What results of stages are in files: Parquet, pickle, and the formats of pandas."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+EXECUTE_NOTHING = ("parquet", "csv")  # as they are read, whoever has written them
+
+
+def methods(format: str) -> tuple[Any, Any]:
+    """The functions of pandas that write and read a format."""
+    import pandas
+
+    write, read = getattr(pandas.DataFrame, f"to_{format}", None), getattr(pandas, f"read_{format}", None)
+    if not write or not read:
+        raise ValueError(f"pandas has no to_{format} and read_{format}: use csv, parquet or pickle")
+    return write, read
+
+
+def write(name: str, result: Any, path: Path, format: str | None) -> Path:
+    """Writes a stage's result, looks whether it is read back, and returns its path, with the format as its suffix."""
+    import pandas
+
+    path = path.with_suffix(f".{format or 'parquet'}")
+    if path.suffix == ".parquet":
+        try:
+            _write_parquet(name, result, path)
+        except (ImportError, NotImplementedError, TypeError, ValueError):
+            if format:
+                raise
+            path = path.with_suffix(".pickle")
+    if path.suffix == ".parquet":
+        pass
+    elif path.suffix == ".pickle":
+        pandas.to_pickle(result, path)
+    elif not isinstance(result, pandas.DataFrame):
+        kind = type(result).__name__
+        raise TypeError(f"{name} returned a {kind}: return a DataFrame, use format='pickle', or leave out cache=True")
+    else:
+        methods(path.suffix[1:])[0](result, path)
+        back = read(path, path.suffix[1:])
+        if not isinstance(back, pandas.DataFrame) or back.shape != result.shape or list(back.columns) != list(result.columns):
+            raise ValueError(f"{name}: its result does not come back from {format} unchanged: use parquet or pickle")
+    sync(path)
+    return path
+
+
+def _write_parquet(name: str, result: Any, path: Path) -> None:
+    import pandas
+    import pyarrow.parquet
+
+    from .frames import to_arrow
+
+    if type(result) not in (pandas.DataFrame, pandas.Series):
+        raise TypeError(f"{name} returned a {type(result).__name__}: return a DataFrame, use format='pickle', or leave out cache=True")
+    pyarrow.parquet.write_table(to_arrow(result, dictionaries=False), path)
+    equal = pandas.testing.assert_frame_equal if isinstance(result, pandas.DataFrame) else pandas.testing.assert_series_equal
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how later versions of pandas will compare
+            equal(back := read(path, "parquet"), result, check_exact=True)
+        if _nulls(back) != _nulls(result):
+            raise AssertionError("None or NaN would come back as the other: use one of them")
+    except AssertionError as error:
+        raise ValueError(f"{name}: its result does not come back from parquet unchanged: use pickle ({error})") from error
+
+
+def _nulls(rows: Any) -> list[list[type]]:
+    """The types of missing values among objects, where pandas takes one for the other."""
+    columns = [rows] if rows.ndim == 1 else [rows.iloc[:, at] for at in range(rows.shape[1])]
+    columns += [rows.index.get_level_values(at) for at in range(rows.index.nlevels)]
+    return [[type(value) for value in column[column.isna()]] for column in columns if column.dtype == object]
+
+
+def read(file: Any, format: str) -> Any:
+    if format == "parquet":
+        import pyarrow.parquet
+
+        from .frames import from_arrow
+
+        return from_arrow(pyarrow.parquet.ParquetFile(file).read(), "pandas")
+    index = {"index_col": 0} if format in ("csv", "excel") else {}  # which pandas writes, too
+    return methods(format)[1](file, **index)
+
+
+def sync(path: Path) -> None:
+    f = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(f)
+    finally:
+        os.close(f)

@@ -1,0 +1,252 @@
+"""Tries what lwdp's README says and what its modules have, with the module named, lwdp or partd_go: a line for each, yes or no."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import pandas
+
+name = sys.argv[1]
+warnings.simplefilter("ignore")
+top = Path(tempfile.mkdtemp())
+sys.path.insert(0, str(top))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(top), os.environ.get("PYTHONPATH", "")])
+sys.dont_write_bytecode = True
+made = importlib.import_module(f"{name}.stage")
+stage = made.stage
+NOTE = "    with open(os.environ['HOME'] + '/ran', 'a') as f: f.write('%s')\n"
+
+
+def load(text):
+    sys.modules.pop("pipe", None)
+    (top / "pipe.py").write_text(f"import os, time, pandas as pd\nfrom pathlib import Path\nfrom {name}.stage import stage\n" + text)
+    importlib.invalidate_caches()
+    return importlib.import_module("pipe")
+
+
+def ran():
+    path = Path(os.environ["HOME"], "ran")
+    text = "".join(sorted(path.read_text())) if path.exists() else ""
+    path.unlink(missing_ok=True)
+    return text
+
+
+README = """
+@stage(some_raw="input.csv", cache=True)
+def stg_read_format_raw(**kwargs):
+    pdf = pd.read_csv(kwargs.get('some_raw'))
+    return pdf
+@stage(basic_raw=stg_read_format_raw, cache=True, cache_format='parquet')
+def stg_format_more(**kwargs):
+    raw = kwargs.get('basic_raw')
+    raw['new_analysis_column'] = 3
+    return raw
+@stage(formatted_src=stg_format_more)
+def stg_final_process(**kwargs):
+    result = kwargs.get("formatted_src")
+    result['wizard'] = 5
+    return result
+"""
+
+
+def the_import():
+    exec(f"from {name} import stage\n@stage\ndef one(): return 1\none()", {})
+    return True
+
+
+def new_home():
+    Path(".lwdp_cache").rmdir()
+    return the_example()
+
+
+def the_example():
+    Path("input.csv").write_text("a\n1\n")
+    columns = [list(load(README).stg_final_process()) for _ in range(2)]
+    Path("input.csv").write_text("a\n1\n2\n")
+    return [*columns, list(load(README).stg_final_process())] == [["a", "new_analysis_column", "wizard"]] * 3
+
+
+def file_types():
+    paths = ["in.csv", "in.xlsx", "in.parquet"]
+    for path in paths:
+        Path(path).write_bytes(b"x")
+    return [stage(raw=path)(lambda raw: raw)() for path in paths] == paths
+
+
+BRANCHES = "".join(f"@stage(raw='{n}.csv', cache=True)\ndef r{n}(raw):\n{NOTE % n}    return pd.DataFrame({{'a': [{n}]}})\n" for n in (1, 2))
+BRANCHES += "@stage(a=r1, b=r2)\ndef last(a, b):\n    return len(a) + len(b)\n"
+
+
+def only_what_needs_it():
+    for n in (1, 2):
+        Path(f"{n}.csv").write_text("a")
+    first = load(BRANCHES).last(), ran()
+    Path("2.csv").write_text("other")
+    return (first, load(BRANCHES).last(), ran()) == ((2, "12"), 2, "2")
+
+
+def last_runs_all():
+    for n in (1, 2):
+        Path(f"{n}.csv").write_text("a")
+    return load(BRANCHES).last() == 2 and ran() == "12"
+
+
+def key(s):
+    return s.hash.hexdigest() if name == "lwdp" else s.key()
+
+
+CHAIN = "@stage\ndef one():\n    %s\n@stage(x=one)\ndef two(x):\n    return x\n@stage(x=two)\ndef three(x):\n    return x\n"
+
+
+def white_space_and_docstrings():
+    return key(load(CHAIN % "return 1").three) == key(load(CHAIN % '"""One."""\n\n    return  1').three)
+
+
+def children_have_new_hashes():
+    return key(load(CHAIN % "return 1").three) != key(load(CHAIN % "return 2").three)
+
+
+ONE = "@stage(%s)\ndef one(*_):\n" + NOTE % 1 + "    return %s\n"
+FRAME = "pd.DataFrame({'a': [1, 2]})"
+
+
+def optional():
+    return [load(ONE % ("cache=False", FRAME)).one().shape for _ in range(2)] == [(2, 1)] * 2 and ran() == "11"
+
+
+def formats():
+    for form in ("parquet", "pickle", "json", "feather", "orc"):
+        for _ in range(2):
+            if list(load(ONE % (f"cache=True, cache_format='{form}'", FRAME)).one().a) != [1, 2]:
+                return False
+    return ran() == "11111"
+
+
+def reads_the_file():
+    return [len(load(ONE % ("cache=True", FRAME)).one()) for _ in range(2)] == [2, 2] and ran() == "1"
+
+
+def elsewhere():
+    if name == "lwdp":
+        return bool(importlib.import_module("lwdp.cache").Cache("s3").output_path)
+    return {"tables", "store"} <= {*inspect.signature(made.set_directory).parameters}
+
+
+def raw_files_elsewhere():
+    return stage(raw="s3://bucket/in.csv")(lambda raw: raw)() == "s3://bucket/in.csv"
+
+
+def ttl():
+    for _ in range(2):
+        load(ONE % ("cache=True, ttl=0.05", FRAME)).one()
+        time.sleep(0.1)
+    return ran() == "11"
+
+
+def alone():
+    return (stage(lambda: 1)(), stage()(lambda: 2)()) == (1, 2)
+
+
+def arguments():
+    return stage(lambda x: x + 1)(2) == 3
+
+
+def hashes():
+    return bool(stage(file_types).hash_path.name)
+
+
+def ancestors():
+    Path("in.csv").write_text("a")
+    one = stage(lambda: 1)
+    two = stage(raw="in.csv", x=one)(lambda raw, x: x)
+    return two.raw_ancestors == {"raw": "in.csv"} and two.stage_ancestors == {"x": one}
+
+
+def cache_class():
+    cache = importlib.import_module(f"{name}.cache").Cache(format="parquet", subdir="mine")
+    cache.write(pandas.DataFrame({"a": [1]}), Path("x"))
+    return len(cache.read(Path("x"))) == 1
+
+
+def at_the_same_time():
+    """Each of four waits for the others to have begun."""
+    late = 60 if name == "lwdp" else 0.2
+    wait = f"    Path(os.environ['HOME'], '%d').touch()\n    late = time.monotonic() + {late}\n"
+    wait += "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 and time.monotonic() < late:\n        time.sleep(0.01)\n"
+    wait += "    return len([*Path(os.environ['HOME']).glob('[0-3]')])\n"
+    pipe = load("".join(f"@stage\ndef r{n}():\n{wait % n}" for n in range(4)) + "@stage(a=r0, b=r1, c=r2, d=r3)\ndef last(**all):\n    return all\n")
+    return [*pipe.last().values()] == [4] * 4
+
+
+def log():
+    messages = []
+    logging.getLogger().addFilter(messages.append)
+    handler = logging.Handler()
+    handler.emit = messages.append
+    logging.getLogger().addHandler(handler)
+    stage(file_types.__class__(file_types.__code__, globals()))()
+    logging.getLogger().removeHandler(handler)
+    return bool(messages)
+
+
+def missing_file():
+    return stage(raw="none.csv")(lambda raw: raw)() == "none.csv"
+
+
+def path_objects():
+    Path("in.csv").write_text("a")
+    return stage(raw=Path("in.csv"))(lambda **inputs: len(inputs))() == 1
+
+
+def other_inputs():
+    return stage(x=3)(lambda **inputs: len(inputs))() == 0
+
+
+def other_results():
+    return [load(ONE % ("cache=True", "7")).one() for _ in range(2)] == [7, 7] and ran() == "1"
+
+
+def named():
+    return stage(file_types).__name__ == "file_types"
+
+
+def any_name():
+    for path in ("a.csv", "b.csv"):
+        Path(path).write_text("a")
+    return stage(format="a.csv", cache_dir="b.csv")(lambda **inputs: len(inputs))() == 2
+
+
+def place():
+    load(ONE % ("cache=True", FRAME)).one()
+    return [path.suffix for path in Path(os.environ["HOME"], ".lwdp_cache", "pipe.one").iterdir()] == [".csv"]
+
+
+for case in (
+    the_import, new_home, the_example, file_types, only_what_needs_it, last_runs_all, white_space_and_docstrings, children_have_new_hashes, optional,
+    formats, reads_the_file, elsewhere, raw_files_elsewhere, ttl, alone, arguments, hashes, ancestors, cache_class, at_the_same_time, log, missing_file,
+    path_objects, other_inputs, other_results, named, any_name, place,
+):  # fmt: skip
+    if child := os.fork():  # with workers of its own
+        print(f"{case.__name__}: {'no' if os.waitpid(child, 0)[1] else 'yes'}", flush=True)
+        continue
+    home = Path(tempfile.mkdtemp(dir=top))
+    os.chdir(home)
+    os.environ["HOME"] = str(home)
+    (home / ".lwdp_cache").mkdir()
+    try:
+        ok = case()
+    except Exception as error:
+        print(f"{case.__name__}: {error!r}", file=sys.stderr)
+        ok = False
+    if name == "lwdp":
+        importlib.import_module("joblib.externals.loky").get_reusable_executor().shutdown()
+    sys.stderr.flush()
+    os._exit(not ok)

@@ -1,0 +1,331 @@
+"""Python's own partd.Server, and ours asked in its protocol: either side may be moved first."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import partd_go
+from partd_go.server import find
+
+partd = pytest.importorskip("partd")
+pytest.importorskip("zmq")
+
+PROGRAM = """
+import os, sys, threading, partd
+path = sys.argv[2]
+store = {
+    "Dict": partd.Dict, "File": lambda: partd.File(path),
+    "Buffer": lambda: partd.Buffer(partd.Dict(), partd.File(path), available_memory=1000),
+}[sys.argv[1]]()
+server = partd.Server(store, hostname="127.0.0.1")
+print(server.address.decode(), flush=True)
+threading.Thread(target=lambda: (server._listen_thread.join(), print("ended", flush=True)), daemon=True).start()
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@contextmanager
+def python_server(kind: str, path: object) -> Iterator[tuple[str, subprocess.Popen]]:
+    server = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, kind, f"{path}/store"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        yield server.stdout.readline().strip(), server
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture(params=["Dict", "File", "Buffer", "ours"])
+def url(request, tmp_path) -> Iterator[str]:
+    """The address of a server that speaks Python's protocol."""
+    if request.param == "ours":
+        with partd_go.serve() as url:
+            yield url
+    else:
+        with python_server(request.param, tmp_path) as (url, _):
+            yield url
+
+
+@pytest.fixture
+def store(url) -> Iterator[partd_go.Client]:
+    with partd_go.Client(url, python_server=True) as store:
+        yield store
+
+
+def test_append_and_get(store):
+    store.append({"x": b"Hello", "y": b"abc"}, lock=False)
+    store.append({"x": b"World!", "y": b""})
+    store.append({})
+    assert store.get("x") == b"HelloWorld!"
+    assert store.get(["y", ["x", ["y", "none"]], []]) == [b"abc", [b"HelloWorld!", [b"abc", b""]], []]
+    assert store._get(["x"]) == [b"HelloWorld!"] and store.iget("y") == b"abc" and store.get([]) == []
+    store._append({"x": b"."})
+    assert store.get("x") == b"HelloWorld!."
+
+
+def test_keys_and_values_of_all_kinds(store):
+    keys = ["é", ("a", 1, b"b"), 17, 2.5, None, ("nested", ("a", "b")), "k" * 200]
+    store.append({key: repr(key).encode() for key in keys})
+    assert store.get(keys) == [repr(key).encode() for key in keys]
+    assert store.get("a-|-1-|-b") == repr(("a", 1, b"b")).encode()
+    store.append({"array": bytearray(b"ab"), "view": memoryview(b"123456")[::2], "words": memoryview(b"12345678").cast("I")})
+    store.append({"ack": b"ack", "error": b"error: no"})
+    assert store.get(["array", "view", "words", "ack", "error"]) == [b"ab", b"135", b"12345678", b"ack", b"error: no"]
+    assert store.get("ack") == b"ack" and store.get("error") == b"error: no"
+    with pytest.raises(TypeError, match="str: values are bytes"):
+        store.append({"fine": b"", "text": "text"})
+
+
+def test_equal_keys(store):
+    """Python's server keeps the last of two values of one key, and its client sends one."""
+    store.append({"x": b"1", b"x": b"2", ("a", "b"): b"3", "a-|-b": b"4", "y": b"5"})
+    assert store.get(["x", "a-|-b", "y"]) == [b"12", b"34", b"5"]
+
+
+def test_iset_delete_drop(store):
+    store.iset("x", b"1")
+    store.iset("x", b"2")
+    store._iset("x", b"3")
+    assert store.get("x") == b"1"
+    store.append({"y": b"5", "z": b"6"})
+    store.delete(["x", "none"])
+    store.delete("y")
+    store.delete([])
+    assert store.get(["x", "y", "z"]) == [b"", b"", b"6"]
+    store.drop()
+    assert store.get(["x", "z"]) == [b"", b""]
+
+
+@pytest.mark.parametrize("size", [255, 256, 64 << 10, 64 << 20])
+def test_large_values(store, size, request):
+    value = os.urandom(1 << 16) * (size >> 16) + bytes(size % (1 << 16))
+    store.append({"big": value, "small": b"s"})
+    store.append({"big": b"!"})
+    whole = value + b"!"
+    if "Buffer" in request.node.name and size > 1000:  # partd.Buffer reads what is in memory before what it wrote earlier
+        whole = b"!" + value
+    assert store.get(["small", "big", "small"]) == [b"s", whole, b"s"]
+
+
+def test_many_keys(store):
+    data = {f"key {i}": b"v" * (i % 300) for i in range(5000)}
+    store.append(data)
+    assert store.get(list(data)) == list(data.values())
+
+
+def test_beside_clients_of_partd(store, url):
+    """Neither loses what the other one appends."""
+
+    def work(client, name: str) -> None:
+        for i in range(100):
+            client.append({name: b"%d," % i, "both": b"."})
+
+    theirs = partd.Client(url)
+    threads = [threading.Thread(target=work, args=(store, "ours")), threading.Thread(target=work, args=(theirs, "theirs"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = b"".join(b"%d," % i for i in range(100))
+    for client in (theirs, store):  # theirs first: it has not waited for its last append
+        assert client.get(["ours", "theirs", "both"]) == [whole, whole, b"." * 200]
+    theirs.close()
+
+
+def test_layers(store):
+    for layer, value in ((partd.Pickle, [1, "two"]), (partd.Python, [1, "two"]), (partd.ZLib, b"12"), (partd.BZ2, b"12")):
+        over = layer(store)
+        over.append({("k", 1): value})
+        over.append({("k", 1): value})
+        assert over.get(("k", 1)) == value + value
+        over.drop()
+    with partd.Buffer(partd.Dict(), store, available_memory=100) as buffer:
+        for i in range(50):
+            buffer.append({"x": b"%d," % i})
+        buffer.flush()
+        assert store.get("x") == b"".join(b"%d," % i for i in range(50))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_pickled_and_forked(store):
+    store.append({"x": b"1"})
+    other = pickle.loads(pickle.dumps(store))
+    other.append({"x": b"2"})
+    other.close()
+    child = os.fork()
+    if not child:
+        store.append({"x": b"3"})
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    store.append({"x": b"4"})
+    assert store.get("x") == b"1234"
+
+
+REFUSED = {
+    "pop": lambda store: store.pop("x"),
+    "append": lambda store: store.append({"x": b"2"}, fsync=True),
+    "sync": lambda store: store.sync(),
+    "stat": lambda store: store.stat(),
+    "keys": lambda store: list(store.keys()),
+    "scan": lambda store: list(store.scan()),
+    "namespaces": lambda store: store.namespaces(),
+}
+
+
+def test_what_it_cannot_do(store, url):
+    """Nothing is changed by it, and the server lives on."""
+    store.append({"x": b"1"})
+    for name, call in REFUSED.items():
+        with pytest.raises(partd_go.Unsupported, match=f"{'sync' if name == 'append' else name} at .*partd-server"):
+            call(store)
+    assert store.get("x") == b"1"
+    for options in ({"token": "t"}, {"namespace": "n"}, {"tls_ca": "file"}):
+        with pytest.raises(partd_go.Misuse):
+            partd_go.Client(url, python_server=True, **options)
+    with pytest.raises(partd_go.Misuse, match="neither users nor namespaces nor TLS"):
+        partd_go.Client("tls://localhost:1", python_server=True)
+
+
+@pytest.mark.parametrize("work", [lambda store: store.append({"x": b"2"}), lambda store: store.get("x"), lambda store: list(store.scan())])
+def test_by_mistake(work, tmp_path):
+    """Python's server would end with the first word of our own protocol, and all its clients wait for ever."""
+    with python_server("Dict", tmp_path) as (url, _), partd_go.Client(url, python_server=True, timeout=10) as store:
+        store.append({"x": b"1"})
+        began = time.monotonic()
+        with pytest.raises(partd_go.ConnectionFailed, match="python_server=True"), partd_go.Client(url) as wrong:
+            work(wrong)
+        assert time.monotonic() - began < 20  # of the 60 for which a broken connection is tried again
+        assert store.get("x") == b"1"
+        with partd_go.Client(url, python_server=True, timeout=10) as other:
+            assert other.get("x") == b"1"
+
+
+def test_server_that_dies(tmp_path):
+    with python_server("Dict", tmp_path) as (url, server):
+        with partd_go.Client(url, python_server=True, retry_for=1) as store:
+            assert store.timeout == 60
+            store.append({"x": b"1"})
+            server.kill()
+            server.wait()
+            began = time.monotonic()
+            for call in (lambda: store.append({"x": b"2"}), lambda: store.get("x")):
+                with pytest.raises(partd_go.ConnectionFailed):  # it was noticed before anything was sent
+                    call()
+            assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_server_that_stands_still(kill, tmp_path):
+    """What was sent and not answered is in doubt, and says so in time; it is not sent again."""
+    with python_server("Dict", tmp_path) as (url, server):
+        with partd_go.Client(url, python_server=True, timeout=30 if kill else 3, retry_for=0.5) as store:
+            store.append({"x": b"1"})
+            os.kill(server.pid, signal.SIGSTOP)
+            os.waitpid(server.pid, os.WUNTRACED)  # it stands still
+            if kill:
+                threading.Timer(0.3, server.kill).start()
+            began = time.monotonic()
+            with pytest.raises(partd_go.UnknownOutcome, match="read the keys"):
+                store.append({"x": b"2"})
+            assert time.monotonic() - began < 10
+            if kill:
+                return
+            with pytest.raises(partd_go.TimedOut):
+                store.get("x")
+            os.kill(server.pid, signal.SIGCONT)
+            store.timeout = 20
+            assert store.get("x") == b"12"  # once
+
+
+def test_server_whose_thread_died(tmp_path):
+    """It is connected to, and answers nothing for ever."""
+    with python_server("Dict", tmp_path) as (url, server), partd_go.Client(url, python_server=True, timeout=3) as store:
+        store.append({"x": b"1"})
+        killer = partd.Client(url)
+        killer.send(b"explode", [])
+        assert server.stdout.readline() == "ended\n"
+        with pytest.raises(partd_go.UnknownOutcome):
+            store.append({"x": b"2"})
+        with pytest.raises(partd_go.TimedOut), partd_go.Client(url, python_server=True, timeout=2) as other:
+            other.append({"x": b"3"})
+        killer.socket.close(0)
+        killer.context.destroy(0)
+
+
+def test_server_started_again(tmp_path):
+    """Between calls: nothing was sent over the connection that broke."""
+    store = partd_go.Client(f"ipc://{tmp_path}/socket", python_server=True)
+    for i in range(3):
+        server = subprocess.Popen(
+            [find("partd-server"), "--store", f"log:{tmp_path}/log", "--listen", f"ipc://{tmp_path}/socket"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert server.stdout.readline().startswith("ready")
+        store.append({"x": b"%d" % i})
+        value = store.get("x")
+        server.kill()
+        server.communicate()
+    assert value == b"012"
+    store.close()
+
+
+def test_error_of_our_server():
+    with partd_go.serve(flags=("--max-message=1MiB",)) as url, partd_go.Client(url, python_server=True) as store:
+        with pytest.raises(partd_go.Error, match="append at .*too large") as caught:
+            store.append({"x": bytes(2 << 20)})
+        assert not isinstance(caught.value, partd_go.UnknownOutcome)
+        store.append({"x": b"1"})
+        assert store.get("x") == b"1"
+
+
+REPLIES = {
+    "another number of values": b"\x01\x01a\x00\x01b\x00\x03ack",
+    "no ack": b"\x00\x01a\x00\x01b",
+    "a claim": b"\x02" + struct.pack(">Q", 1 << 62) + b"x",
+    "a claim of a command": b"\x06" + struct.pack(">Q", 1 << 62) + b"x",
+    "flags that there are not": b"\x80\x01a",
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_hostile_server(name, tmp_path):
+    """What it sends is an error, however large it says that it is."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{tmp_path}/socket")
+    listener.listen()
+
+    def serve() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            with near, near.makefile("rb") as file:
+                near.sendall(b"\xff" + bytes(7) + b"\x01\x7f\x03\x00NULL".ljust(24, b"\0") + bytes(32) + b"\x04\x06\x05READY")
+                file.read(64 + 43 + 5)
+                near.sendall(b"\x00\x03ack")
+                file.read(5)
+                near.sendall(REPLIES[name])
+                if "claim of" not in name:
+                    file.read(100)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with partd_go.Client(f"ipc://{tmp_path}/socket", python_server=True, retry_for=0.2, timeout=2) as store:
+        with pytest.raises((partd_go.ConnectionFailed, partd_go.TimedOut)):
+            store.get("x")
+    listener.close()

@@ -1,0 +1,244 @@
+"""How long results of stages count, and what goes."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import partd_go.stage
+from partd_go.stage import gc
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What it is told to go on by, time does."""
+    real, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+    return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
+
+
+def load(text, name="pipe"):
+    sys.modules.pop(name, None)
+    Path(f"{name}.py").write_text("import pandas, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def note(name):
+    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
+
+
+def ran():
+    path = Path("ran")
+    names = sorted(path.read_text().split()) if path.exists() else []
+    path.unlink(missing_ok=True)
+    return " ".join(names)
+
+
+def pipe(ttl="", two="", cache="cache=True", body="rows"):
+    return load(
+        f"@stage(cache=True{ttl})\ndef one():\n{note('one')}    return pandas.DataFrame({{'a': [1]}})\n"
+        f"@stage(rows=one, {cache}{two})\ndef two(rows):\n{note('two')}    return {body}\n"
+        f"@stage(rows=two, cache=True)\ndef three(rows):\n{note('three')}    return rows\n"
+    )
+
+
+def files():
+    return sorted(p.parent.name[5:] for p in Path(".partd_stages").rglob("*") if p.is_file())
+
+
+def why(removed):
+    return sorted((r.stage[5:], r.why) for r in removed)
+
+
+def test_ttl(clock):
+    for ttl in (", ttl=100", ", ttl=100.0"):
+        pipe(ttl).one()
+        clock(60)
+    assert ran() == "one"
+    pipe(", ttl=100").one()
+    assert ran() == "one" and files() == ["one"]  # the old one has gone
+    clock(60)
+    pipe(", ttl=100").one()
+    assert ran() == ""
+
+
+@pytest.mark.parametrize("cache", ["cache=True", "cache=False"])
+def test_what_is_made_of_it_expires_with_it(clock, cache):
+    pipe(", ttl=100", ", ttl=1000", cache).three()
+    assert ran() == "one three two"
+    clock(60)
+    pipe(", ttl=100", ", ttl=1000", cache).three()
+    assert ran() == ""
+    clock(60)
+    pipe(", ttl=100", ", ttl=1000", cache).three()
+    assert ran() == "one three two"
+
+
+def test_whoever_kept_it(clock):
+    pipe().three()
+    clock(60)
+    pipe(", ttl=100").three()
+    assert ran() == "one three two"
+    clock(60)
+    pipe(", ttl=100").three()  # what is too old ran, although it was kept for ever
+    assert ran() == "one three two"
+    clock(120)
+    pipe().three()  # what was kept for so long is for nobody, later
+    assert ran() == "one three two"
+    clock(1e8)
+    pipe(", ttl=0").three()
+    assert ran() == ""
+
+
+def test_ttl_is_not_in_the_key():
+    keys = {pipe(ttl).three.key() for ttl in ("", ", ttl=1", ", ttl=2")}
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("ttl, error", [("x", TypeError), (-1, ValueError), (float("nan"), ValueError), (datetime.timedelta(-1), ValueError)])
+def test_ttl_that_is_none(ttl, error):
+    with pytest.raises(error, match="ttl is"):
+        partd_go.stage.stage(cache=True, ttl=ttl)(len)
+
+
+@pytest.mark.parametrize("ttl", [1e300, 1e11, float("inf")])
+def test_ttl_for_ever(ttl):
+    one = load(f"@stage(cache=True, ttl=float('{ttl}'))\ndef one():\n{note('one')}    return pandas.DataFrame({{'a': [1]}})\n").one
+    assert one().equals(one()) and ran() == "one"
+
+
+def test_gc_removes_what_expired(clock):
+    made = pipe(", ttl=100", ", ttl=50")
+    made.three()
+    assert gc() == [] and files() == ["one", "three", "two"]
+    clock(60)
+    removed = gc()
+    assert why(removed) == [("three", "expired"), ("two", "expired")] and files() == ["one"]
+    assert all(r.bytes > 100 and r.key in (made.two.key(), made.three.key()) for r in removed)
+    clock(60)
+    assert why(gc()) == [("one", "expired")] and files() == []
+
+
+def test_gc_removes_what_is_superseded():
+    pipe().three()
+    other = load("@stage(cache=True)\ndef one(x):\n    return pandas.DataFrame({'a': [x]})\n", "other")
+    for x in (1, 2):
+        other.one(x)  # of two arguments both stay
+    loops = load(
+        "def made(n, raw):\n    @stage(raw=raw, cache=True)\n    def one(raw):\n        return pandas.DataFrame({'a': [n]})\n    return one\n", "loops"
+    )
+    for n in (1, 2):
+        Path(f"{n}.csv").write_text("a")
+        for file in (1, 2):  # of two files, and of two values that are held, too
+            loops.made(n, f"{min(n, file)}.csv")()
+    assert gc() == []
+    changed = pipe(body="rows * 2")
+    changed.three()
+    assert why(gc()) == [("three", "superseded"), ("two", "superseded")]
+    ran()
+    changed.three()
+    assert ran() == ""
+    Path("1.csv").write_text("b")
+    loops.made(1, "1.csv")()
+    assert [r.why for r in gc()] == ["superseded"]
+
+
+def test_gc_by_size():
+    made = pipe()
+    made.one()
+    os.utime(next(Path(".partd_stages/pipe.one").iterdir()), (0, time.time() - 100))
+    made.three()
+    one = next(Path(".partd_stages/pipe.one").iterdir()).stat().st_size
+    assert gc(max_bytes=3 * one) == []
+    assert why(gc(max_bytes=3 * one - 1)) == [("one", "over max_bytes")]
+    assert why(gc(max_bytes=0)) == [("three", "over max_bytes"), ("two", "over max_bytes")]
+
+
+def test_gc_removes_what_killed_processes_left(place):
+    one = load("import os, signal\n@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n").one
+    program = (
+        "import os, partd_go.stage as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
+    )
+    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
+    assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}).returncode == -9
+    kept = place / ".partd_stages" / "pipe.one"
+    others = [kept / "mine.parquet", kept / ".mine", place / ".partd_stages" / "file"]
+    for other in others:
+        other.touch()
+    assert len([p for p in kept.iterdir() if one.key() in p.name]) == 2
+    assert [(r.stage, r.key, r.why, r.bytes) for r in gc()] == [("pipe.one", one.key(), "left by a process that was killed", 4)]
+    assert sorted(p.name for p in kept.iterdir()) == [".mine", "mine.parquet"] and others[2].exists()
+    assert gc("nothing-is-here") == []
+
+
+def test_gc_leaves_what_somebody_makes(clock):
+    """gc() waits for nobody, and a lock that is had stays."""
+    made = load(
+        "from partd_go.stage import gc\n"
+        f"@stage(cache=True, ttl=100)\ndef one():\n{note('one')}    said.append(gc(max_bytes=0))\n    return pandas.DataFrame({{'a': [1]}})\n".replace(
+            "said.", "__import__('builtins').said."
+        )
+    )
+    import builtins
+
+    builtins.said = said = []
+    try:
+        made.one()
+        clock(200)
+        made.one()  # the old one is not removed while it is made anew
+    finally:
+        del builtins.said
+    assert said == [[], []] and ran() == "one one" and gc() == []
+
+
+def test_gc_beside_stages():
+    """Processes whose results go again and again have the right ones."""
+    load(
+        "def made(n):\n    @stage(cache=True, ttl=0.05)\n    def one():\n        return pandas.DataFrame({'a': range(n)})\n"
+        "    @stage(rows=one, cache=True)\n    def two(rows):\n        return rows\n    return two\n"
+    )
+    program = "import pipe\nfor i in range(60):\n    n = 1000 + i % 3\n    assert len(pipe.made(n)()) == n\n"
+    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
+    running = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}) for _ in range(2)]
+    removed = []
+    while any(process.poll() is None for process in running):
+        removed += gc(max_bytes=0)
+    assert [process.returncode for process in running] == [0, 0] and removed
+    gc(max_bytes=0)
+    assert not [p for p in Path(".partd_stages").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("rows", ["{'a': [None, float('nan'), 'a']}", "{'a': [1, 2]}, index=pandas.Index([None, float('nan')], dtype=object)", "{'a': [1]}, index=[None]"])
+def test_nulls_stay_what_they_are(rows):
+    """pandas finds None and NaN equal; a stage does not."""
+    text = f"@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({rows}, dtype=object)\n"
+    want = eval(f"pandas.DataFrame({rows}, dtype=object)", {"pandas": pd})
+    def kinds(frame):
+        return [type(v) for v in [*frame.a, *frame.index]]
+
+    for _ in range(2):
+        assert kinds(load(text % "").one()) == kinds(want)
+    if "nan" in rows:
+        with pytest.raises(ValueError, match="None or NaN"):
+            load(text % ", format='parquet'").one()
+
+

@@ -1,0 +1,39 @@
+"""The table of docs/stage.md says what lwdp does, and what is here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+HERE = Path(__file__).parent
+CACHE = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+LWDP = Path(os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python")  # as .ci/peers makes it
+ROWS = [row.strip("|").split(" | ") for row in (HERE.parent / "docs" / "stage.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]]
+
+
+def said(python, module):
+    path = {**os.environ, "PYTHONPATH": "" if module == "lwdp" else str(HERE.parent)}
+    program = [str(python), "-W", "ignore", str(HERE / "lwdp_said.py"), module]
+    done = subprocess.run(program, env=path, capture_output=True, text=True, timeout=300)
+    answers = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(answers) == len(ROWS) > 20, done.stderr
+    return answers
+
+
+def test_lwdp():
+    if not LWDP.exists():
+        pytest.skip("needs lwdp, as .ci/peers makes it")
+    assert said(LWDP, "lwdp") == [re.match(r"\w+", row[1].strip())[0] for row in ROWS]
+
+
+def test_here():
+    begins = {"yes": ("works",), "no": ("differs:", "not built:")}
+    for row, answer in zip(ROWS, said(sys.executable, "partd_go"), strict=True):
+        assert row[2].strip().startswith(begins[answer]), row

@@ -1,0 +1,369 @@
+"""Results of stages in tables and at a partd-server, where others read and write them, too."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import partd_go
+import partd_go.stage
+from partd_go.stage import gc, set_directory
+
+pd = pytest.importorskip("pandas")
+pa = pytest.importorskip("pyarrow")
+
+
+class OfTables:
+    """What is done at a place by somebody else than a stage."""
+
+    def __init__(self, url):
+        import partd_go.tables
+
+        self.how = f"tables=partd_go.tables.connect({url!r})"
+        self.tables = partd_go.tables.connect(url)
+        self.place = {"tables": self.tables}
+
+    def result(self, key):
+        return b"".join(self.tables.get(key, "stages", as_="arrow").column("data").to_pylist())
+
+    def change(self, key, data):
+        known = self.tables.describe(key, "stages")["Metadata"]
+        self.tables.put(key, pa.table({"data": [data]}), "replace", "stages", metadata=known)
+
+    def garble(self, key, text):
+        self.tables.put(key, pa.table({"data": [b""]}), "replace", "stages", metadata={"partd_go.stage": text})
+
+    def names(self):
+        return self.tables.list("stages") if "stages" in self.tables.buckets() else []
+
+    def close(self):
+        for name in self.names():
+            self.tables.delete(name, bucket="stages")
+        self.tables.close()
+
+
+class OfStore:
+    def __init__(self, url):
+        self.how = f"store=partd_go.Client({url!r})"
+        self.store = partd_go.Client(url)
+        self.place = {"store": self.store}
+
+    def result(self, key):
+        return self.store.get(f"pystage/{key}").partition(b"\n")[2]
+
+    def change(self, key, data):
+        self.garble(key, self.store.get(f"pystage/{key}").partition(b"\n")[0].decode(), data)
+
+    def garble(self, key, text, data=b""):
+        self.store.delete(f"pystage/{key}")
+        self.store.iset(f"pystage/{key}", text.encode() + b"\n" + data)
+
+    def names(self):
+        return [key.removeprefix("pystage/") for key in self.store.keys()]
+
+    def close(self):
+        self.store.drop()
+        self.store.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    pytest.importorskip("partd_go_tables")
+    import partd_go.tables
+
+    with partd_go.tables.serve(tmp_path_factory.mktemp("tables"), port=0) as server:
+        yield server
+
+
+@pytest.fixture(params=["tables", "store"])
+def place(request, tmp_path, monkeypatch):
+    """A place that others share, and a way to be on another machine, with a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    place = OfTables(request.getfixturevalue("server").url) if request.param == "tables" else OfStore(request.getfixturevalue("url"))
+    set_directory("here", **place.place)
+    yield place
+    set_directory(None)
+    place.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    real, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+    return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
+
+
+def elsewhere(place):
+    set_directory(f"machine-{len(list(Path().glob('machine-*')))}", **place.place)
+
+
+def note(name):
+    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
+
+
+def ran():
+    path = Path("ran")
+    names = sorted(path.read_text().split()) if path.exists() else []
+    path.unlink(missing_ok=True)
+    return " ".join(names)
+
+
+def load(body="pandas.DataFrame({'a': [1]})", options="", before=""):
+    sys.modules.pop("pipe", None)
+    text = "import pandas, partd_go.tables, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\nclass A: pass\n"
+    text += f"@stage(cache=True{options})\ndef one():\n{note('one')}{before}    return {body}\n"
+    text += f"@stage(rows=one, cache=True{options})\ndef two(rows):\n{note('two')}    return rows\n"
+    Path("pipe.py").write_text(text)
+    importlib.invalidate_caches()
+    return importlib.import_module("pipe")
+
+
+FRAMES = [
+    "pandas.DataFrame({'a': ['007', 'NA', None], 'b': pandas.to_datetime(['2024-01-01'] * 3)}, index=[2, 0, 1])",
+    "pandas.Series(['007', 'NA'], name='s')",
+    "pandas.DataFrame({'a': pandas.Categorical(['x', None, 'y']), 'p': pandas.period_range('2024', periods=3, freq='D')})",
+    "pandas.DataFrame({'a': range(300_000), 'b': 0.5})",
+    "pandas.DataFrame()",
+]
+
+
+@pytest.mark.parametrize("body", FRAMES)
+def test_another_machine_has_it(place, body):
+    pipe, want = load(body), eval(body, {"pandas": pd})
+    for _ in range(3):
+        got = pipe.two()
+        assert type(got) is type(want) and got.equals(want)
+        elsewhere(place)
+    assert ran() == "one two" and sorted(place.names()) == sorted([pipe.one.key(), pipe.two.key()])
+    assert not [path for path in Path().glob("machine-*/*/*")]  # nothing is left in their directories
+
+
+@pytest.mark.parametrize("options, body, error, says", [
+    ("", "3", TypeError, "use format='pickle'"),
+    ("", "pandas.DataFrame({'a': [1j]})", (TypeError, ValueError), "a of type complex128"),
+    (", format='json'", "pandas.DataFrame({'a': [1]})", ValueError, "not read as json: use parquet, csv or pickle"),
+    (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "not read as hdf"),
+    (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),
+])  # fmt: skip
+def test_what_is_not_kept(place, options, body, error, says):
+    with pytest.raises(error, match=says):
+        load(body, options).one()
+    assert place.names() == []
+
+
+@pytest.mark.parametrize("options, body, want", [(", format='csv'", "pandas.DataFrame({'a': [1, 2]})", [1, 2]), (", format='pickle'", "{'a': 7}", 7)])
+def test_formats(place, options, body, want):
+    for _ in range(2):
+        got = load(body, options).one()["a"]
+        assert (list(got) if isinstance(want, list) else got) == want
+        elsewhere(place)
+    assert ran() == "one"
+
+
+def test_own_directory(place):
+    """A stage with a directory of its own has its results there alone."""
+    load(options=", cache_dir='own'").one()
+    assert place.names() == [] and len([*Path("own/pipe.one").iterdir()]) == 1
+    with pytest.raises(ValueError, match="one of them"):
+        set_directory(None, tables=place, store=place)
+
+
+class Runs:
+    """What a pickle of another user does to who reads it."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+def summed(data):
+    return hashlib.sha256(data).digest() + data
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_hostile(place, format):
+    """A pickle that somebody has put there, with all that belongs to it, is not read as one."""
+    one = load(options=f", format='{format}'").one
+    one()
+    place.change(one.key(), summed(pickle.dumps(Runs())))
+    elsewhere(place)
+    with pytest.raises(partd_go.Corrupt, match=one.key()):
+        one()
+    assert not Path("executed").exists() and ran() == "one"
+    one = load(options=", format='pickle'").one  # which asks for it
+    one()
+    place.change(one.key(), summed(pickle.dumps(Runs())))
+    one()
+    assert Path("executed").exists()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-1], lambda data: b"", lambda data: data[:20], lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
+    lambda data: summed(data[32:200]),
+], ids=["short", "empty", "shorter", "a bit", "half"])  # fmt: skip
+def test_damaged(place, damage):
+    one = load("pandas.DataFrame({'a': range(1000)})").one
+    one()
+    place.change(one.key(), damage(place.result(one.key())))
+    elsewhere(place)
+    with pytest.raises(partd_go.Corrupt, match=f"pipe.one kept under {one.key()} is damaged.*and it is made again"):
+        one()
+    assert gc(max_bytes=0)[0].key == one.key()
+    assert len(one()) == 1000 and ran() == "one one"
+
+
+INFOS = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterday", 9, 2]', '[["s"], 1, 9e99, 2]', '["s", NaN, NaN, 1]',
+         '["s", 9, 1, 1]', '["s", 1, 9e99, "x"]', '["s", 1, 9e99, 1e999]']  # fmt: skip
+
+
+@pytest.mark.parametrize("text", INFOS)
+def test_damaged_info(place, text):
+    """What is known of a result may be anything: it is none then."""
+    one = load().one
+    one()
+    place.garble(one.key(), text.replace("KEY", one.key()))
+    assert gc() == []
+    assert list(one().a) == [1]
+    elsewhere(place)
+    ran()
+    assert list(one().a) == [1] and ran() == ""
+
+
+def test_ttl_and_gc(place, clock):
+    load(options=", ttl=100").two()
+    clock(60)
+    elsewhere(place)
+    load(options=", ttl=100").two()
+    assert ran() == "one two" and gc() == []
+    clock(60)
+    load().two()  # it was kept for so long
+    assert ran() == "one two"
+    pipe = load("pandas.DataFrame({'a': [2]})")
+    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and place.names() == []
+    pipe.two()
+    load("pandas.DataFrame({'a': [3]})", ", ttl=10").two()
+    assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "superseded"), ("pipe.two", "superseded")]
+    clock(20)
+    assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "expired"), ("pipe.two", "expired")]
+    assert place.names() == [] and gc() == []
+    if isinstance(place, OfStore):
+        assert list(place.store.keys()) == []
+
+
+def test_what_expires_while_it_is_made(place):
+    """It counts for nobody, and gc() removes it."""
+    one = load(options=", ttl=0.05", before="    time.sleep(0.2)\n").one
+    one()
+    one()
+    assert ran() == "one one" and place.names() == [one.key()]
+    assert [(kept.key, kept.why) for kept in gc()] == [(one.key(), "expired")] and place.names() == []
+
+
+def start(place, at, lease="30"):
+    program = f"import partd_go, partd_go.stage as s, partd_go.stageshared as shared\nshared._LEASE = {lease}\n"
+    program += f"import partd_go.tables, pipe\ns.set_directory({at!r}, {place.how})\nprint(len(pipe.one()))"
+    path = os.pathsep.join([os.getcwd(), *sys.path])
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_gc_waits_for_nobody(place, clock):
+    """What somebody has the lock of stays, and the lock is free once he has given it back."""
+    pipe = load(options=", ttl=100")
+    pipe.one()
+    clock(200)
+    shared, begun = partd_go.stage.stagekept._shared, time.monotonic()
+    with shared.locked("pipe.one", pipe.one.key()):
+        assert isinstance(place, OfStore) or gc() == []
+    pipe.one()
+    assert time.monotonic() - begun < 20 and ran() == "one one"
+    clock(200)
+    assert [kept.why for kept in gc()] == ["expired"]
+
+
+def test_repr(place, monkeypatch):
+    assert place.place[next(iter(place.place))].url in repr(load().one)
+    set_directory(None)
+    monkeypatch.setenv("PARTD_STAGES", "s3://bucket")
+    assert "the directory of stages" in repr(load().one)
+
+
+def until_ran(times):
+    deadline = time.monotonic() + 120
+    while not (Path("ran").exists() and Path("ran").read_text().count("one") >= times) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_processes(place, killed):
+    """Of machines at a server of tables one computes, and the others wait; where it is killed, one takes over. At a
+    partd-server both compute, and one result wins."""
+    load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
+    Path("hold").touch()
+    first = start(place, "first", "2.0")
+    until_ran(1)
+    others = [start(place, f"other-{n}", "2.0") for n in range(2)]
+    if isinstance(place, OfStore):
+        until_ran(3)
+    else:
+        time.sleep(4)  # longer than the lease that the first one has: it renews it
+        assert Path("ran").read_text() == "one "
+    if killed:
+        first.kill()
+    Path("hold").unlink()
+    for process in others:
+        assert process.communicate(timeout=120)[0] == "1000\n"
+    first.communicate(timeout=120)
+    runs = 3 if isinstance(place, OfStore) else 2 if killed else 1
+    assert ran() == " ".join(["one"] * runs)
+    elsewhere(place)
+    assert len(importlib.import_module("pipe").one()) == 1000 and ran() == "" and len(place.names()) == 1
+
+
+def test_bucket(tmp_path, monkeypatch):
+    """Results in a bucket, which a program of a gateway to S3 has here, with a catalog in a directory."""
+    gateway = os.environ.get("PARTD_VERSITYGW")
+    pytest.importorskip("partd_go_tables")
+    if not gateway:
+        pytest.skip("needs PARTD_VERSITYGW, the program versitygw")
+    import partd_go.tables
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "s3" / "lake").mkdir(parents=True)
+    keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-key", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    served = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        where = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
+        one = load("pandas.DataFrame({'a': range(1000)})").one
+        with partd_go.tables.connect(where, catalog=tmp_path / "catalog") as a, partd_go.tables.connect(where, catalog=tmp_path / "catalog") as b:
+            for n, tables in enumerate((a, b, a)):  # two programs, of which each has the bucket open
+                set_directory(f"machine-{n}", tables=tables)
+                assert len(one()) == 1000
+            assert ran() == "one"
+            assert [r.why for r in gc(max_bytes=0)] == ["over max_bytes"] and len(one()) == 1000 and ran() == "one"
+    finally:
+        set_directory(None)
+        served.kill()
+        served.wait()

@@ -1,0 +1,211 @@
+// Package tokens has the users of a server, from a map or from a file of salted hashes
+// of their tokens, each with its bearer's rights, which `partd-server token add` writes
+// and partd-server reads. [Users] is a [remote.Authorizer]:
+//
+//	users, err := tokens.Load("users")
+//	server, err := remote.NewServer(store, &remote.ServerOptions{Authorizer: users})
+//
+// Use TLS: anyone who can see the traffic can read the tokens.
+package tokens
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/remote"
+)
+
+// In a grant, Everywhere stands for all namespaces, and Default for the one
+// without a name.
+const (
+	Everywhere = "*"
+	Default    = "."
+)
+
+// Grant gives rights to a user, who is identified by a token or a certificate. It is
+// one line of the file.
+type Grant struct {
+	User      string
+	Namespace string // or Everywhere, or Default
+	Rights    remote.Rights
+	salt      [16]byte
+	hash      [32]byte
+	byCert    bool
+}
+
+// ByCertificate reports whether a certificate identifies the user, rather
+// than a token.
+func (g Grant) ByCertificate() bool { return g.byCert }
+
+func (g Grant) covers(namespace string) bool {
+	return g.Namespace == Everywhere || g.Namespace == namespace || g.Namespace == Default && namespace == ""
+}
+
+var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
+
+// maxToken is longer than any token. What is longer is not hashed once for each user.
+const maxToken = 128
+
+// NewGrant returns a grant for a new token, along with the token itself,
+// which is stored nowhere; or a grant for a certificate, without a token.
+//
+// A token has 256 random bits. Nobody can guess one, however fast its hash is.
+// So the hash is a fast one, which keeps connections cheap for the server.
+func NewGrant(user, namespace string, rights remote.Rights, byCert bool) (g Grant, token string, err error) {
+	g = Grant{User: user, Namespace: namespace, Rights: rights, byCert: byCert}
+	if err := g.check(); err != nil || byCert {
+		return g, "", err
+	}
+	var secret [32]byte
+	for _, b := range [][]byte{secret[:], g.salt[:]} {
+		if _, err := rand.Read(b); err != nil {
+			return g, "", err
+		}
+	}
+	token = "partd_" + hex.EncodeToString(secret[:])
+	g.hash = hashOf(g.salt, token)
+	return g, token, nil
+}
+
+func hashOf(salt [16]byte, token string) [32]byte {
+	return sha256.Sum256(append(salt[:], token...))
+}
+
+func (g Grant) check() error {
+	if !userPattern.MatchString(g.User) {
+		return fmt.Errorf("user %q: a name has 1 to 64 letters, digits, '-', '_', '.' and '@'", g.User)
+	}
+	if g.Namespace == Everywhere || g.Namespace == Default {
+		return nil
+	}
+	return remote.CheckNamespace(g.Namespace)
+}
+
+const header = "# Users of partd-server: name, namespace (* all, . the default one), rights, salt, hash of the token.\n"
+
+func (g Grant) String() string {
+	proof := "- certificate"
+	if !g.byCert {
+		proof = hex.EncodeToString(g.salt[:]) + " " + hex.EncodeToString(g.hash[:])
+	}
+	return strings.Join([]string{g.User, g.Namespace, g.Rights.String(), proof}, " ")
+}
+
+// maxFile bounds a file of users, in bytes: about 20,000 of them.
+const maxFile = 4 << 20
+
+// Read reads the grants of a file. An error names the line.
+func Read(name string) ([]Grant, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 { // there the mode does not say who may
+		return nil, fmt.Errorf("%s: others may write to it (mode %04o): run chmod 600", name, info.Mode().Perm())
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are allowed", name, info.Size(), maxFile)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return parse(name, text)
+}
+
+func parse(name string, text []byte) (grants []Grant, err error) {
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		g, err := parseGrant(line)
+		if err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", name, n, err)
+		}
+		grants = append(grants, g)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: behind line %d: %w", name, len(grants), err)
+	}
+	return grants, nil
+}
+
+// parseGrant reads a line. Its error repeats nothing that could be a secret.
+func parseGrant(line string) (g Grant, err error) {
+	fields := strings.Fields(line)
+	if len(fields) != 5 {
+		return g, fmt.Errorf("%d fields instead of 5: name, namespace, rights, salt and hash", len(fields))
+	}
+	g = Grant{User: fields[0], Namespace: fields[1], byCert: fields[3] == "-" && fields[4] == "certificate"}
+	if !userPattern.MatchString(g.User) {
+		return g, errors.New("field 1 is not a user name")
+	}
+	if g.check() != nil {
+		return g, errors.New("field 2 is neither * nor . nor the name of a namespace")
+	}
+	if g.Rights, err = remote.ParseRights(fields[2]); err != nil {
+		return g, errors.New("field 3 is not rights separated by commas: read, append, change, admin")
+	}
+	if g.byCert {
+		return g, nil
+	}
+	for i, to := range [][]byte{g.salt[:], g.hash[:]} {
+		b, err := hex.DecodeString(fields[3+i])
+		if err != nil || len(b) != len(to) {
+			return g, fmt.Errorf("field %d is not %d bytes in hexadecimal digits", 4+i, len(to))
+		}
+		copy(to, b)
+	}
+	return g, nil
+}
+
+// editPatience is how long an edit waits for another one.
+const editPatience = 10 * time.Second
+
+// Edit changes a file in one atomic step, or creates it: readers never see half
+// of a change, and concurrent edits take turns. Afterwards the file has mode
+// 0600.
+func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target // replaced would be the link, and not what the server reads
+	}
+	lock := flock.New(name+".lock", flock.SetPermissions(0o600))
+	ctx, cancel := context.WithTimeout(context.Background(), editPatience)
+	defer cancel()
+	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: another process has been editing it for %v (it holds %s)", name, editPatience, lock.Path())
+	} else if err != nil {
+		return fmt.Errorf("lock %s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	grants, err := Read(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if grants, err = change(grants); err != nil {
+		return err
+	}
+	text := []byte(header)
+	for _, g := range grants {
+		text = append(text, g.String()+"\n"...)
+	}
+	return vfs.Replace(name, filepath.Dir(name), ".tokens-*", text)
+}

@@ -1,0 +1,34 @@
+package shards_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/shards"
+)
+
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{"Shards": new(shards.Shards), "Error": new(shards.Error)}, "Close", "Unwrap")
+	ctx, none, names := t.Context(), func(_ any, err error) error { return err }, []string{"a", "b"}
+	open := func(context.Context, string) (partd.Partd, error) { return nil, nil }
+	dict := partd.NewDict()
+	zerovalues.Errors(t, map[string]func() error{
+		"New(nil)":             func() error { return none(shards.New(nil, nil)) },
+		"New with a nil store": func() error { return none(shards.New(names, []partd.Partd{dict, nil})) },
+		"Open(nil)":            func() error { return none(shards.Open(ctx, nil, open)) },
+		"Open by nil":          func() error { return none(shards.Open(ctx, names, nil)) },
+		"Open to nil":          func() error { return none(shards.Open(ctx, names, open)) },
+		"Adopt by nil":         func() error { return shards.Adopt(ctx, names, nil, "a") },
+		"Adopt of nil":         func() error { return shards.Adopt(ctx, names, open, "a") },
+		"CheckNames(nil)":      func() error { return shards.CheckNames(nil) },
+		"Has(nil)": func() error {
+			s, err := shards.New([]string{"a"}, []partd.Partd{dict})
+			if err != nil {
+				t.Error(err)
+			}
+			return none(s.Has(ctx, nil))
+		},
+	})
+}

@@ -1,0 +1,104 @@
+package shuffle_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// What no constructor made says so: none of it panics, whatever method is called.
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{
+		"Aggregator": new(shuffle.Aggregator[int, int, int]), "Deduplicator": new(shuffle.Deduplicator[int]), "FuncSorter": new(shuffle.FuncSorter[int]),
+		"Grouper": new(shuffle.Grouper[int, int]), "Joiner": new(shuffle.Joiner[int, int, int]), "Partitions": new(shuffle.Partitions[int, int]),
+		"Sorter": new(shuffle.Sorter[int]), "Top": new(shuffle.Top[int]), "Feed": new(shuffle.Feed[int]),
+		"Writer": new(shuffle.Writer), "Committed": new(shuffle.Committed), "MissingError": new(shuffle.MissingError), "Share": new(shuffle.Share),
+	}, "Close", "Verify", "Unwrap")
+	sorter := new(shuffle.Sorter[int])
+	if _, err := sorter.Feed(); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("a feed of a zero Sorter: %v", err)
+	}
+}
+
+func TestNilArguments(t *testing.T) {
+	ctx, in, o := t.Context(), shuffle.Values(2, 1), &shuffle.Options[int]{TempDirs: []string{t.TempDir()}}
+	same := func(v int) int { return v }
+	key := shuffle.By(shuffle.Asc(same))
+	sum := shuffle.Accumulator[int, int]{Add: func(to *int, v int) { *to += v }, Merge: func(to, other *int) { *to += *other }}
+	half := &shuffle.Options[int]{Codec: encode.ValueCodec[int]{Encode: func(dst []byte, _ int) ([]byte, error) { return dst, nil }}}
+	text := func(key shuffle.Key[string]) error {
+		return zerovalues.First(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))
+	}
+	sorter, err := shuffle.NewSorter(ctx, key, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sorter.Close()
+	grouper, err := shuffle.NewGrouper(ctx, same, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer grouper.Close()
+	committed, err := shuffle.ReadCommitted(ctx, partd.NewDict())
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func(_ any, err error) error { return err }
+	zerovalues.Errors(t, map[string]func() error{
+		"Sort(nil)":          func() error { return zerovalues.First(shuffle.Sort(ctx, nil, key, o)) },
+		"Sort by nil":        func() error { return zerovalues.First(shuffle.Sort(ctx, in, nil, o)) },
+		"Sort by a zero Key": func() error { return zerovalues.First(shuffle.Sort(ctx, in, make([]shuffle.Key[int], 1), o)) },
+		"Sort by Asc(nil)": func() error {
+			return zerovalues.First(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc[int, int](nil)), o))
+		},
+		"Sort by Desc(nil)": func() error {
+			return zerovalues.First(shuffle.Sort(ctx, in, shuffle.By(shuffle.Desc[int, int](nil)), o))
+		},
+		"text by Asc(nil)":       func() error { return text(shuffle.Asc[string, string](nil)) },
+		"text by AscBytes(nil)":  func() error { return text(shuffle.AscBytes[string](nil)) },
+		"text by DescBytes(nil)": func() error { return text(shuffle.DescBytes[string](nil)) },
+		"half a codec":           func() error { return zerovalues.First(shuffle.Sort(ctx, in, key, half)) },
+		"SortFunc(nil)": func() error {
+			return zerovalues.First(shuffle.SortFunc(ctx, nil, func(a, b int) int { return a - b }, o))
+		},
+		"SortFunc by nil":  func() error { return zerovalues.First(shuffle.SortFunc(ctx, in, nil, o)) },
+		"GroupBy(nil)":     func() error { return zerovalues.First(shuffle.GroupBy(ctx, nil, same, o)) },
+		"GroupBy nil":      func() error { return zerovalues.First(shuffle.GroupBy[int, int](ctx, in, nil, o)) },
+		"Aggregate(nil)":   func() error { return zerovalues.First(shuffle.Aggregate(ctx, nil, same, sum, o)) },
+		"Aggregate by nil": func() error { return zerovalues.First(shuffle.Aggregate[int, int](ctx, in, nil, sum, o)) },
+		"a zero Accumulator": func() error {
+			return zerovalues.First(shuffle.Aggregate(ctx, in, same, shuffle.Accumulator[int, int]{}, o))
+		},
+		"half a codec of accumulators": func() error {
+			acc := sum
+			acc.Codec = half.Codec
+			return zerovalues.First(shuffle.Aggregate(ctx, in, same, acc, o))
+		},
+		"Distinct(nil)":            func() error { return zerovalues.First(shuffle.Distinct(ctx, nil, o)) },
+		"DistinctBy(nil)":          func() error { return zerovalues.First(shuffle.DistinctBy(ctx, nil, same, o)) },
+		"DistinctBy nil":           func() error { return zerovalues.First(shuffle.DistinctBy[int, int](ctx, in, nil, o)) },
+		"TopK(nil)":                func() error { return zerovalues.First(shuffle.TopK(ctx, nil, 1, key, o)) },
+		"TopK by nil":              func() error { return zerovalues.First(shuffle.TopK(ctx, in, 1, nil, o)) },
+		"Join(nil)":                func() error { return zerovalues.First(shuffle.Join(ctx, nil, in, same, same, nil)) },
+		"Join with nil":            func() error { return zerovalues.First(shuffle.Join(ctx, in, nil, same, same, nil)) },
+		"Join by nil":              func() error { return zerovalues.First(shuffle.Join[int, int, int](ctx, in, in, nil, nil, nil)) },
+		"Partition(nil)":           func() error { return none(shuffle.Partition(ctx, nil, 2, same, o)) },
+		"Partition by nil":         func() error { return none(shuffle.Partition[int, int](ctx, in, 2, nil, o)) },
+		"PartitionBy(nil)":         func() error { return none(shuffle.PartitionBy(ctx, nil, same, o)) },
+		"PartitionBy nil":          func() error { return none(shuffle.PartitionBy[int, int](ctx, in, nil, o)) },
+		"Collect(nil)":             func() error { return none(shuffle.Collect[int](nil)) },
+		"FeedAll to nil":           func() error { return shuffle.FeedAll(ctx, nil, 1, in) },
+		"FeedAll(nil)":             func() error { return shuffle.FeedAll(ctx, sorter, 1, nil) },
+		"ForEach(nil)":             func() error { return grouper.ForEach(ctx, 1, nil) },
+		"Begin(nil)":               func() error { return none(shuffle.Begin(ctx, nil, "a", "")) },
+		"AddTasks(nil)":            func() error { return shuffle.AddTasks(ctx, nil, "a") },
+		"CloseTasks(nil)":          func() error { return shuffle.CloseTasks(ctx, nil) },
+		"ReadCommitted(nil)":       func() error { return none(shuffle.ReadCommitted(ctx, nil)) },
+		"WaitCommitted(nil)":       func() error { return none(shuffle.WaitCommitted(ctx, nil, nil)) },
+		"ScanPart without a share": func() error { return zerovalues.First(committed.ScanPart(ctx, 0, 1, nil)) },
+	})
+}

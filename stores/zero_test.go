@@ -1,0 +1,41 @@
+package stores_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/stores"
+)
+
+// A zero Set has the schemes of the package, and what has none is an error.
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{
+		"Set": new(stores.Set), "Set(nil)": (*stores.Set)(nil), "URLError": new(stores.URLError),
+		"a zero Scheme": stores.NewSet(stores.Scheme{}),
+	}, "Unwrap")
+	ctx, none := t.Context(), func(_ any, err error) error { return err }
+	open := func(context.Context, string, map[string]string) (partd.Partd, error) { return nil, nil }
+	exists := func(string, map[string]string) (bool, error) { return true, nil }
+	zerovalues.Errors(t, map[string]func() error{
+		"Open without a URL":   func() error { return none(stores.Open(ctx, "")) },
+		"Exists without a URL": func() error { return none(stores.Exists("")) },
+		"a Scheme without Open": func() error {
+			return none(stores.NewSet(stores.Scheme{Name: "s9"}).Open(ctx, "s9://a", nil))
+		},
+		"a Scheme without Exists": func() error {
+			return none(stores.NewSet(stores.Scheme{Name: "s9", Open: open}).Exists("s9://a"))
+		},
+		"a Scheme whose store is nil": func() error {
+			return none(stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists}).Open(ctx, "s9://a", nil))
+		},
+	})
+	anything := stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists, Options: []stores.Option{{Name: "x"}}})
+	if found, err := anything.Exists("s9://a?x=1"); !found || err != nil {
+		t.Errorf("an option without Check: %v, %v", found, err)
+	}
+	if store, err := new(stores.Set).Open(ctx, "mem:", nil); err != nil {
+		t.Errorf("a zero Set opens no memory: %v, %v", store, err)
+	}
+}

@@ -1,0 +1,233 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// TestAtTimeOfRowsInTheTail: rows that were acknowledged by a time are read at it, also where
+// they are folded later, and again.
+func TestAtTimeOfRowsInTheTail(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("")
+	start := time.Now()
+	pause := func() time.Time { // times are kept in milliseconds
+		now := time.Now()
+		time.Sleep(5 * time.Millisecond)
+		return now
+	}
+	at := func(b *Bucket, when time.Time, want ...int64) {
+		t.Helper()
+		table, err := b.Table(t.Context(), "t", AtTime(when))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns, err := readAll(t.Context(), table, nil)
+		if err != nil || !slices.Equal(ns, want) {
+			t.Fatalf("%v, %v; want %v", ns, err, want)
+		}
+	}
+	before := start.Add(-time.Second)
+	mustPut(t, b, "t", PutAppend, 1)
+	one := pause()
+	at(b, one, 1)
+	mustPut(t, b, "t", PutAppend, 2)
+	two := pause()
+	mustPut(t, b, "t", PutAppend, 3)
+	pause()
+	at(b, one, 1)
+	at(b, time.Now(), 1, 2, 3)
+	at(b, one, 1)
+	at(b, two, 1) // 2 and 3 came into files together
+	mustPut(t, b, "t", PutReplace, 9)
+	pause()
+	at(b, time.Now(), 9)
+	at(b, one, 1)
+	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "no version as old") {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "t", PutAppend, 10)
+	pinned, err := b.Table(t.Context(), "t", AtTime(pause()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "t", PutAppend, 11)
+	if ns, err := readAll(t.Context(), pinned, nil); err != nil || !slices.Equal(ns, []int64{9, 10}) {
+		t.Fatalf("%v, %v: the state of a time changed", ns, err)
+	}
+	now := pause()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A store that may not fold has the rows where they are.
+	readOnly := mustOpen(t, dir, &Options{ReadOnly: true})
+	at(readOnly.Bucket(""), now, 9, 10, 11)
+	at(readOnly.Bucket(""), one, 1)
+}
+
+// TestAtTimeWhileRowsCome: a time has no row that came later, and the same ones whenever it is read.
+func TestAtTimeWhileRowsCome(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: 3 * time.Millisecond}).Bucket("")
+	mustPut(t, b, "t", PutReplace, 0) // a version before all
+	time.Sleep(2 * time.Millisecond)
+	ctx, end := context.WithCancel(t.Context())
+	var put atomic.Int64
+	var writers sync.WaitGroup
+	for range 2 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := b.Put(t.Context(), "t", rowsOf(time.Now().UnixMilli()), PutAppend, nil); err != nil {
+					t.Error(err)
+					return
+				}
+				put.Add(1)
+				time.Sleep(100 * time.Microsecond)
+			}
+		})
+	}
+	at := func(when time.Time) []int64 {
+		table, err := b.Table(t.Context(), "t", AtTime(when))
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		ns, err := readAll(t.Context(), table, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return ns
+	}
+	var times []time.Time
+	var read [][]int64
+	for range 15 {
+		now := time.Now()
+		time.Sleep(2 * time.Millisecond)
+		times, read = append(times, now), append(read, at(now))
+	}
+	end()
+	writers.Wait()
+	for i, when := range times {
+		if len(read[i]) == 0 || slices.Max(read[i]) > when.UnixMilli() {
+			t.Fatalf("at %d there are rows up to %v", when.UnixMilli(), read[i])
+		}
+		if again := at(when); !slices.Equal(again, read[i]) {
+			t.Fatalf("%d rows at a time, and %d later", len(read[i]), len(again))
+		}
+	}
+	if last := at(time.Now()); int64(len(last)) != put.Load()+1 {
+		t.Fatalf("%d rows at the end, of %d", len(last), put.Load()+1)
+	}
+}
+
+// slowReader is one whose second batch waits.
+type slowReader struct {
+	array.RecordReader
+	batches int
+	reached chan<- struct{}
+	goOn    <-chan struct{}
+}
+
+func (r *slowReader) Next() bool {
+	if r.batches++; r.batches == 2 {
+		r.reached <- struct{}{}
+		<-r.goOn
+	}
+	return r.RecordReader.Next()
+}
+
+// TestAtTimeBesideACorrection: a time that would wait for a correction, however long that
+// reads, waits no longer than its context.
+func TestAtTimeBesideACorrection(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	r := rowsOf(from(100, 1000)...)
+	defer r.Release()
+	var batches []arrow.RecordBatch
+	for r.Next() {
+		batches = append(batches, r.RecordBatch(), r.RecordBatch().NewSlice(0, 0))
+	}
+	two, err := array.NewRecordReader(numbers, batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached, goOn, upserted := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		_, err := b.Upsert(t.Context(), "t", &slowReader{two, 0, reached, goOn}, &UpsertOptions{Keys: []string{"n"}})
+		upserted <- err
+	}()
+	<-reached
+	mustPut(t, b, "t", PutAppend, 2)
+	why := errors.New("why")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, why)
+	defer cancel()
+	given := make(chan error, 1)
+	go func() {
+		_, err := b.Table(ctx, "t", AtTime(time.Now()))
+		given <- err
+	}()
+	select {
+	case err := <-given:
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, why) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the correction, whatever its context says")
+	}
+	close(goOn)
+	if err := <-upserted; err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), "t", AtTime(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ns, err := readAll(t.Context(), table, nil); err != nil || len(ns) != 1002 {
+		t.Error(len(ns), err)
+	}
+}
+
+// TestAtTimeOfADatedFold: a fold's snapshot has the time of some of its rows, and those that
+// came later are not read at it.
+func TestAtTimeOfADatedFold(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "t", PutReplace, 0)
+	mustPut(t, b, "t", PutAppend, 1)
+	time.Sleep(1200 * time.Millisecond)
+	between := time.Now()
+	time.Sleep(5 * time.Millisecond)
+	mustPut(t, b, "t", PutAppend, 2)
+	read := func(when time.Time) []int64 {
+		t.Helper()
+		table, err := b.Table(t.Context(), "t", AtTime(when))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns, err := readAll(t.Context(), table, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ns
+	}
+	before := read(between)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if after := read(between); !slices.Equal(before, after) || slices.Contains(after, 2) {
+		t.Errorf("%v, and %v after the fold, at a time before row 2 was put", before, after)
+	}
+	time.Sleep(2 * time.Millisecond)
+	if ns := read(time.Now()); !slices.Equal(ns, []int64{0, 1, 2}) {
+		t.Error(ns)
+	}
+}

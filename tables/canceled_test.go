@@ -1,0 +1,161 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+var errSibling = fmt.Errorf("what another goroutine put failed: %w", partd.ErrUnknownOutcome)
+
+// wantEnded checks the error of what ended with its context, which was cancelled for errSibling.
+func wantEnded(t *testing.T, name string, err error) {
+	t.Helper()
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, errSibling) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("%s: %v: Canceled: %v, cause: %v, unknown: %v", name, err,
+			errors.Is(err, context.Canceled), errors.Is(err, errSibling), errors.Is(err, partd.ErrUnknownOutcome))
+	}
+}
+
+func lastOf[T any](all iter.Seq2[T, error]) (last error) {
+	for _, err := range all {
+		last = err
+	}
+	return last
+}
+
+// Whatever an ended context keeps from being done says so and why, and claims no unknown outcome.
+func TestEndedContext(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	other := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	mustPut(t, b, "t", PutError, from(0, 1000)...)
+	mustPut(t, b, "u", PutError, from(0, 10)...)
+	name, err := b.Snapshot(t.Context(), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := filter.Parse("n < 5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errSibling)
+	for call, do := range map[string]func() error{
+		"open":    func() error { _, err := Open(ctx, t.TempDir(), nil); return err },
+		"append":  func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutAppend, nil); return err },
+		"create":  func() error { _, err := b.Put(ctx, "new", rowsOf(1), PutError, nil); return err },
+		"replace": func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutReplace, nil); return err },
+		"put all": func() error {
+			return b.PutAll(ctx, func(yield func(TablePut) bool) { yield(TablePut{Name: "t", Rows: rowsOf(1), Mode: PutAppend}) }, 2)
+		},
+		"upsert":        func() error { _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"n"}}); return err },
+		"delete rows":   func() error { _, err := b.DeleteRows(ctx, "t", where); return err },
+		"delete":        func() error { return b.Delete(ctx, "t") },
+		"delete bucket": func() error { return s.DeleteBucket(ctx, "b", true) },
+		"update": func() error {
+			return s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rowsOf(1), PutAppend, nil) })
+		},
+		"settings":        func() error { return b.SetSettings(ctx, "t", Settings{}) },
+		"metadata":        func() error { return b.SetMetadata(ctx, "t", Metadata{"a": "b"}) },
+		"evolve":          func() error { return b.Evolve(ctx, "t", ColumnChange{Op: "drop", Column: "s"}) },
+		"snapshot":        func() error { _, err := b.Snapshot(ctx, "again"); return err },
+		"snapshots":       func() error { _, err := b.Snapshots(ctx); return err },
+		"restore":         func() error { return b.Restore(ctx, name) },
+		"delete snapshot": func() error { return b.DeleteSnapshot(ctx, name) },
+		"copy":            func() error { _, err := s.CopyTo(ctx, other, ""); return err },
+		"fold":            func() error { _, err := s.Fold(ctx, nil); return err },
+		"compact":         func() error { _, err := s.Compact(ctx, nil); return err },
+		"expire":          func() error { _, err := s.Expire(ctx, nil); return err },
+		"verify":          func() error { _, err := s.Verify(ctx, nil); return err },
+		"table":           func() error { _, err := b.Table(ctx, "t"); return err },
+		"tables":          func() error { return lastOf(b.Tables(ctx, nil)) },
+		"buckets":         func() error { return lastOf(s.Buckets(ctx)) },
+		"exists":          func() error { _, err := b.Exists(ctx); return err },
+		"scan":            func() error { _, err := readAll(ctx, tab, nil); return err },
+		"tail":            func() error { _, err := tab.Tail(ctx, 5); return err },
+		"versions":        func() error { _, err := tab.Versions(ctx); return err },
+		"lock": func() error {
+			held, err := b.Lock(t.Context(), "t")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = b.Lock(ctx, "t")
+			return errors.Join(err, held.Unlock())
+		},
+	} {
+		wantEnded(t, call, do())
+	}
+	wantRows(t, b, "t", from(0, 1000)...)
+}
+
+// ending is a reader whose second batch comes after the context has ended.
+type ending struct {
+	array.RecordReader
+	end  func()
+	left int
+}
+
+func (e *ending) Next() bool {
+	if e.left--; e.left == 0 {
+		e.end()
+	}
+	return e.left >= 0 && (e.left > 0 || e.RecordReader.Next())
+}
+
+// A context that ends meanwhile says the same.
+func TestContextEndsMeanwhile(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	mustPut(t, b, "t", PutError, from(0, 1000)...)
+	for name, put := range map[string]func(ctx context.Context, r array.RecordReader) error{
+		"append": func(ctx context.Context, r array.RecordReader) error {
+			_, err := b.Put(ctx, "t", r, PutAppend, nil)
+			return err
+		},
+		"replace": func(ctx context.Context, r array.RecordReader) error {
+			_, err := b.Put(ctx, "t", r, PutReplace, nil)
+			return err
+		},
+		"upsert": func(ctx context.Context, r array.RecordReader) error {
+			_, err := b.Upsert(ctx, "t", r, &UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		batches := array.RecordReader(&ending{RecordReader: rowsOf(2000), left: 1, end: func() { cancel(errSibling) }})
+		wantEnded(t, name, put(ctx, batches))
+	}
+	mustPut(t, b, "long", PutError, from(0, 200_000)...)
+	tab, err := b.Table(t.Context(), "long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	r, err := tab.Scan(ctx, &ScanOptions{ChunkRows: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+		cancel(errSibling)
+	}
+	if rows == 200_000 {
+		t.Error("the scan did not notice")
+	}
+	wantEnded(t, "scan", r.Err())
+	wantRows(t, b, "t", from(0, 1000)...)
+}

@@ -1,0 +1,34 @@
+//go:build cgo && linux
+
+package duck_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// TestSpills groups by more keys than the memory holds: their hash table alone is larger.
+func TestSpills(t *testing.T) {
+	const keys = 8_700_000
+	for _, processes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
+			s := newStore(t, &duck.Options{Processes: processes, Memory: 128 << 20, Threads: 2})
+			expect(t, s, fmt.Sprintf("SELECT count(*), sum(n) FROM (SELECT range AS id, count(*) AS n FROM range(%d) GROUP BY id)", keys), nil,
+				fmt.Sprintf("%d|%d", keys, keys))
+			r, err := s.Query(t.Context(), fmt.Sprintf("SELECT 'key ' || range AS name, sum(range) FROM range(%d) GROUP BY name", keys), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Release()
+			n := int64(0)
+			for r.Next() {
+				n += r.RecordBatch().NumRows()
+			}
+			if r.Err() != nil || n != keys {
+				t.Errorf("%d rows, %v", n, r.Err())
+			}
+		})
+	}
+}

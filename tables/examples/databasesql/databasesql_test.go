@@ -1,0 +1,200 @@
+package databasesql_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/csv"
+	"github.com/jmoiron/sqlx"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+type trade struct {
+	Sym   string
+	Price float64
+	Size  *int64
+	TS    time.Time
+}
+
+var (
+	nine   = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+	size   = int64(7)
+	trades = []trade{{"A", 1.5, &size, nine}, {"B", 2.5, nil, nine.Add(time.Hour)}, {"C", 3.5, &size, nine.Add(2 * time.Hour)}}
+)
+
+// openTrades returns a store with a table trades in bucket NYSE.
+func openTrades(t *testing.T) *tables.Store {
+	t.Helper()
+	engine, err := duck.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	rows := csv.NewInferringReader(strings.NewReader(`sym,price,size,ts
+A,1.5,7,2026-01-05T09:00:00Z
+B,2.5,,2026-01-05T10:00:00Z
+C,3.5,7,2026-01-05T11:00:00Z
+`), csv.WithHeader(true), csv.WithNullReader(true, ""))
+	defer rows.Release()
+	if _, err := store.Bucket("NYSE").Put(t.Context(), "trades", rows, tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// sqlx over a store in this process: parameters, a NULL, a time, no rows, an error.
+func TestSQLX(t *testing.T) {
+	std, stop, err := openSQL(t.Context(), openTrades(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	db := sqlx.NewDb(std, "flightsql")
+	defer db.Close() //nolint:errcheck // stop says what went wrong
+	askSQLX(t, db)
+}
+
+// sqlx at a server that wants a token.
+func TestServer(t *testing.T) {
+	secret := []byte("a secret of a server, in thirty-two bytes")
+	server, err := flightd.New(openTrades(t), &flightd.Options{Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	token, err := flightd.NewToken(secret, flightd.Read, "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ more, fails string }{
+		{";adbc.flight.sql.authorization_header=Bearer " + token, ""},
+		{"", "token"},
+	} {
+		db, err := openServer("uri=grpc://" + l.Addr().String() + c.more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.fails == "" {
+			askSQLX(t, sqlx.NewDb(db, "flightsql"))
+		} else if _, err := db.QueryContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(err.Error(), c.fails) {
+			t.Errorf("%v, want %q", err, c.fails)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func askSQLX(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	for _, c := range []struct {
+		where string
+		args  []any
+		want  []trade
+	}{
+		{"price > ? AND sym <> ?", []any{2.0, "C"}, trades[1:2]},
+		{"size = ? OR size IS NULL", []any{int64(7)}, trades},
+		{"ts >= CAST(CAST(? AS VARCHAR) AS TIMESTAMPTZ)", []any{nine.Add(time.Hour).Format(time.RFC3339)}, trades[1:]},
+		{"sym = ?", []any{"'; DROP TABLE trades; --"}, nil},
+	} {
+		var got []trade
+		if err := db.SelectContext(t.Context(), &got, `SELECT sym, price, size, ts FROM "NYSE".trades WHERE `+c.where+" ORDER BY sym", c.args...); err != nil {
+			t.Errorf("%s: %v", c.where, err)
+		} else if !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.where, got, c.want)
+		}
+	}
+	query, args, err := sqlx.In(`SELECT count(*) FROM "NYSE".trades WHERE sym IN (?)`, []string{"A", "C"})
+	var n int64
+	if err == nil {
+		err = db.GetContext(t.Context(), &n, query, args...)
+	}
+	if n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if err := db.SelectContext(t.Context(), &[]trade{}, "SELECT nothing FROM \"NYSE\".trades"); err == nil || !strings.Contains(err.Error(), "nothing") {
+		t.Error(err)
+	}
+}
+
+// A query builder, which writes the values into the text.
+func TestBun(t *testing.T) {
+	std, stop, err := openSQL(t.Context(), openTrades(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := bun.NewDB(std, pgdialect.New())
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var got []trade
+	err = db.NewSelect().TableExpr("?.?", bun.Ident("NYSE"), bun.Ident("trades")).Column("sym", "price", "size", "ts").
+		Where("price > ?", 1).Where("sym IN (?)", bun.List([]string{"B", "it's"})).Where("ts < ?", nine.Add(90*time.Minute)).Order("sym").Scan(t.Context(), &got)
+	if err != nil || !reflect.DeepEqual(got, trades[1:2]) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	n, err := db.NewSelect().TableExpr("NYSE.trades").Where("size IS NULL").Count(t.Context())
+	if n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
+// What docs/flightsql.md shows is the example's own code.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/flightsql.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## Go: database/sql\n")
+	_, code, _ := strings.Cut(section, "```go\n")
+	code, _, _ = strings.Cut(code, "```")
+	if !strings.Contains(code, "preparing") || !strings.Contains(string(example), code) {
+		t.Errorf("example_test.go has not\n%s", code)
+	}
+}

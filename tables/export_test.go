@@ -1,0 +1,152 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// parquetNumbers returns the column n of a Parquet file, and how many row groups it has.
+func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
+	t.Helper()
+	f, err := file.OpenParquetFile(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	r, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := r.ReadTable(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Release()
+	for _, chunk := range all.Column(all.Schema().FieldIndices("n")[0]).Data().Chunks() {
+		ns = append(ns, chunk.(*array.Int64).Int64Values()...)
+	}
+	return ns, f.NumRowGroups()
+}
+
+// A table, rows of the tail included, or what a scan of it or of a version yields, becomes a
+// file or a directory.
+func TestExport(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "t", PutAppend, from(0, 100)...)
+	if _, err := s.Fold(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	now, err := b.Table(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := now.Info(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range int64(50) {
+		mustPut(t, b, "t", PutAppend, 100+n)
+	}
+	old, err := b.Table(ctx, "t", AtVersion(info.Version))
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := filter.Parse("n >= 95")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		t    *Table
+		scan *ScanOptions
+		want []int64
+	}{
+		"all":     {now, nil, from(0, 150)},
+		"version": {old, nil, from(0, 100)},
+		"scan":    {now, &ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, from(95, 20)},
+		"none":    {now, &ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, from(95, 1)},
+	} {
+		path := filepath.Join(dir, name+".parquet")
+		rows, err := Export(ctx, c.t, path, &ExportOptions{Scan: c.scan})
+		if err != nil || rows != int64(len(c.want)) {
+			t.Fatal(name, rows, err)
+		}
+		got, groups := parquetNumbers(t, path)
+		if slices.Sort(got); !slices.Equal(got, c.want) || groups != 1 {
+			t.Errorf("%s: %d row groups with %v", name, groups, got)
+		}
+	}
+	one := filepath.Join(dir, "all.parquet")
+	if _, err := Export(ctx, old, one, nil); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	if _, err := Export(ctx, old, one, &ExportOptions{Replace: true}); err != nil {
+		t.Error(err)
+	}
+	if got, _ := parquetNumbers(t, one); len(got) != 100 {
+		t.Error(got)
+	}
+
+	parts := filepath.Join(dir, "parts")
+	if rows, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); err != nil || rows != 150 {
+		t.Fatal(rows, err)
+	}
+	var all []int64
+	for n, want := range []int{40, 40, 40, 30} {
+		got, _ := parquetNumbers(t, filepath.Join(parts, fmt.Sprintf("part-%05d.parquet", n)))
+		if all = append(all, got...); len(got) != want {
+			t.Errorf("part %d has %d rows", n, len(got))
+		}
+	}
+	if slices.Sort(all); !slices.Equal(all, from(0, 150)) {
+		t.Error(all)
+	}
+	if _, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	for _, o := range []*ExportOptions{{FileRows: -1}, {FileRows: 1, Replace: true}} {
+		if _, err := Export(ctx, now, filepath.Join(dir, "bad"), o); !errors.As(err, new(*ArgumentError)) {
+			t.Error(err)
+		}
+	}
+}
+
+// What ends in the midst leaves nothing, or what was there.
+func TestExportFails(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, t.TempDir(), nil)
+	mustPut(t, s.Bucket(""), "t", PutAppend, from(0, 1000)...)
+	table, err := s.Bucket("").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, o := range map[string]*ExportOptions{"file": nil, "parts": {FileRows: 10}} {
+		if _, err := Export(ctx, table, filepath.Join(dir, name), o); !errors.Is(err, context.Canceled) {
+			t.Error(name, err)
+		}
+		if _, err := Export(t.Context(), table, filepath.Join(dir, "missing", name), o); !errors.Is(err, os.ErrNotExist) {
+			t.Error(name, err)
+		}
+		if _, err := Export(t.Context(), table, filepath.Join(dir, name), &ExportOptions{Scan: &ScanOptions{Columns: []string{"no"}}}); !errors.As(err, new(*SchemaError)) {
+			t.Error(name, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Error(left, err)
+	}
+}

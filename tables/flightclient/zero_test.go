@@ -1,0 +1,54 @@
+package flightclient_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightclient"
+)
+
+// A client and a lock of a call that failed give errors.
+func TestZeroValues(t *testing.T) {
+	zerovalues.Check(t, map[string]any{
+		"Client": new(flightclient.Client), "Client(nil)": (*flightclient.Client)(nil),
+	}, "Close", "ScanAll") // of no tables
+	if err := (*flightclient.Lock)(nil).Unlock(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nothing is sent of a nil reader, or of one that a put has read before.
+func TestReaderThatWasRead(t *testing.T) {
+	c, store, _ := serve(t)
+	r := array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) { yield(batch(2), nil) })
+	put := func(r array.RecordReader, m tables.PutMode) error {
+		_, err := c.Put(t.Context(), "b", "t", r, m, nil)
+		return err
+	}
+	if err := put(r, tables.PutAppend); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "was read to its end before") {
+			t.Error(err)
+		}
+	}
+	if err := put(nil, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "is nil") {
+		t.Error(err)
+	}
+	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
+		t.Error("rows were deleted, whichever")
+	}
+	table, err := store.Bucket("b").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := table.Info(t.Context()); err != nil || info.Rows != 2 {
+		t.Errorf("%d rows, %v", info.Rows, err)
+	}
+}

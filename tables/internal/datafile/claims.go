@@ -1,0 +1,99 @@
+package datafile
+
+import (
+	"encoding/binary"
+	"io"
+)
+
+// claims is what is left of a value in Thrift's compact form. The library makes room for as
+// many elements of a list as the list claims to have, before it looks for them.
+type claims []byte
+
+// Kinds of values, and how deep a footer's may lie.
+const boolean1, boolean2, byte1, int16s, int32s, int64s, float, text, list, set, structure, deepest = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 32
+
+// fits reports whether bytes from one on have a whole structure, lists of which have all the
+// elements that they claim.
+func fits(source io.ReaderAt, from int64, size int) bool {
+	b := make(claims, size)
+	if _, err := source.ReadAt(b, from); err != nil {
+		return false
+	}
+	return b.skip(structure, 0)
+}
+
+func (c *claims) take(n uint64) bool {
+	if n > uint64(len(*c)) {
+		return false
+	}
+	*c = (*c)[n:]
+	return true
+}
+
+func (c *claims) head() (b byte, ok bool) {
+	if len(*c) > 0 {
+		b = (*c)[0]
+	}
+	return b, c.take(1)
+}
+
+func (c *claims) number() (uint64, bool) {
+	n, size := binary.Uvarint(*c)
+	return n, size > 0 && c.take(uint64(size))
+}
+
+func (c *claims) skip(kind byte, depth int) bool {
+	if depth > deepest {
+		return false
+	}
+	switch kind {
+	case boolean1, boolean2: // the kind is the value
+		return true
+	case byte1:
+		return c.take(1)
+	case int16s, int32s, int64s:
+		_, ok := c.number()
+		return ok
+	case float:
+		return c.take(8)
+	case text:
+		n, ok := c.number()
+		return ok && c.take(n)
+	case list, set:
+		return c.elements(depth)
+	case structure:
+		for {
+			head, ok := c.head()
+			if !ok || head == 0 {
+				return ok
+			}
+			if head>>4 == 0 { // the field's number follows
+				_, ok = c.number()
+			}
+			if !ok || !c.skip(head&15, depth+1) {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+func (c *claims) elements(depth int) bool {
+	head, ok := c.head()
+	n, kind := uint64(head>>4), head&15
+	if ok && n == 15 {
+		n, ok = c.number()
+	}
+	if !ok || n > uint64(len(*c)) {
+		return false
+	}
+	if kind == boolean1 || kind == boolean2 {
+		return c.take(n)
+	}
+	for range n {
+		if !c.skip(kind, depth+1) {
+			return false
+		}
+	}
+	return true
+}

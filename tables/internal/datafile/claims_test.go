@@ -1,0 +1,75 @@
+package datafile
+
+import (
+	"bytes"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// A page index, or an end, that claims a hundred million pages in a few bytes takes no
+// memory for them.
+func TestClaims(t *testing.T) {
+	rows := pagedRows(3000)
+	whole := paged(t, rows)
+	r, err := pqfile.NewParquetReader(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := r.MetaData().RowGroup(0)
+	index, there := group.ColumnIndexLocation(0)
+	offsets, also := group.OffsetIndexLocation(0)
+	if !there || !also {
+		t.Fatal("the file has no page index")
+	}
+	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
+	e, err := filter.Parse("n > 700")
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := e.Bind(rows.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(of byte) []byte { return []byte{0xf0 | of, 0x80, 0x84, 0xaf, 0x2f} } // 99,353,088
+	for name, at := range map[string]struct {
+		place int64
+		claim []byte
+	}{
+		"null pages":     {index.Offset, append([]byte{0x19}, count(1)...)},
+		"least values":   {index.Offset, append([]byte{0x29}, count(8)...)},
+		"null counts":    {index.Offset, append([]byte{0x59}, count(6)...)},
+		"page locations": {offsets.Offset, append([]byte{0x19}, count(12)...)},
+		"the schema":     {int64(len(whole)-8) - int64(r.MetaData().Size()), append([]byte{0x15, 4, 0x19}, count(12)...)},
+	} {
+		content := bytes.Clone(whole)
+		copy(content[at.place:], at.claim)
+		s := &Scan{Rows: 1000, Columns: []Column{c}, Looked: []Column{c}, Where: where}
+		s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		n := int64(0)
+		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
+			if err != nil && name == "the schema" && strings.HasPrefix(err.Error(), "file a file: its end claims") {
+				n = 3000 - 2103
+				break
+			} else if err != nil {
+				t.Fatal(name, err)
+			}
+			n += b.NumRows()
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
+			t.Errorf("%s: %d bytes are allocated for a file of %d", name, took, len(content))
+		}
+		if n != 3000-2103 {
+			t.Errorf("%s: %d rows, want %d", name, n, 3000-2103)
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package datafile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// columns are columns of a group, being read.
+type columns struct {
+	f       *file
+	g       group
+	at      int64 // the next row of the group
+	wanted  []Column
+	readers []*pqarrow.ColumnReader // nil: the file lacks the column
+	fields  []pqarrow.SchemaField   // as the file has them
+	codes   []int                   // how many there are; 0: the column is not read as codes
+}
+
+// columns begins to read columns of a group, of which those up to coding may be codes.
+func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wanted []Column, coding int) (c *columns, err error) {
+	n := len(wanted)
+	c = &columns{f: f, g: g, wanted: wanted, readers: make([]*pqarrow.ColumnReader, n), fields: make([]pqarrow.SchemaField, n), codes: make([]int, n)}
+	defer func() {
+		if err != nil {
+			c.release()
+		}
+	}()
+	defer f.sane(&err)
+	reader := *by // with properties and fields of its own
+	manifest := *reader.Manifest
+	reader.Manifest, manifest.Fields = &manifest, slices.Clone(manifest.Fields)
+	// What the footer says is believed as far as it is not much.
+	reader.Props.PreAllocBinaryData = f.size(g, wanted) <= mostHeld
+	for i, w := range wanted {
+		at := f.place(w)
+		if at < 0 {
+			continue
+		}
+		c.fields[i] = f.reader.Manifest.Fields[at]
+		all := map[int]bool{}
+		leaves(&c.fields[i], all)
+		for leaf := range all { // the reader of structs begins in goroutines of its own, which must not panic
+			if err := f.sound(g, leaf); err != nil {
+				return c, err
+			}
+		}
+		if i < coding {
+			if c.codes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.codes[i] > 0 {
+				manifest.Fields[at] = coded(c.fields[i])
+			}
+		}
+		if c.readers[i], err = reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// sound looks at where a column's bytes are said to be.
+func (f *file) sound(g group, leaf int) error {
+	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
+	if err != nil {
+		return err
+	}
+	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
+	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
+		start = min(start, chunk.DictionaryPageOffset())
+	}
+	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
+		return fmt.Errorf("column %d of group %d is said to have %d bytes from %d on, and the file has %d: it is damaged", leaf, g.number, length, start, size)
+	}
+	return nil
+}
+
+func (c *columns) release() {
+	for _, r := range c.readers {
+		if r != nil {
+			r.Release()
+		}
+	}
+}
+
+// next returns the next rows.
+func (c *columns) next(rows int64) ([]arrow.Array, error) {
+	all := make([]arrow.Array, len(c.wanted))
+	for i, w := range c.wanted {
+		var err error
+		if c.readers[i] == nil {
+			all[i], err = absent(w, int(rows))
+		} else {
+			all[i], err = c.one(i, rows)
+		}
+		if err != nil {
+			return nil, c.named(i, err)
+		}
+	}
+	c.at += rows
+	return all, nil
+}
+
+// named says in an error which column it is about.
+func (c *columns) named(i int, err error) error {
+	if err == nil || errors.As(err, new(*schema.Error)) {
+		return err
+	}
+	return fmt.Errorf("column %q: %w", c.wanted[i].Field.Name, err)
+}
+
+func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
+	defer c.f.sane(&err)
+	whole, err := c.decoded(i, rows)
+	if err != nil {
+		return nil, err
+	}
+	if c.codes[i] > 0 {
+		return whole, checkCodes(whole, c.codes[i])
+	}
+	defer whole.Release()
+	if _, ok := whole.DataType().(arrow.NestedType); ok { // whose parts may not belong together in a damaged file
+		if err := array.ValidateFull(whole); err != nil {
+			return nil, fmt.Errorf("the file is damaged: %w", err)
+		}
+	}
+	fit, err := c.f.scan.fit(whole, *c.fields[i].Field, c.wanted[i].IDs, c.wanted[i].Field.Type)
+	if err != nil { // a value that the table's type does not hold
+		return nil, &schema.Error{Column: c.wanted[i].Field.Name, Err: err}
+	}
+	return fit, nil
+}
+
+// decoded returns the next rows of a column as the file has them. The caller releases them.
+func (c *columns) decoded(i int, rows int64) (arrow.Array, error) {
+	chunks, err := c.readers[i].NextBatch(rows)
+	if err != nil {
+		return nil, err
+	}
+	defer chunks.Release()
+	if int64(chunks.Len()) != rows {
+		return nil, fmt.Errorf("it ends after %d of %d rows: the file is damaged", chunks.Len(), rows)
+	}
+	if len(chunks.Chunks()) > 1 {
+		return array.Concatenate(chunks.Chunks(), memory.DefaultAllocator)
+	}
+	whole := chunks.Chunk(0)
+	whole.Retain()
+	return whole, nil
+}
+
+// absent returns what files have that lack a column.
+func absent(c Column, rows int) (arrow.Array, error) {
+	if c.Absent == nil {
+		return array.MakeArrayOfNull(memory.DefaultAllocator, c.Field.Type, rows), nil
+	}
+	return take.Rows(c.Absent, make([]int, rows))
+}
+
+// letGo lets go of values that nobody has any more.
+func (c *columns) letGo(all []arrow.Array) {
+	for i, a := range all {
+		if c.readers[i] != nil && c.fields[i].IsLeaf() {
+			a.Release()
+		}
+	}
+}
+
+// seek goes on to a row. A column whose pages are known is read from the page on that has
+// it; of another all is decoded that lies between.
+func (c *columns) seek(row int64) error {
+	for i, r := range c.readers {
+		if r == nil || row == c.at {
+			continue
+		}
+		if err := c.skip(i, row); err != nil {
+			return c.named(i, err)
+		}
+	}
+	c.at = row
+	return nil
+}
+
+func (c *columns) skip(i int, row int64) (err error) {
+	defer c.f.sane(&err)
+	if c.fields[i].IsLeaf() && row-c.at >= leastSeek && c.f.begins(c.g, c.fields[i].ColIndex) != nil {
+		return c.readers[i].SeekToRow(row)
+	}
+	for at := c.at; at < row && err == nil; at += c.f.scan.Rows {
+		var between arrow.Array
+		if between, err = c.decoded(i, min(c.f.scan.Rows, row-at)); err == nil {
+			between.Release()
+		}
+	}
+	return err
+}

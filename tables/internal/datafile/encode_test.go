@@ -1,0 +1,412 @@
+package datafile
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/schema"
+)
+
+// stored are the types that tables store, as docs/types.md lists them.
+var stored = []arrow.DataType{
+	arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
+	arrow.BinaryTypes.String, arrow.BinaryTypes.Binary, &arrow.FixedSizeBinaryType{ByteWidth: 2}, &arrow.FixedSizeBinaryType{ByteWidth: 16},
+	&arrow.Decimal128Type{Precision: 7, Scale: 2}, &arrow.Decimal128Type{Precision: 20}, &arrow.Decimal128Type{Precision: 38, Scale: 2},
+	arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Time64us, &arrow.TimestampType{Unit: arrow.Microsecond}, &arrow.TimestampType{Unit: arrow.Nanosecond},
+	arrow.FixedWidthTypes.Timestamp_us,
+	arrow.ListOf(arrow.PrimitiveTypes.Int64), arrow.ListOf(arrow.BinaryTypes.String), arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32),
+	arrow.StructOf(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, arrow.Field{Name: "b", Type: arrow.ListOf(arrow.BinaryTypes.String), Nullable: true}),
+}
+
+// values makes numbers of a kind, one after the other.
+func values(r *rand.Rand) func() int64 {
+	last, step, few := r.Int64()>>r.IntN(40), r.Int64N(2000)-1000, r.Int64N(500)+1
+	kinds := []func() int64{
+		func() int64 { return few },
+		func() int64 { last += step; return last },
+		func() int64 { last += r.Int64N(50) - 5; return last },
+		func() int64 { return r.Int64N(few) * 1_000_003 },
+		func() int64 { return int64(r.Uint64()) },
+		func() int64 { return []int64{math.MinInt64, math.MaxInt64, 0, -1}[r.IntN(4)] },
+		func() int64 { return []int64{math.MinInt32, math.MaxInt32}[r.IntN(2)] },
+	}
+	return kinds[r.IntN(len(kinds))]
+}
+
+// nulls says which rows have none: no, few, whole stretches, nearly all, all.
+func nulls(r *rand.Rand) func(i int) bool {
+	n := r.IntN(4000) + 1
+	return []func(int) bool{
+		func(int) bool { return false }, func(int) bool { return false }, func(int) bool { return r.IntN(10) == 0 }, func(i int) bool { return i/n%2 == 1 },
+		func(int) bool { return r.IntN(1500) != 0 }, func(int) bool { return true },
+	}[r.IntN(6)]
+}
+
+// fill adds rows of a kind to a column.
+func fill(b array.Builder, r *rand.Rand, rows int) {
+	next, null := values(r), nulls(r)
+	long := r.IntN(6) == 0
+	text := func() string {
+		v := next()
+		if long && v%97 == 0 {
+			return strings.Repeat(fmt.Sprint(v), 1000)
+		}
+		return fmt.Sprint("text ", v)
+	}
+	for i := range rows {
+		if null(i) {
+			b.AppendNull()
+			continue
+		}
+		switch b := b.(type) {
+		case *array.BooleanBuilder:
+			b.Append(next()%3 == 0)
+		case *array.Int32Builder:
+			b.Append(int32(next()))
+		case *array.Int64Builder:
+			b.Append(next())
+		case *array.Float32Builder:
+			b.Append(math.Float32frombits(uint32(next()) &^ (1 << 23))) // none is a NaN with a meaning of its own
+		case *array.Float64Builder:
+			v := next()
+			b.Append([]float64{math.NaN(), math.Copysign(0, -1), math.Float64frombits(uint64(v) >> 2), float64(v) / 100}[min(r.IntN(40), 3)])
+		case *array.StringBuilder:
+			b.Append(text())
+		case *array.BinaryBuilder:
+			b.Append([]byte(text()))
+		case *array.FixedSizeBinaryBuilder:
+			b.Append([]byte(fmt.Sprintf("%032d", next()&math.MaxInt64))[32-b.Type().(*arrow.FixedSizeBinaryType).ByteWidth:])
+		case *array.Decimal128Builder:
+			b.Append(decimal128.FromI64(next() % 10_000_000))
+		case *array.Date32Builder:
+			b.Append(arrow.Date32(next() % 1_000_000))
+		case *array.Time64Builder:
+			b.Append(arrow.Time64(next() & math.MaxInt64 % 86_400_000_000))
+		case *array.TimestampBuilder:
+			b.Append(arrow.Timestamp(next() >> 4))
+		case *array.ListBuilder:
+			b.Append(true)
+			fill(b.ValueBuilder(), r, r.IntN(4))
+		case *array.MapBuilder:
+			b.Append(true)
+			for range r.IntN(3) {
+				b.KeyBuilder().(*array.StringBuilder).Append(text())
+				fill(b.ItemBuilder(), r, 1)
+			}
+		case *array.StructBuilder:
+			b.Append(true)
+			for i := range b.NumField() {
+				fill(b.FieldBuilder(i), r, 1)
+			}
+		}
+	}
+}
+
+// random makes groups of rows with some columns; ids is their schema as files have it.
+func random(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.RecordBatch, ids *arrow.Schema) {
+	types := stored
+	if !nested {
+		types = stored[:len(stored)-4]
+	}
+	var fields []arrow.Field
+	for i := range r.IntN(4) + 1 {
+		fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: types[r.IntN(len(types))], Nullable: true})
+	}
+	shape, err := schema.NewShape(arrow.NewSchema(fields, nil), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids, err = table.SchemaToArrowSchema(shape.Schema, nil, true, false); err != nil {
+		t.Fatal(err)
+	}
+	for range r.IntN(2) + 1 {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, ids)
+		rows := []int{1, 7, 1023, 1024, 1025, 3000, 9000, 20_000}[r.IntN(8)]
+		for _, f := range b.Fields() {
+			fill(f, r, rows)
+		}
+		groups = append(groups, b.NewRecordBatch())
+	}
+	return groups, ids
+}
+
+// encodedGroups is a file of groups.
+func encodedGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	e, err := newEncoder(&out, ids)
+	for i := 0; i < len(groups) && err == nil; i++ {
+		err = e.write(t.Context(), groups[i])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	about, size, err := e.close()
+	if err != nil || size != int64(out.Len()) || len(about.RowGroups) != len(groups) {
+		t.Fatal(err, size, out.Len())
+	}
+	return out.Bytes()
+}
+
+// asBits is an array with the bits of floats, so that a NaN is a NaN, and -0 is not 0.
+func asBits(a arrow.Array) arrow.Array {
+	switch a.DataType().ID() {
+	case arrow.FLOAT32:
+		return array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int32, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()))
+	case arrow.FLOAT64:
+		return array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int64, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()))
+	}
+	return a
+}
+
+// Whatever is in columns of whatever type is read as it was written: by us, and by pyarrow
+// and DuckDB.
+func TestEncodedIsRead(t *testing.T) {
+	python, err := peers.Path("engines")
+	dir := t.TempDir()
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(35, seed))
+		groups, ids := random(t, r, seed%3 == 0)
+		content := encodedGroups(t, groups, ids)
+		s := &Scan{Rows: 1 << 20, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
+		for _, f := range ids.Fields() {
+			s.Columns = append(s.Columns, Column{Field: f, IDs: f})
+		}
+		n := 0
+		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
+			if err != nil {
+				t.Fatal(seed, err)
+			}
+			for i, c := range b.Columns() {
+				if want := groups[n].Column(i); !array.Equal(asBits(c), asBits(want)) {
+					t.Fatalf("seed %d, group %d, column %d, a %v, is not what was written", seed, n, i, c.DataType())
+				}
+			}
+			n++
+		}
+		if n != len(groups) {
+			t.Fatalf("%d groups of %d", n, len(groups))
+		}
+		checkIndex(t, content, groups)
+		if err == nil {
+			written(t, filepath.Join(dir, fmt.Sprint(seed)), content, groups)
+		}
+	}
+	if err != nil {
+		t.Skip("pyarrow and DuckDB did not read the files: ", err)
+	}
+	out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "read.py"), dir).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// checkIndex checks what a file's footer and its indexes say of texts and integers, in each
+// page: they decide what is read.
+func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
+	t.Helper()
+	parsed, err := pqfile.NewParquetReader(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, group := range groups {
+		pages, err := parsed.GetPageIndexReader().RowGroup(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, a := range group.Columns() {
+			number := numberOf(a)
+			if text := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; pages == nil || !text && number == nil || parsed.MetaData().Schema.NumColumns() > int(group.NumCols()) {
+				continue
+			}
+			value := plainValue(a)
+			below := func(a, b []byte) bool {
+				return number != nil && number(a) < number(b) || number == nil && bytes.Compare(a, b) < 0
+			}
+			chunk, err := parsed.MetaData().RowGroup(n).ColumnChunk(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stats, err := chunk.Statistics()
+			if err != nil || stats.NullCount() != int64(a.NullN()) || stats.NumValues() != int64(a.Len()-a.NullN()) {
+				t.Fatalf("column %d has %d nulls, and its statistics say %v, %v", i, a.NullN(), stats, err)
+			}
+			values, err := pages.GetColumnIndex(i)
+			places, err2 := pages.GetOffsetIndex(i)
+			if err != nil || err2 != nil {
+				t.Fatal(err, err2)
+			}
+			if values == nil { // of long texts
+				continue
+			}
+			for p, place := range places.GetPageLocations() {
+				end := int64(a.Len())
+				if p+1 < len(places.GetPageLocations()) {
+					end = places.GetPageLocations()[p+1].FirstRowIndex
+				}
+				least, most, nulls := values.GetMinValues()[p], values.GetMaxValues()[p], int64(0)
+				seen := [2]bool{}
+				for row := place.FirstRowIndex; row < end; row++ {
+					if a.IsNull(int(row)) {
+						nulls++
+						continue
+					}
+					v := value(int(row))
+					if below(v, least) || below(most, v) {
+						t.Fatalf("row %d of column %d is not between those of its page", row, i)
+					}
+					seen = [2]bool{seen[0] || bytes.Equal(v, least), seen[1] || bytes.Equal(v, most)}
+				}
+				if all := nulls == end-place.FirstRowIndex; values.GetNullPages()[p] != all || values.GetNullCounts()[p] != nulls || !all && seen != [2]bool{true, true} {
+					t.Fatalf("page %d of column %d: %d nulls, least and greatest are there: %v", p, i, nulls, seen)
+				}
+			}
+		}
+	}
+}
+
+// written leaves a file and what is to be read of it.
+func written(t *testing.T, name string, content []byte, groups []arrow.RecordBatch) {
+	t.Helper()
+	if err := os.WriteFile(name+".parquet", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(name + ".arrow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := ipc.NewFileWriter(f, ipc.WithSchema(groups[0].Schema()))
+	for i := 0; i < len(groups) && err == nil; i++ {
+		err = w.Write(groups[i])
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+}
+
+// Each column is encoded by what is in it, in each group anew, in pages with an index.
+func TestWays(t *testing.T) {
+	const rows = 100_000
+	r := rand.New(rand.NewPCG(1, 2))
+	of := func(t arrow.DataType, append func(b array.Builder, i int)) arrow.Array {
+		b := array.NewBuilder(memory.DefaultAllocator, t)
+		for i := range rows {
+			append(b, i)
+		}
+		return b.NewArray()
+	}
+	integers := func(f func(i int) int64) arrow.Array {
+		return of(arrow.PrimitiveTypes.Int64, func(b array.Builder, i int) { b.(*array.Int64Builder).Append(f(i)) })
+	}
+	floats := func(f func(i int) float64) arrow.Array {
+		return of(arrow.PrimitiveTypes.Float64, func(b array.Builder, i int) { b.(*array.Float64Builder).Append(f(i)) })
+	}
+	texts := func(f func(i int) string) arrow.Array {
+		return of(arrow.BinaryTypes.String, func(b array.Builder, i int) { b.(*array.StringBuilder).Append(f(i)) })
+	}
+	letters := func() string {
+		text := make([]byte, 20)
+		for i := range text {
+			text[i] = byte(r.Uint32())&63 + 48
+		}
+		return string(text)
+	}
+	stretches := func(b array.Builder, i int) {
+		if i/2000%2 == 1 {
+			b.AppendNull()
+		} else {
+			b.(*array.Int64Builder).Append(int64(i))
+		}
+	}
+	for _, c := range []struct {
+		what  string
+		a     arrow.Array
+		want  string
+		bytes int // at most
+	}{
+		{"times, evenly", integers(func(i int) int64 { return 1_700_000_000_000_000 + int64(i)*1000 }), "DELTA_BINARY_PACKED", 20_000},
+		{"times, nearly in order", integers(func(i int) int64 { return int64(i)*1000 + r.Int64N(5000) }), "DELTA_BINARY_PACKED", 190_000},
+		{"small integers", integers(func(int) int64 { return r.Int64N(1000) }), "RLE_DICTIONARY", 140_000},
+		{"large integers that repeat", integers(func(int) int64 { return r.Int64N(1000) * 1_000_000_007 }), "RLE_DICTIONARY", 140_000},
+		{"any integers", integers(func(int) int64 { return r.Int64() }), "PLAIN", 820_000},
+		{"integers in stretches", of(arrow.PrimitiveTypes.Int64, stretches), "PLAIN zstd", 60_000},
+		{"any floats", floats(func(int) float64 { return r.Float64() }), "PLAIN", 820_000},
+		{"floats of two digits", floats(func(int) float64 { return float64(r.IntN(2000)) / 100 }), "RLE_DICTIONARY", 160_000},
+		{"texts that repeat", texts(func(int) string { return fmt.Sprint("S", r.IntN(100)) }), "RLE_DICTIONARY", 100_000},
+		{"texts of thousands", texts(func(int) string { return fmt.Sprintf("a longer text %d", r.IntN(5000)) }), "RLE_DICTIONARY", 300_000},
+		{"texts that differ", texts(func(int) string { return letters() }), "PLAIN", 2_420_000},
+		{"texts that differ little", texts(func(i int) string { return fmt.Sprintf("https://example.com/page/of/many/%d", i) }), "PLAIN zstd", 700_000},
+	} {
+		f := withID(1, arrow.Field{Name: "c", Type: c.a.DataType()})
+		columns := arrow.NewSchema([]arrow.Field{f}, nil)
+		content := encodedGroups(t, []arrow.RecordBatch{array.NewRecordBatch(columns, []arrow.Array{c.a}, rows)}, columns)
+		parsed, err := pqfile.NewParquetReader(bytes.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunk, err := parsed.MetaData().RowGroup(0).ColumnChunk(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, e := range chunk.Encodings() {
+			if text := e.String(); text != "RLE" && (text != "PLAIN" || !chunk.HasDictionaryPage()) {
+				got = append(got, text)
+			}
+		}
+		if chunk.Compression().String() == "ZSTD" {
+			got = append(got, "zstd")
+		}
+		if all := strings.Join(got, " "); all != c.want || len(content) > c.bytes {
+			t.Errorf("%s: %s of %d bytes, want %s of %d at most", c.what, all, len(content), c.want, c.bytes)
+		}
+		if at := chunk.GetOffsetIndexLocation(); at == nil || at.Length == 0 {
+			t.Errorf("%s: there is no index of the pages", c.what)
+		}
+	}
+}
+
+// The library's encoder of deltas ends where a page of nulls alone follows one of values:
+// the next such column is encoded otherwise.
+func TestNullsAfterDeltas(t *testing.T) {
+	const rows = 60_000
+	b, r := array.NewInt64Builder(memory.DefaultAllocator), rand.New(rand.NewPCG(1, 2))
+	for i := range rows {
+		if b.Append(int64(i)<<30 + r.Int64N(1<<30)); i > 17_000 && i < 24_000 || i > 59_000 {
+			b.SetNull(i)
+		}
+	}
+	columns := arrow.NewSchema([]arrow.Field{withID(1, arrow.Field{Name: "c", Type: arrow.PrimitiveTypes.Int64})}, nil)
+	batch := array.NewRecordBatch(columns, []arrow.Array{b.NewArray()}, rows)
+	for _, group := range []arrow.RecordBatch{batch, batch.NewSlice(0, 17_000), batch.NewSlice(16_000, 60_000)} {
+		content := encodedGroups(t, []arrow.RecordBatch{group}, columns)
+		s := &Scan{Rows: rows, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
+		s.Columns = []Column{{Field: columns.Field(0), IDs: columns.Field(0)}}
+		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
+			if err != nil || !array.Equal(b.Column(0), group.Column(0)) {
+				t.Error("it is not read as it was written", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package datafile
+
+import (
+	"math"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+const (
+	mostIndex = 16 << 20 // bytes of a page index: more are not believed
+	leastSeek = 1 << 12  // rows: to decode fewer is faster than to go to another page
+)
+
+// span is rows of a group: from one on, and before another.
+type span struct{ from, to int64 }
+
+func (s span) rows() int64 { return s.to - s.from }
+
+// pageIndex returns what a group's page index says; nil if it has none, or none that can be.
+func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
+	group, size := f.parsed.MetaData().RowGroup(g.number), f.parsed.MetaData().GetSourceFileSize()
+	for _, of := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
+		first, end := int64(math.MaxInt64), int64(0)
+		for i := range group.NumColumns() { // those of all columns are read together
+			if at, ok := of(i); ok {
+				first, end = min(first, at.Offset), max(end, at.Offset+int64(at.Length))
+			}
+		}
+		if end > 0 && (first < 0 || end > min(size, first+mostIndex)) {
+			return nil
+		}
+		asked := slices.Concat(f.scan.Looked, f.scan.Columns)
+		if f.drop != nil {
+			asked = append(asked, f.drop.Columns...)
+		}
+		for _, c := range asked {
+			if leaf := f.leaf(c); leaf >= 0 {
+				if at, ok := of(leaf); ok && (at.Length <= 0 || !fits(f.source, at.Offset, int(at.Length))) {
+					return nil
+				}
+			}
+		}
+	}
+	index, err := f.parsed.GetPageIndexReader().RowGroup(g.number)
+	if err != nil {
+		return nil
+	}
+	return index
+}
+
+// begins returns the rows of a group at which the pages of a flat column begin; nil if that
+// is not known.
+func (f *file) begins(g group, leaf int) (rows []int64) {
+	meta := f.parsed.MetaData()
+	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {
+		return nil
+	}
+	index, err := g.index.GetOffsetIndex(leaf)
+	if err != nil || index == nil {
+		return nil
+	}
+	chunk, err := meta.RowGroup(g.number).ColumnChunk(leaf)
+	if err != nil {
+		return nil
+	}
+	row, free := int64(-1), chunk.DataPageOffset()
+	for i, page := range index.GetPageLocations() {
+		if page.FirstRowIndex <= row || i == 0 && page.FirstRowIndex != 0 || page.Offset < free || page.CompressedPageSize <= 0 {
+			return nil
+		}
+		row, free = page.FirstRowIndex, page.Offset+int64(page.CompressedPageSize)
+		rows = append(rows, row)
+	}
+	if row >= g.rows || free > meta.GetSourceFileSize() {
+		return nil
+	}
+	return rows
+}
+
+// spans returns the rows of a group that may be wanted, as the statistics of pages say.
+func (f *file) spans(g *group) (all []span, err error) {
+	defer f.sane(&err)
+	all = []span{{0, g.rows}}
+	where := f.scan.Where
+	if where == nil {
+		return all, nil
+	}
+	g.index = f.pageIndex(*g)
+	for _, c := range f.scan.Looked {
+		pages := f.pages(*g, c)
+		if pages == nil {
+			continue
+		}
+		var some []span
+		for _, p := range pages {
+			if may, _ := where.May(func(name string) filter.Bounds {
+				if name == c.Field.Name {
+					return p.Bounds
+				}
+				return f.boundsOf(*g, name)
+			}); !may {
+				continue
+			}
+			if last := len(some) - 1; last >= 0 && some[last].to == p.from {
+				some[last].to = p.to
+			} else {
+				some = append(some, p.span)
+			}
+		}
+		all = common(all, some)
+	}
+	return all, nil
+}
+
+// common returns the rows that two lists of spans, in order, have both.
+func common(a, b []span) (both []span) {
+	for len(a) > 0 && len(b) > 0 {
+		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {
+			both = append(both, s)
+		}
+		if a[0].to < b[0].to {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return both
+}
+
+// page is the rows of a page, and what is known of a column there.
+type page struct {
+	span
+	filter.Bounds
+}
+
+// pages returns the pages of a column of a group; nil if they are not known.
+func (f *file) pages(g group, c Column) (pages []page) {
+	leaf, _ := f.compared(c)
+	if g.index == nil || leaf < 0 {
+		return nil
+	}
+	begins := f.begins(g, leaf)
+	index, err := g.index.GetColumnIndex(leaf)
+	if begins == nil || err != nil || index == nil || len(index.GetNullPages()) != len(begins) {
+		return nil
+	}
+	for i, to := range append(begins[1:], g.rows) {
+		p := page{span{begins[i], to}, filter.Bounds{Rows: to - begins[i], Nulls: -1}}
+		if index.GetNullPages()[i] {
+			p.Nulls = p.Rows
+		} else {
+			p.Least, p.Most = index.GetMinValues()[i], index.GetMaxValues()[i]
+			if index.IsSetNullCounts() {
+				p.Nulls = index.GetNullCounts()[i]
+			}
+		}
+		pages = append(pages, p)
+	}
+	return pages
+}

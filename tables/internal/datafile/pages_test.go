@@ -1,0 +1,338 @@
+package datafile
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// pagedRows are rows in the order of n, of which some are null, with texts that come
+// often, a few that come once, and lists.
+func pagedRows(n int) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		withID(1, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),
+		withID(2, arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64}),
+		withID(3, arrow.Field{Name: "often", Type: arrow.BinaryTypes.String}),
+		withID(4, arrow.Field{Name: "once", Type: arrow.BinaryTypes.String}),
+		withID(5, arrow.Field{Name: "list", Type: arrow.ListOfField(withID(6, arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int32}))}),
+	}, nil))
+	defer b.Release()
+	random := rand.New(rand.NewPCG(1, 2))
+	odd := []float64{math.NaN(), math.Copysign(0, -1), 0, math.Inf(1), math.Inf(-1)}
+	for i := range n {
+		null := i/700%5 == 3 || random.IntN(20) == 0
+		if b.Field(0).(*array.Int64Builder).Append(int64(i / 3)); null && i%2 == 0 {
+			b.Field(1).AppendNull()
+		} else if random.IntN(10) == 0 {
+			b.Field(1).(*array.Float64Builder).Append(odd[random.IntN(len(odd))])
+		} else {
+			b.Field(1).(*array.Float64Builder).Append(float64(i/100) + random.Float64())
+		}
+		if null {
+			b.Field(2).AppendNull()
+		} else {
+			b.Field(2).(*array.StringBuilder).Append(fmt.Sprint("text ", i/500, " ", random.IntN(9)))
+		}
+		b.Field(3).(*array.StringBuilder).Append(fmt.Sprint("row ", i))
+		list := b.Field(4).(*array.ListBuilder)
+		if list.Append(!null); !null {
+			for range random.IntN(3) {
+				list.ValueBuilder().(*array.Int32Builder).Append(int32(i))
+			}
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// paged is a file of several groups, each of many pages.
+func paged(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	o = append([]parquet.WriterProperty{
+		parquet.WithMaxRowGroupLength(7000), parquet.WithDataPageSize(2000), parquet.WithBatchSize(100), parquet.WithStats(true),
+		parquet.WithPageIndexEnabled(true), parquet.WithDictionaryFor("once", false), parquet.WithDictionaryFor("x", false),
+	}, o...)
+	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// counted counts the bytes that are read.
+type counted struct {
+	*bytes.Reader
+	bytes *atomic.Int64
+}
+
+func (c counted) ReadAt(to []byte, at int64) (int, error) {
+	c.bytes.Add(int64(len(to)))
+	return c.Reader.ReadAt(to, at)
+}
+
+// same compares columns, and of floats also what NaN and the zeros are.
+func same(a, b arrow.Array) bool {
+	x, ok := a.(*array.Float64)
+	if !ok || a.Len() != b.Len() {
+		return array.Equal(a, b)
+	}
+	for i, v := range x.Float64Values() {
+		y := b.(*array.Float64)
+		if x.IsNull(i) != y.IsNull(i) || x.IsValid(i) && math.Float64bits(v) != math.Float64bits(y.Value(i)) {
+			return false
+		}
+	}
+	return true
+}
+
+// The rows of a condition are the same and in the same order, whatever pages, codes and
+// goroutines they come by; and of pages without such rows nothing is read.
+func TestPages(t *testing.T) {
+	rows := pagedRows(16_000)
+	var columns []Column
+	for _, f := range rows.Schema().Fields() {
+		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
+	}
+	files := map[string][]byte{
+		"paged":            paged(t, rows),
+		"not indexed":      paged(t, rows, parquet.WithPageIndexEnabled(false)),
+		"second version":   paged(t, rows, parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithCompression(compress.Codecs.Zstd)),
+		"no dictionary":    paged(t, rows, parquet.WithDictionaryDefault(false), parquet.WithEncodingFor("n", parquet.Encodings.DeltaBinaryPacked)),
+		"full dictionary":  paged(t, rows, parquet.WithDictionaryPageSizeLimit(200)),
+		"one page a group": paged(t, rows, parquet.WithDataPageSize(1<<20)),
+	}
+	for _, c := range []struct {
+		cond string
+		few  bool // few pages have its rows
+	}{
+		{"n >= 3000 and n < 3010", true},
+		{"n = 5 or n = 6000", true},
+		{"n is null", false},
+		{"x > 150.5", false},
+		{"x = 0", false},
+		{"not x < 150", false},
+		{"often = 'text 7 3'", true},
+		{"often in ('text 7 3', 'text 31 0')", false},
+		{"often like 'text 1%'", false},
+		{"often is null and n < 3000", false},
+		{"often != 'text 7 3' and n < 1200", false},
+		{"once = 'row 777'", true},
+		{"often < once", false},
+		{"n > 100000", false},
+		{"x is null", false},
+		{"often >= 'text 9'", false},
+	} {
+		e, err := filter.Parse(c.cond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wanted, err := e.Filter(t.Context(), rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, err := e.Bind(rows.Schema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, content := range files {
+			for i, out := range [][]Column{columns, columns[3:], columns[2:3], {columns[4], columns[0]}} {
+				s := &Scan{Rows: []int64{32768, 300, 7000}[i%3], Columns: out, Where: where, Workers: i % 4, Memory: 1 << 20}
+				for _, name := range where.Columns {
+					s.Looked = append(s.Looked, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
+				}
+				var read atomic.Int64
+				s.Open = func(string) (parquet.ReaderAtSeeker, error) { return counted{bytes.NewReader(content), &read}, nil }
+				at := int64(0)
+				for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
+					if err != nil {
+						t.Fatal(name, c.cond, err)
+					}
+					for j, o := range out {
+						of := wanted.Column(rows.Schema().FieldIndices(o.Field.Name)[0])
+						if part := array.NewSlice(of, at, min(at+b.NumRows(), int64(of.Len()))); !same(b.Column(j), part) {
+							t.Fatalf("%s, %s: column %s from row %d on is %v, want %v", name, c.cond, o.Field.Name, at, b.Column(j), part)
+						}
+					}
+					at += b.NumRows()
+				}
+				if at != wanted.NumRows() {
+					t.Errorf("%s, %s: %d rows, want %d", name, c.cond, at, wanted.NumRows())
+				}
+				if c.few && name == "no dictionary" && i > 0 && s.Workers < 2 && read.Load() > int64(len(content)/3) {
+					t.Errorf("%s, %s: %d bytes of %d are read", name, c.cond, read.Load(), len(content))
+				}
+			}
+		}
+	}
+}
+
+// A dictionary may have a text twice, as somebody else may have written it: what has the
+// second code has the text all the same.
+func TestTextTwice(t *testing.T) {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{withID(1, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String})}, nil))
+	for i := range 100 {
+		b.Field(0).(*array.StringBuilder).Append([]string{"first", "other", "third"}[i%3])
+	}
+	rows := b.NewRecordBatch()
+	content := paged(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false))
+	if n := bytes.Count(content, []byte("other")); n != 1 {
+		t.Fatalf("the file has the text %d times", n)
+	}
+	content = bytes.Replace(content, []byte("other"), []byte("first"), 1)
+	c := Column{Field: arrow.Field{Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}, IDs: rows.Schema().Field(0)}
+	for cond, want := range map[string]int{"t = 'first'": 67, "t = 'third'": 33, "t = 'other'": 0} {
+		e, err := filter.Parse(cond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, err := e.Bind(rows.Schema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Scan{Rows: 40, Columns: []Column{c}, Looked: []Column{c}, Where: where}
+		if got, err := s.all(t.Context(), content); err != nil || strings.Count(got, `"t"`) != want || strings.Count(got, cond[5:len(cond)-1]) != want {
+			t.Errorf("%s: %v %s", cond, err, got)
+		}
+	}
+}
+
+// What the end of a file says is kept for the file alone: not for one in its place.
+func TestKeptEnds(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.parquet")
+	cat, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Close() //nolint:errcheck // nothing is written
+	rows := pagedRows(100)
+	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
+	s := &Scan{Rows: 1000, Columns: []Column{c}, Ends: cat.NewIO().Ends()}
+	s.Open = func(path string) (parquet.ReaderAtSeeker, error) { return os.Open(path) }
+	for i, part := range []arrow.RecordBatch{rows, rows, rows.NewSlice(10, 30), rows} {
+		if err := os.WriteFile(path, paged(t, part), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Unix(int64(i), 0), time.Unix(int64(i), 0)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			n := int64(0)
+			for b, err := range s.Read(t.Context(), []File{{Path: path}}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += b.NumRows()
+			}
+			if n != part.NumRows() {
+				t.Errorf("file %d: %d rows, want %d", i, n, part.NumRows())
+			}
+		}
+	}
+	known := 0
+	for i := range 4 {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := s.Ends.Get(fmt.Sprintf("%s %d %d", path, info.Size(), time.Unix(int64(i), 0).UnixNano())); ok {
+			known++
+		}
+	}
+	if known != 3 {
+		t.Errorf("the ends of %d files of this length are known, want 3", known)
+	}
+}
+
+// Rows that delete files delete, by their places and by values, are those of the file,
+// whichever pages are read.
+func TestPagesDeleted(t *testing.T) {
+	rows := pagedRows(16_000)
+	content := paged(t, rows)
+	var columns []Column
+	for _, f := range rows.Schema().Fields() {
+		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
+	}
+	once := rows.Column(3).(*array.String)
+	gone := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
+	drop := func(context.Context) (*Drop, error) {
+		return &Drop{Columns: columns[3:4], Gone: func(first int64, keep []bool, columns []arrow.Array) error {
+			for i := range keep {
+				keep[i] = keep[i] && !gone(first+int64(i)) && !strings.HasSuffix(columns[0].(*array.String).Value(i), "11")
+			}
+			return nil
+		}}, nil
+	}
+	for _, cond := range []string{"", "n >= 3000 and n < 3010", "n = 5 or n > 5200", "n < 400 or n > 5000", "often = 'text 7 3'", "once < 'row 12'", "x is null and n > 4900"} {
+		where, want := (*filter.Condition)(nil), rows
+		if cond != "" {
+			e, err := filter.Parse(cond)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if where, err = e.Bind(rows.Schema()); err != nil {
+				t.Fatal(err)
+			}
+			if want, err = e.Filter(t.Context(), rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := map[string]int64{}
+		for i := range once.Len() {
+			at[once.Value(i)] = int64(i)
+		}
+		var left []string
+		for i := range int(want.NumRows()) {
+			if v := want.Column(3).(*array.String).Value(i); !gone(at[v]) && !strings.HasSuffix(v, "11") {
+				left = append(left, v+want.Column(2).ValueStr(i)+want.Column(4).ValueStr(i))
+			}
+		}
+		for i := range 6 {
+			s := &Scan{Rows: []int64{32768, 300, 5000}[i%3], Columns: columns[2:], Where: where, Workers: i % 4, Memory: 1 << 20}
+			if where != nil {
+				for _, name := range where.Columns {
+					s.Looked = append(s.Looked, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
+				}
+			}
+			s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
+			var got []string
+			for b, err := range s.Read(t.Context(), []File{{Path: "a file", Drop: drop}}) {
+				if err != nil {
+					t.Fatal(cond, err)
+				}
+				for i := range int(b.NumRows()) {
+					got = append(got, b.Column(1).ValueStr(i)+b.Column(0).ValueStr(i)+b.Column(2).ValueStr(i))
+				}
+			}
+			if !slices.Equal(got, left) {
+				t.Errorf("%q, %d rows at a time: %d rows, want %d", cond, s.Rows, len(got), len(left))
+			}
+		}
+	}
+}

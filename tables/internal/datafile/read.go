@@ -1,0 +1,206 @@
+package datafile
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// mostHeld bounds the columns of a group, decoded, that are held while it is decided
+// whether others are read.
+const mostHeld = 32 << 20
+
+// step is some rows of a group, and which of them are kept.
+type step struct {
+	span
+	looked []arrow.Array
+	at     []int // nil: all
+	none   bool
+}
+
+// rows yields the rows of a group that are kept.
+func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		if err := f.read(ctx, g, yield); err != nil {
+			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
+		}
+	}
+}
+
+func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
+	look := slices.Clone(f.scan.Looked)
+	if f.drop != nil {
+		look = append(look, f.drop.Columns...)
+	}
+	var rest []Column
+	var from []int // of each column handed on: in look, or behind it in rest
+	for _, c := range f.scan.Columns {
+		id, _ := idOf(c.IDs)
+		at := slices.IndexFunc(look, func(l Column) bool {
+			other, _ := idOf(l.IDs)
+			return other == id
+		})
+		if at < 0 {
+			at = len(look) + len(rest)
+			rest = append(rest, c)
+		}
+		from = append(from, at)
+	}
+	spans, err := f.spans(&g)
+	if err != nil || len(spans) == 0 {
+		return err
+	}
+	first, err := f.columns(ctx, f.looker, g, look, len(f.scan.Looked))
+	if err != nil {
+		return err
+	}
+	defer first.release()
+	next := func() (st step, err error) {
+		if err := canceled.Err(ctx); err != nil {
+			return st, err
+		}
+		st.span = spans[0]
+		if st.to = min(st.to, st.from+f.scan.Rows); st.to == spans[0].to {
+			spans = spans[1:]
+		} else {
+			spans[0].from = st.to
+		}
+		if err = first.seek(st.from); err == nil {
+			st.looked, err = first.next(st.rows())
+		}
+		if err != nil {
+			return st, err
+		}
+		if err = f.decide(&st, g.first+st.from); err == nil && st.none {
+			first.letGo(st.looked)
+		}
+		return st, err
+	}
+	var held []step // with a row that is kept
+	holds := len(rest) > 0 && len(look) > 0 && f.size(g, look) <= mostHeld
+	for holds && len(spans) > 0 {
+		st, err := next()
+		if err != nil {
+			return err
+		}
+		if !st.none {
+			held = append(held, st)
+		}
+	}
+	if holds && len(held) == 0 {
+		return nil
+	}
+	others, err := f.columns(ctx, f.reader, g, rest, len(rest))
+	if err != nil {
+		return err
+	}
+	defer others.release()
+	schema := f.scan.Schema()
+	for len(held) > 0 || len(spans) > 0 {
+		var st step
+		if holds {
+			st, held = held[0], held[1:]
+		} else if st, err = next(); err != nil {
+			return err
+		}
+		if st.none {
+			continue
+		}
+		kept := st.kept()
+		if err := others.seek(kept.from); err != nil {
+			return err
+		}
+		more, err := others.next(kept.rows())
+		if err != nil {
+			return err
+		}
+		columns := make([]arrow.Array, len(from))
+		for i, at := range from {
+			if at < len(look) {
+				columns[i], err = st.picked(st.looked[at], st.span)
+			} else {
+				columns[i], err = st.picked(more[at-len(look)], kept)
+			}
+			if err != nil {
+				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
+			}
+		}
+		b := array.NewRecordBatch(schema, columns, st.count())
+		if st.at != nil { // they were copied
+			first.letGo(st.looked)
+		}
+		if !yield(b, nil) {
+			return nil
+		}
+	}
+	return canceled.Err(ctx)
+}
+
+// decide finds which rows of a step are kept.
+func (f *file) decide(st *step, first int64) error {
+	where, drop := f.scan.Where, f.drop
+	if where == nil && drop == nil {
+		return nil
+	}
+	var keep []bool
+	var err error
+	if where == nil {
+		keep = slices.Repeat([]bool{true}, int(st.rows()))
+	} else {
+		keep, err = where.Holds(int(st.rows()), func(name string) arrow.Array { return st.looked[slices.Index(where.Columns, name)] })
+		if err != nil {
+			return err
+		}
+	}
+	if drop != nil {
+		if err := drop.Gone(first, keep, st.looked[len(f.scan.Looked):]); err != nil {
+			return err
+		}
+	}
+	at := take.Indices(keep)
+	st.none = len(at) == 0
+	if int64(len(at)) < st.rows() {
+		st.at = at
+	}
+	return nil
+}
+
+// kept returns the rows from the first that is kept to the last.
+func (st *step) kept() span {
+	if st.at == nil {
+		return st.span
+	}
+	return span{st.from + int64(st.at[0]), st.from + int64(st.at[len(st.at)-1]) + 1}
+}
+
+func (st *step) count() int64 {
+	if st.at == nil {
+		return st.rows()
+	}
+	return int64(len(st.at))
+}
+
+// picked returns the rows that are kept of a column that has some of the step's.
+func (st *step) picked(c arrow.Array, has span) (arrow.Array, error) {
+	if st.at != nil && has.rows() > st.count() {
+		at, before := st.at, int(has.from-st.from)
+		if before > 0 {
+			at = make([]int, len(st.at))
+			for i, row := range st.at {
+				at[i] = row - before
+			}
+		}
+		var err error
+		if c, err = take.Rows(c, at); err != nil {
+			return nil, err
+		}
+	}
+	return decode(c)
+}

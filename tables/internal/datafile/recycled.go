@@ -1,0 +1,58 @@
+package datafile
+
+import (
+	"math/bits"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// recycler is Go's memory, of which large pieces that are let go are given out again, empty.
+type recycler struct {
+	memory.Allocator
+	pieces [22]sync.Pool // by the logarithms of their sizes
+}
+
+// recycled is for what stays within this package.
+var recycled = &recycler{Allocator: memory.DefaultAllocator}
+
+const leastRecycled = 1 << 12
+
+// class returns the place of pieces of a size, 0 if they are not recycled.
+func (r *recycler) class(size int) int {
+	if c := bits.Len(uint(max(size, 1) - 1)); size >= leastRecycled && c < len(r.pieces) {
+		return c
+	}
+	return 0
+}
+
+func (r *recycler) Allocate(size int) []byte {
+	c := r.class(size)
+	if c == 0 {
+		return r.Allocator.Allocate(size)
+	}
+	if p, ok := r.pieces[c].Get().(*[]byte); ok {
+		clear((*p)[:size])
+		return (*p)[:size]
+	}
+	return r.Allocator.Allocate(1 << c)[:size]
+}
+
+func (r *recycler) Reallocate(size int, b []byte) []byte {
+	if old := len(b); cap(b) >= size {
+		b = b[:size]
+		clear(b[min(old, size):])
+		return b
+	}
+	more := r.Allocate(size)
+	copy(more, b)
+	r.Free(b)
+	return more
+}
+
+func (r *recycler) Free(b []byte) {
+	if c := r.class(cap(b)); c > 0 && cap(b) == 1<<c {
+		b = b[:cap(b)]
+		r.pieces[c].Put(&b)
+	}
+}

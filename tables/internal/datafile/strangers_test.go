@@ -1,0 +1,154 @@
+package datafile
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+var strange = []Column{
+	strangeColumn(1, "n", arrow.PrimitiveTypes.Int64), strangeColumn(2, "i", arrow.PrimitiveTypes.Int64),
+	strangeColumn(3, "f", arrow.PrimitiveTypes.Float64), strangeColumn(4, "g", arrow.PrimitiveTypes.Float64),
+	strangeColumn(5, "t", arrow.BinaryTypes.String), strangeColumn(6, "s", arrow.BinaryTypes.String), strangeColumn(7, "b", arrow.BinaryTypes.Binary),
+	strangeColumn(8, "d", arrow.FixedWidthTypes.Date32), strangeColumn(9, "at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+}
+
+func strangeColumn(id int, name string, t arrow.DataType) Column {
+	f := arrow.Field{Name: name, Type: t, Nullable: true}
+	return Column{Field: f, IDs: withID(id, f)}
+}
+
+// randomTerm is a comparison with what is in a row.
+func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
+	column := r.IntN(int(rows.NumCols()))
+	name, a, at := rows.ColumnName(column), rows.Column(column), r.IntN(int(rows.NumRows()))
+	text := a.ValueStr(at)
+	switch b := a.(type) {
+	case *array.Binary:
+		text = "'" + string(b.Value(at)) + "'"
+		if !b.IsValid(at) || strings.ToValidUTF8(text, "") != text {
+			text = "'a'"
+		}
+	case *array.String, *array.Date32, *array.Timestamp:
+		text = "'" + text + "'"
+	}
+	number := arrow.IsInteger(a.DataType().ID()) || arrow.IsFloating(a.DataType().ID())
+	if _, err := strconv.ParseFloat(text, 64); a.IsNull(at) || number && (err != nil || strings.ContainsAny(text, "IN")) {
+		return name + []string{" is null", " is not null"}[r.IntN(2)]
+	}
+	if a.DataType().ID() == arrow.STRING && r.IntN(4) == 0 {
+		return name + " like '" + text[1:1+r.IntN(len(text)-1)] + "%'"
+	}
+	return fmt.Sprint(name, " ", []string{"=", "!=", "<", "<=", ">", ">="}[r.IntN(6)], " ", text)
+}
+
+// Of files of other programs, which may shorten what the index of their pages says, those
+// rows are read for which a condition holds.
+func TestStrangers(t *testing.T) {
+	python := peers.Python(t, "pytables")
+	seeds := 1
+	if n, err := strconv.Atoi(os.Getenv("PARTD_DIFF_SECONDS")); err == nil {
+		seeds = max(1, n/60)
+	}
+	for seed := range seeds {
+		dir := t.TempDir()
+		if out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "strangers.py"), dir, fmt.Sprint(seed)).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+		if err != nil || len(files) < 10 {
+			t.Fatal(err, files)
+		}
+		r := rand.New(rand.NewPCG(35, uint64(seed)))
+		for _, path := range files {
+			if err := strangeFile(t, r, path); err != nil {
+				t.Errorf("seed %d, %s: %v", seed, filepath.Base(path), err)
+			}
+		}
+	}
+}
+
+func strangeFile(t *testing.T, r *rand.Rand, path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	read := func(s *Scan) (arrow.RecordBatch, error) {
+		s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
+		all := []arrow.RecordBatch{array.NewRecordBatch(s.Schema(), empty(s.Schema()), 0)}
+		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, b)
+		}
+		return take.Concat(all)
+	}
+	whole, err := read(&Scan{Rows: BatchRows, Columns: strange})
+	if err != nil {
+		return err
+	}
+	for i, c := range whole.Columns() {
+		if c.Len() != 30_000 || c.NullN() == c.Len() {
+			return fmt.Errorf("of column %s %d rows of %d are null", whole.ColumnName(i), c.NullN(), c.Len())
+		}
+	}
+	for range 30 {
+		cond := randomTerm(r, whole)
+		for range r.IntN(3) {
+			cond = fmt.Sprintf("%s (%s) %s %s", []string{"", "not"}[r.IntN(2)], cond, []string{"and", "or"}[r.IntN(2)], randomTerm(r, whole))
+		}
+		e, err := filter.Parse(cond)
+		if err != nil {
+			return fmt.Errorf("%s: %w", cond, err)
+		}
+		wanted, err := e.Filter(t.Context(), whole)
+		if err != nil {
+			return err
+		}
+		s := &Scan{Rows: []int64{BatchRows, 700, 5000}[r.IntN(3)], Workers: r.IntN(4), Memory: 1 << 20}
+		if s.Where, err = e.Bind(whole.Schema()); err != nil {
+			return err
+		}
+		for i, c := range strange {
+			if r.IntN(2) == 0 || i == 0 {
+				s.Columns = append(s.Columns, c)
+			}
+		}
+		for _, name := range s.Where.Columns {
+			s.Looked = append(s.Looked, strange[whole.Schema().FieldIndices(name)[0]])
+		}
+		got, err := read(s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", cond, err)
+		}
+		for i, c := range s.Columns {
+			want := wanted.Column(whole.Schema().FieldIndices(c.Field.Name)[0])
+			if !array.Equal(asBits(got.Column(i)), asBits(want)) {
+				return fmt.Errorf("%s, %d rows at a time: of column %s %d rows are read, which are not the %d wanted", cond, s.Rows, c.Field.Name, got.NumRows(), wanted.NumRows())
+			}
+		}
+	}
+	return nil
+}
+
+func empty(s *arrow.Schema) (columns []arrow.Array) {
+	for _, f := range s.Fields() {
+		columns = append(columns, array.MakeArrayOfNull(recycled.Allocator, f.Type, 0))
+	}
+	return columns
+}

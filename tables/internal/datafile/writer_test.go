@@ -1,0 +1,30 @@
+package datafile
+
+import (
+	"context"
+	"testing"
+
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+)
+
+// Whatever sizes of groups somebody set, rows are written, and in groups that can be.
+func TestStrangeGroups(t *testing.T) {
+	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})
+	for _, n := range []string{"-5", "0", "9000000000000000000"} {
+		meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, "file:///nowhere", iceberg.Properties{
+			table.ParquetRowGroupLimitKey: n, table.ParquetRowGroupSizeBytesKey: n, table.WriteTargetFileSizeBytesKey: n,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &writer{ctx: t.Context(), table: table.New(nil, meta, "", func(context.Context) (iceio.IO, error) { return nil, nil }, nil)}
+		if err := w.prepare(); err != nil {
+			t.Fatal(err)
+		}
+		if w.groupRows < 1 || w.groupBytes > 1<<30 {
+			t.Errorf("%s: a group has %d rows, and %d bytes", n, w.groupRows, w.groupBytes)
+		}
+	}
+}

@@ -1,0 +1,34 @@
+package engines
+
+import (
+	"context"
+	"testing"
+
+	"github.com/apache/iceberg-go/catalog"
+	"github.com/apache/iceberg-go/catalog/catalogtest"
+	"github.com/apache/iceberg-go/catalog/rest"
+)
+
+// open is a client of iceberg-go's.
+func (s *server) open(t testing.TB) *rest.Catalog {
+	t.Helper()
+	var options []rest.Option
+	if s.token != "" {
+		options = append(options, rest.WithOAuthToken(s.token))
+	}
+	c, err := rest.NewCatalog(context.Background(), "partd", s.url, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// What iceberg-go asks of every catalog holds for ours by its REST client.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	catalogtest.RunCatalogTests(t, catalogtest.Config{
+		SupportsNamespaceProperties: true,
+		NewCatalog:                  func(t *testing.T) catalog.Catalog { return s.open(t) },
+	})
+}

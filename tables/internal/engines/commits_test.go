@@ -1,0 +1,236 @@
+package engines
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/catalog/rest"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+)
+
+var oneLong = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+
+// appendOne commits a row by iceberg-go, once.
+func appendOne(ctx context.Context, c *rest.Catalog, name table.Identifier, value int64) error {
+	t, err := c.LoadTable(ctx, name)
+	if err != nil {
+		return err
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, oneLong)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(value)
+	rec := b.NewRecordBatch()
+	defer rec.Release()
+	r, err := array.NewRecordReader(oneLong, []arrow.RecordBatch{rec})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	_, err = t.Append(ctx, r, nil)
+	return err
+}
+
+// counted reads how often each value of n is there, by Flight.
+func (o *own) counted(table string) map[int64]int {
+	o.t.Helper()
+	rows, err := o.rows(table)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	all := map[int64]int{}
+	for _, r := range rows {
+		n, _ := r["n"].(int64)
+		all[n]++
+	}
+	return all
+}
+
+func (o *own) putOne(table string, value int64) error {
+	return o.put(table, []column{{"n", "long"}}, []record{{"n": value}}, tables.PutAppend)
+}
+
+// Commits of many clients to one table, by three roads and beside folds, conflict all the
+// time: each row is there once.
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	o := s.own(t)
+	const name = "a.t"
+	if err := o.putOne(name, 0); err != nil {
+		t.Fatal(err)
+	}
+	total := count("PARTD_CONFLICTS", 200)
+	var next, conflicts atomic.Int64
+	take := func() (int64, bool) {
+		n := next.Add(1)
+		return n, n <= int64(total)
+	}
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			c := s.open(t)
+			for n, more := take(); more; n, more = take() {
+				for {
+					err := appendOne(t.Context(), c, table.Identifier{"a", "t"}, n)
+					if errors.Is(err, rest.ErrCommitFailed) {
+						conflicts.Add(1)
+						continue
+					}
+					if err != nil {
+						t.Errorf("%d: %v", n, err)
+					}
+					break
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for n, more := take(); more; n, more = take() {
+			if err := o.putOne(name, n); err != nil {
+				t.Errorf("%d: %v", n, err)
+			}
+			if _, err := o.c.Fold(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	e := s.engine(t, "pyiceberg")
+	wg.Go(func() {
+		for n, more := take(); more; n, more = take() {
+			rows, err := e.try("insert", "table", name, "column", "n", "value", n)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			tries, _ := rows[0]["tries"].(interface{ Int64() (int64, error) }).Int64()
+			conflicts.Add(tries - 1)
+		}
+	})
+	wg.Wait()
+	if conflicts.Load() == 0 {
+		t.Error("no two commits were in conflict")
+	}
+	t.Logf("%d commits, %d conflicts", total, conflicts.Load())
+	got := o.counted(name)
+	for n := range int64(total + 1) {
+		if got[n] != 1 {
+			t.Errorf("%d is there %d times", n, got[n])
+		}
+	}
+	if len(got) != total+1 {
+		t.Errorf("there are %d values, want %d", len(got), total+1)
+	}
+	if rows := e.must("rows", "table", name); len(rows) != total+1 {
+		t.Errorf("pyiceberg reads %d rows, want %d", len(rows), total+1)
+	}
+}
+
+// A server that is killed while clients commit has lost nothing that it acknowledged, and
+// has nothing twice, neither of foreign commits nor of rows that it was about to fold.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	at, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kills := count("PARTD_KILLS", 3)
+	const name = "a.t"
+	if err := s.own(t).putOne(name, 0); err != nil {
+		t.Fatal(err)
+	}
+	known := map[int64]bool{0: true}
+	var next atomic.Int64
+	var unknown []int64
+	for range kills {
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		work := func(do func(n int64) error) {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					n := next.Add(1)
+					err := do(n)
+					mu.Lock()
+					if err == nil {
+						known[n] = true
+					} else {
+						unknown = append(unknown, n)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		for range 3 {
+			c := s.open(t)
+			work(func(n int64) error { return appendOne(ctx, c, table.Identifier{"a", "t"}, n) })
+		}
+		o := s.own(t)
+		work(func(n int64) error { return o.putOne(name, n) })
+		time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond)
+		s.kill()
+		stop()
+		wg.Wait()
+		s.start(at.Host, "--listen", "grpc://127.0.0.1:0")
+		got := s.own(t).counted(name)
+		for n := range known {
+			if got[n] != 1 {
+				t.Fatalf("%d was acknowledged, and is there %d times", n, got[n])
+			}
+		}
+		for n, times := range got {
+			if times != 1 || !known[n] && !slices.Contains(unknown, n) {
+				t.Fatalf("%d is there %d times", n, times)
+			}
+		}
+		for _, n := range unknown { // from now on it is known
+			if got[n] == 1 {
+				known[n] = true
+			}
+		}
+		unknown = nil
+	}
+	loaded, err := s.open(t).LoadTable(t.Context(), table.Identifier{"a", "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var foreign int
+	for _, snapshot := range loaded.Metadata().Snapshots() {
+		if snapshot.Summary != nil {
+			foreign++
+		}
+	}
+	t.Logf("%d kills, %d rows, %d snapshots", kills, len(known), foreign)
+	if len(known) < 2*kills {
+		t.Errorf("between %d kills %d rows were acknowledged", kills, len(known))
+	}
+	if a := s.ask("GET", tab("a", "t")+"?snapshots=refs", nil); a.code != 200 {
+		t.Error(a.code, a.raw)
+	}
+	_, rows, err := loaded.Scan().ToArrowRecords(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum int
+	for rec, err := range rows {
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += int(rec.NumRows())
+	}
+	if want := len(s.own(t).counted(name)); sum != want {
+		t.Errorf("iceberg-go reads %d rows, want %d", sum, want)
+	}
+}

@@ -1,0 +1,184 @@
+package engines
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// python is the one that has all engines, and the environment for it.
+func python(t testing.TB) (file string, env []string) {
+	t.Helper()
+	file = peers.Python(t, "engines")
+	return file, append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "DAFT_ANALYTICS_ENABLED=0", "POLARS_MAX_THREADS=2", "PYICEBERG_MAX_WORKERS=4")
+}
+
+// record is a row, by the names of its columns.
+type record map[string]any
+
+// engine is one of the others, in a process of its own, that works with a server's tables.
+type engine struct {
+	t     testing.TB
+	kind  string
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	lines chan string
+	log   *lines
+}
+
+func (s *server) engine(t testing.TB, kind string) *engine {
+	t.Helper()
+	e, err := s.tryEngine(t, kind, s.token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// tryEngine starts an engine with a token, which may be refused.
+func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
+	t.Helper()
+	file, env := python(t)
+	if kind == "spark" {
+		env = append(env, "PARTD_SPARK_JAR="+peers.Jar(t, "iceberg-spark-runtime"), "SPARK_LOCAL_IP=127.0.0.1")
+	}
+	e := &engine{t: t, kind: kind, cmd: exec.Command(file, filepath.Join("testdata", "engine.py"), kind, s.url, token, s.ca), lines: make(chan string), log: new(lines)}
+	e.cmd.Env, e.cmd.Stderr = env, e.log
+	var err error
+	if e.in, err = e.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := e.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(e.lines)
+		r := bufio.NewReader(out)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			e.lines <- line
+		}
+	}()
+	t.Cleanup(func() {
+		_ = e.in.Close()
+		late := time.AfterFunc(30*time.Second, func() { _ = e.cmd.Process.Kill() })
+		for range e.lines { //nolint:revive // to its end
+		}
+		_ = e.cmd.Wait()
+		late.Stop()
+	})
+	_, err = e.answer()
+	return e, err
+}
+
+func (e *engine) answer() ([]record, error) {
+	select {
+	case line, ok := <-e.lines:
+		if !ok {
+			return nil, fmt.Errorf("%s has ended: %s", e.kind, e.log)
+		}
+		var a struct {
+			Rows  []record
+			Error string
+		}
+		d := json.NewDecoder(strings.NewReader(line))
+		d.UseNumber()
+		if err := d.Decode(&a); err != nil {
+			return nil, fmt.Errorf("%s: %w: %.200s", e.kind, err, line)
+		}
+		if a.Error != "" {
+			return nil, fmt.Errorf("%s: %.2000s", e.kind, a.Error)
+		}
+		return a.Rows, nil
+	case <-time.After(20 * time.Minute): // who commits slowly comes last where all are in conflict
+		return nil, fmt.Errorf("%s does not answer: %s", e.kind, e.log)
+	}
+}
+
+// try asks the engine to do something; arguments are names and values in turn.
+func (e *engine) try(op string, arguments ...any) ([]record, error) {
+	ask := map[string]any{"op": op}
+	for i := 0; i+1 < len(arguments); i += 2 {
+		ask[arguments[i].(string)] = arguments[i+1]
+	}
+	text, err := json.Marshal(ask)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if _, err := e.in.Write(append(text, '\n')); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", e.kind, err, e.log)
+	}
+	rows, err := e.answer()
+	if err != nil {
+		err = fmt.Errorf("%s %v: %w", op, arguments, err)
+	}
+	return rows, err
+}
+
+func (e *engine) must(op string, arguments ...any) []record {
+	e.t.Helper()
+	rows, err := e.try(op, arguments...)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return rows
+}
+
+// texts writes rows as lines that sort, whatever their order and that of their columns.
+func texts(rows []record) []string {
+	all := make([]string, len(rows))
+	for i, r := range rows {
+		whole := record{}
+		for k, v := range r {
+			switch n := v.(type) {
+			case json.Number:
+				f, err := n.Float64()
+				if err != nil {
+					panic(err)
+				}
+				whole[k] = f
+			case int64:
+				whole[k] = float64(n)
+			case nil: // a column that is null is in the model's rows or not
+			default:
+				whole[k] = v
+			}
+		}
+		text, err := json.Marshal(whole)
+		if err != nil {
+			panic(err)
+		}
+		all[i] = string(text)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// differ says where two lists part.
+func differ(got, want []string) string {
+	if slices.Equal(got, want) {
+		return ""
+	}
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	return fmt.Sprintf("%d rows, want %d; from row %d on %.600q, want %.600q", len(got), len(want), i, got[i:], want[i:])
+}

@@ -1,0 +1,47 @@
+package icecat
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// A file is where others say that it is: Java writes file:/ with one slash, and names are
+// taken as they stand.
+func TestPlaces(t *testing.T) {
+	dir := t.TempDir()
+	c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // it was read
+	location := c.LocationOf([16]byte{1})
+	path, err := c.local(location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path, "k=a%2Fb"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(path, "k=a%2Fb", "x.parquet")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	whole := location + "/k=a%2Fb/x.parquet"
+	for _, name := range []string{whole, "file:" + strings.TrimPrefix(whole, "file://")} {
+		if got, err := c.local(name); got != file || err != nil {
+			t.Errorf("%s is at %s, %v, want %s in %s", name, got, err, file, dir)
+		}
+		if err := c.Within(location, name); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"file:/etc/passwd", "file://host/etc/passwd", location + "/../x", "file:" + strings.TrimPrefix(location, "file://") + "/../x"} {
+		if err := c.Within(location, name); err == nil {
+			t.Errorf("%s is taken for one of the table's", name)
+		}
+	}
+}

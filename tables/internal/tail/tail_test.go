@@ -1,0 +1,125 @@
+package tail
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+const table = "4fd8a7cb-8f9d-4a83-8f4d-5a6a0e1d5a10"
+
+// batchOf returns rows of n, and of texts of which each other is null.
+func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	for i, n := range ns {
+		b.Field(0).(*array.Int64Builder).Append(n)
+		if i%2 == 0 {
+			b.Field(1).AppendNull()
+		} else if err := b.Field(1).AppendValueFromString("text"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// TestMessages: what appends put into the store is one stream of Arrow's messages, the same
+// as of payloads made one by one, also where the tail is opened anew or an append was refused.
+func TestMessages(t *testing.T) {
+	ctx := t.Context()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	p := partd.NewDict()
+	var l *Log
+	open := func() {
+		s, err := Open(ctx, p, "w", false, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, err := s.Recover(ctx, func(string) (int64, bool, error) { return -1, true, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l = logs[table]; l == nil {
+			l = s.Log(table, -1)
+		}
+	}
+	open()
+	want := map[string][]byte{} // by epoch
+	rows := int64(0)
+	for i := range int64(9) {
+		if i == 5 {
+			other := arrow.NewSchema([]arrow.Field{schema.Field(0), {Name: "other", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+			foreign := batchOf(t, other, 1)
+			if err := l.Append(ctx, schema, []arrow.RecordBatch{foreign}, "", time.Now()); err == nil {
+				t.Fatal("columns of another schema were taken")
+			}
+			foreign.Release()
+		}
+		b := batchOf(t, schema, make([]int64, i+1)...)
+		if err := l.Append(ctx, schema, []arrow.RecordBatch{b, b}, "", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		rows += 2 * b.NumRows()
+		payload, err := ipc.GetRecordBatchPayload(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var message bytes.Buffer
+		if _, err := payload.WritePayload(&message); err != nil {
+			t.Fatal(err)
+		}
+		payload.Release()
+		b.Release()
+		key := l.key(l.next)
+		if want[key] == nil {
+			if want[key], err = schemaMessage(schema); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want[key] = slices.Concat(want[key], message.Bytes(), message.Bytes())
+		if i == 2 {
+			open()
+		}
+	}
+	if len(want) != 3 { // one ended as the tail was opened anew, one as an append was refused
+		t.Fatalf("there are %d epochs", len(want))
+	}
+	for key, want := range want {
+		values, err := p.Get(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for v, first := values[0], true; len(v) > 0; first = false {
+			f, rest, err := next(v)
+			if err != nil || f.schema != first {
+				t.Fatal(key, f.schema, first, err)
+			}
+			got, v = append(got, f.messages...), rest
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: the messages have %d bytes, not these %d", key, len(got), len(want))
+		}
+	}
+	open()
+	all, err := l.Rows(ctx, -1, 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		rows -= b.NumRows()
+	}
+	take.Release(all)
+	if rows != 0 {
+		t.Fatalf("%d rows are missing", rows)
+	}
+}

@@ -1,0 +1,137 @@
+package tables
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func TestWrongModeIsAnArgument(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	v := Version(1)
+	for _, c := range []struct {
+		mode PutMode
+		o    *PutOptions
+	}{{7, nil}, {PutAppend, &PutOptions{Over: &v}}} {
+		_, err := b.Put(t.Context(), "t", rowsOf(1), c.mode, c.o)
+		if !errors.As(err, new(*ArgumentError)) {
+			t.Errorf("mode %d: %v", c.mode, err)
+		}
+	}
+}
+
+// TestBucketsAsJSON: servers from before take null, and one bucket as a text.
+func TestBucketsAsJSON(t *testing.T) {
+	for _, c := range []struct {
+		buckets Buckets
+		text    string
+	}{{nil, `null`}, {Buckets{""}, `""`}, {Buckets{"NYSE"}, `"NYSE"`}, {Buckets{"NYSE", ""}, `["NYSE",""]`}} {
+		text, err := json.Marshal(c.buckets)
+		if err != nil || string(text) != c.text {
+			t.Errorf("%q is %s, %v", []string(c.buckets), text, err)
+		}
+		var o MaintainOptions
+		if err := json.Unmarshal([]byte(`{"bucket":`+c.text+`}`), &o); err != nil || !slices.Equal(o.Buckets, c.buckets) {
+			t.Errorf("%s is %q, %v", c.text, []string(o.Buckets), err)
+		}
+	}
+	if err := new(Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
+		t.Error("a number is taken")
+	}
+}
+
+func TestFoldOfSeveralBuckets(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	for _, name := range []string{"a", "b", "c"} {
+		mustPut(t, s.Bucket(name), "t", PutAppend, 1, 2)
+	}
+	r, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}})
+	if err != nil || r.Tables != 2 || r.Rows != 4 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
+		t.Error("a table of two buckets is folded")
+	}
+	r, err = s.Fold(t.Context(), nil)
+	if err != nil || r.Tables != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func TestColumnTypes(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	want := []arrow.DataType{
+		arrow.PrimitiveTypes.Uint8, arrow.FixedWidthTypes.Timestamp_ns, &arrow.TimestampType{Unit: arrow.Second},
+		&arrow.Decimal128Type{Precision: 18, Scale: 2}, arrow.FixedWidthTypes.Date32, arrow.BinaryTypes.LargeString,
+	}
+	var changes []ColumnChange
+	for i, typ := range want {
+		changes = append(changes, ColumnChange{Op: AddColumn, Column: string(rune('A' + i)), Type: ColumnTypeOf(typ)})
+	}
+	if err := b.Evolve(t.Context(), "t", changes...); err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := table.Schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, typ := range want {
+		if f, _ := schema.FieldsByName(string(rune('A' + i))); len(f) != 1 || !arrow.TypeEqual(f[0].Type, typ) {
+			t.Errorf("%v, want %s", f, typ)
+		}
+	}
+}
+
+// TestTimeColumnIsTold: of two columns of times, the results say which one a range was of.
+func TestTimeColumnIsTold(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "created", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
+	}, nil)
+	rows := func() array.RecordReader {
+		build := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer build.Release()
+		build.Field(0).AppendNull()
+		build.Field(1).(*array.TimestampBuilder).AppendTime(day0)
+		return oneBatch(build.NewRecordBatch())
+	}
+	if _, err := b.Put(t.Context(), "t", rows(), PutAppend, &PutOptions{Settings: &Settings{Time: "at"}}); err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		o    *ScanOptions
+		want string
+	}{{nil, ""}, {&ScanOptions{From: day0}, "at"}, {&ScanOptions{To: day0, TimeColumn: "created", Dictionaries: true}, "created"}} {
+		r, err := table.Scan(t.Context(), c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := TimeColumn(r); got != c.want {
+			t.Errorf("%+v was of %q, want %q", c.o, got, c.want)
+		}
+		r.Release()
+	}
+	done, err := b.ReplaceRange(t.Context(), "t", day0, day0.Add(1), rows(), nil)
+	if err != nil || done.TimeColumn != "at" || done.Deleted != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if done, err = b.DeleteRows(t.Context(), "t", filter.IsNull("created")); err != nil || done.TimeColumn != "" {
+		t.Errorf("%+v, %v", done, err)
+	}
+}

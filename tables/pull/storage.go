@@ -1,0 +1,134 @@
+package pull
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
+)
+
+// store puts a file into the storage.
+func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
+	sign, err := d.sign(f.Hash)
+	if err != nil {
+		return err
+	}
+	err = d.storage.Create(ctx, d.storage.Prefix+f.Hash, data)
+	if errors.Is(err, fs.ErrExist) { // and is damaged
+		err = d.storage.Replace(ctx, f, data)
+	}
+	if err != nil {
+		err = &fs.PathError{Op: "store", Path: d.storage.Prefix + f.Hash, Err: err}
+	} else {
+		err = sign.Truncate(f.Size) // without bytes
+	}
+	return errors.Join(err, sign.Close())
+}
+
+// sign opens the file that says what is in the storage. A sweep leaves it as it leaves a new
+// one, or has removed it before.
+func (d *disk) sign(hash string) (sign *os.File, err error) {
+	err = d.locked(func() error {
+		if sign, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+			return err
+		}
+		now := time.Now()
+		return os.Chtimes(sign.Name(), now, now)
+	})
+	if err != nil && sign != nil {
+		err = errors.Join(err, sign.Close())
+	}
+	return sign, err
+}
+
+// Create makes a file that is named by what is written.
+func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content.Named, error) {
+	if d.storage == nil {
+		return d.Dir.Create(write)
+	}
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return content.Named{}, err
+	}
+	f := content.Named{Hash: content.HashOf(b.Bytes()), Size: int64(b.Len())}
+	return f, d.store(ctx, f, b.Bytes())
+}
+
+// Fetch brings a file here.
+func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Source) error {
+	if d.storage == nil {
+		return d.Dir.Fetch(ctx, f, from)
+	}
+	if f.Size > MaxFrame { // none of ours is
+		return partd.ErrTooLarge
+	}
+	data, err := readAll(d.copied(ctx, f, from))
+	if err != nil {
+		return err
+	}
+	return d.store(ctx, f, data)
+}
+
+// Open opens a file, once it was read and is right.
+func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
+	if d.storage == nil {
+		return d.Dir.Open(f)
+	}
+	file, err := d.copied(ctx, f, *d.storage)
+	if err == nil {
+		return file, nil
+	}
+	if file, err := d.Dir.Open(f); err == nil { // from before there was a storage
+		return file, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		_ = os.Remove(d.Path(f.Hash)) // it was lost, and may be fetched
+	}
+	return nil, err
+}
+
+// copied opens a copy of a file, which nobody else has.
+func (d *disk) copied(ctx context.Context, f content.Named, from content.Source) (*os.File, error) {
+	dir, err := os.MkdirTemp(d.Temp, "")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a sweep does it, too
+	here := content.Dir{Files: dir, Temp: dir}
+	if err := here.Fetch(ctx, f, from); err != nil {
+		return nil, err
+	}
+	return os.Open(here.Path(f.Hash))
+}
+
+// served opens a file for another node, which compares it with its hash.
+func (d *disk) served(ctx context.Context, hash string) (*os.File, error) {
+	if d.storage == nil {
+		return os.Open(d.Path(hash))
+	}
+	info, err := os.Stat(d.Path(hash))
+	if err != nil {
+		return nil, err
+	}
+	return d.Open(ctx, content.Named{Hash: hash, Size: info.Size()})
+}
+
+// remove removes a file, if there is one.
+func (d *disk) remove(ctx context.Context, hash string) error {
+	if d.storage != nil {
+		if err := objstore.Retry(ctx, d.storage.RetryFor, 0, func(ctx context.Context) error { return d.storage.Delete(ctx, d.storage.Prefix+hash) }); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(d.Path(hash)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
+)
+
+// Of a storage, too, a sweep removes what no version has, an interrupted upload as well,
+// and nothing else. It looks once an hour.
+func TestSweepStorage(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	bucket := new(objstore.Memory)
+	a := openNode(t, t.TempDir(), Options{Registry: url, Storage: bucket})
+	mustSave(t, a, "x", 0, "a=1,2")
+	want := load(t, a, "x", always, always)
+	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	interrupted := keyOf("an upload that a process did not live to see the end of")
+	if err := os.WriteFile(a.disk.Path(interrupted), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.Create(t.Context(), a.disk.id+"/"+interrupted, []byte("all of it")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(a.disk.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		long := time.Now().Add(-2 * orphaned)
+		if err := os.Chtimes(a.disk.Path(e.Name()), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() (n int) {
+		for range bucket.List(t.Context(), "", "") {
+			n++
+		}
+		return n
+	}
+	before := count()
+	a.disk.swept = time.Now().Add(-grace / 2)
+	if err := a.disk.sweep(t.Context(), nil); err != nil || count() != before {
+		t.Errorf("%d of %d objects half an hour later, %v", count(), before, err)
+	}
+	a.disk.swept = time.Time{}
+	if err := a.disk.sweep(t.Context(), nil); err != nil || count() != before-2 {
+		t.Errorf("%d of %d objects, %v", count(), before, err)
+	}
+	if _, err := a.disk.Open(t.Context(), stray); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of nobody: %v", err)
+	}
+	if got := load(t, a, "x", always, always); got != want {
+		t.Errorf("%q", got)
+	}
+	left, err := os.ReadDir(a.disk.Temp)
+	if err != nil || len(left) > 0 {
+		t.Errorf("%d temporary files are left, %v", len(left), err)
+	}
+}
+
+// A sweep removes nothing that a save finds in the storage and uses again.
+func TestStoreBesideSweep(t *testing.T) {
+	t.Parallel()
+	bucket := &sweptBucket{Memory: new(objstore.Memory), read: func() {}}
+	d, err := openDisk(t.TempDir(), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func() content.Named {
+		f, err := d.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "of an old save"); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f, long := create(), time.Now().Add(-2*orphaned)
+	if err := os.Chtimes(d.Path(f.Hash), long, long); err != nil {
+		t.Fatal(err)
+	}
+	swept := 0
+	bucket.read = func() {
+		if swept++; swept == 1 {
+			if err := d.sweep(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	create()
+	if b, err := readAll(d.Open(t.Context(), f)); err != nil || !d.Has(f) || swept == 0 {
+		t.Errorf("%q, %v; swept %d times", b, err, swept)
+	}
+}
+
+// sweptBucket calls read once an object was opened.
+type sweptBucket struct {
+	*objstore.Memory
+	read func()
+}
+
+func (b *sweptBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	r, err := b.Memory.ReadRange(ctx, name, offset, length)
+	b.read()
+	return r, err
+}

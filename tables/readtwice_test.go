@@ -1,0 +1,154 @@
+package tables
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// readers has rows as readers of several kinds: some keep their last batch at their end,
+// some have none then, as before their first.
+var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader{
+	"slice": func(_ *testing.T, _ *Bucket, ns ...int64) array.RecordReader { return rowsOf(ns...) },
+	"ipc": func(t *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
+		var stream bytes.Buffer
+		w, r := ipc.NewWriter(&stream, ipc.WithSchema(numbers)), rowsOf(ns...)
+		for r.Next() {
+			if err := w.Write(r.RecordBatch()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		out, err := ipc.NewReader(&stream, ipc.WithAllocator(memory.DefaultAllocator))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	},
+	"iter": func(_ *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
+		r := rowsOf(ns...)
+		return array.ReaderFromIter(numbers, func(yield func(arrow.RecordBatch, error) bool) {
+			for r.Next() {
+				r.RecordBatch().Retain()
+				if !yield(r.RecordBatch(), nil) {
+					return
+				}
+			}
+		})
+	},
+	"structs": func(t *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
+		type row struct {
+			N int64 `arrow:"n"`
+		}
+		rows := make([]row, len(ns))
+		for i, n := range ns {
+			rows[i].N = n
+		}
+		r, err := Records(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	},
+	"scan": func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader {
+		if _, err := b.Put(t.Context(), "source", rowsOf(ns...), PutReplace, nil); err != nil {
+			t.Fatal(err)
+		}
+		from, err := b.Table(t.Context(), "source")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := from.Scan(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	},
+}
+
+// A put of rows that another put has read says so, whatever the reader and whoever counts,
+// also where the first put wrote files, batch by batch.
+func TestReaderThatWasRead(t *testing.T) {
+	for name, o := range map[string]*Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &notes{}}} {
+		b := mustOpen(t, t.TempDir(), o).Bucket("b")
+		for kind, reader := range readers {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				r := reader(t, b, 1, 2)
+				defer r.Release()
+				if _, err := b.Put(t.Context(), kind, r, PutAppend, nil); err != nil {
+					t.Fatal(err)
+				}
+				for name, put := range map[string]func() error{
+					"again":   func() error { _, err := b.Put(t.Context(), kind, r, PutAppend, nil); return err },
+					"replace": func() error { _, err := b.Put(t.Context(), kind, r, PutReplace, nil); return err },
+					"upsert": func() error {
+						_, err := b.Upsert(t.Context(), kind, r, &UpsertOptions{Keys: []string{"n"}})
+						return err
+					},
+					"nil": func() error { _, err := b.Put(t.Context(), kind, nil, PutAppend, nil); return err },
+					"update": func() error {
+						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, r, PutReplace, nil) })
+					},
+					"update nil": func() error {
+						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, nil, PutReplace, nil) })
+					},
+				} {
+					if err := put(); err == nil || !strings.Contains(err.Error(), "the reader") {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+				wantRows(t, b, kind, 1, 2)
+			})
+		}
+	}
+}
+
+// Within one Update, too, a reader is put once.
+func TestReaderTwiceInUpdate(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	for kind, reader := range readers {
+		r := reader(t, b, 1, 2)
+		err := b.s.Update(t.Context(), func(x *Txn) error {
+			if err := x.Put("b", kind, r, PutError, nil); err != nil {
+				t.Error(kind, err)
+			}
+			return x.Put("b", kind+" again", r, PutError, nil)
+		})
+		if err == nil || !strings.Contains(err.Error(), "the reader") {
+			t.Errorf("%s: %v", kind, err)
+		}
+		r.Release()
+	}
+}
+
+// A reader without rows is put, as often as anybody likes: none are lost.
+func TestReaderWithoutRows(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	for kind, reader := range readers {
+		r := reader(t, b)
+		for range 3 {
+			if _, err := b.Put(t.Context(), kind, r, PutAppend, nil); err != nil {
+				t.Errorf("%s: no rows: %v", kind, err)
+			}
+		}
+		r.Release()
+	}
+}
+
+// No reader is an error, also where an Observer counts what is read.
+func TestNoReaderObserved(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), &Options{Observer: &notes{}}).Bucket("")
+	if _, err := b.Put(t.Context(), "t", nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+		t.Error(err)
+	}
+	if _, err := b.Upsert(t.Context(), "t", nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+		t.Error(err)
+	}
+}

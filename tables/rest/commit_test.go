@@ -1,0 +1,303 @@
+package rest
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// Who loads a table finds every row that was acknowledged, unless it asks not to.
+func TestFoldOnLoad(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	wants := func(path, want string) {
+		t.Helper()
+		if got := total(first(c.ask("GET", "namespaces/ns/tables/"+path, nil, 200))); got != want {
+			t.Errorf("%s: %s rows, want %s", path, got, want)
+		}
+	}
+	c.put("ns", "t", nil, 1)
+	c.put("ns", "t", nil, 2)
+	wants("t?fold=false", "none")
+	c.ask("HEAD", "namespaces/ns/tables/t", nil, 204)
+	wants("t?fold=false", "none")
+	wants("t", "2")
+	c.put("ns", "t", nil, 3)
+	wants("t?fold=false", "2")
+	wants("t?snapshots=refs", "3")
+	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {"partd.fold-on-load": "false"}}]}`, 200)
+	c.put("ns", "t", nil, 4)
+	wants("t", "3")
+	c.wantRows("ns", "t", 1, 2, 3, 4)
+
+	seldom := serve(t, t.TempDir(), flightd.Options{}, Options{FoldEvery: time.Hour})
+	c = seldom
+	c.put("ns", "t", nil, 1)
+	wants("t", "1")
+	c.put("ns", "t", nil, 2)
+	wants("t", "1")
+}
+
+// An answer is not sent again to who has it, and is where rows came.
+func TestETag(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1)
+	asks := func(path, tag string, code int) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/v1/namespaces/ns/tables/t"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("If-None-Match", tag)
+		_, h := c.do(r, code)
+		return h.Get("ETag")
+	}
+	tag := asks("", `"another"`, 200)
+	refs := asks("?snapshots=refs", tag, 200)
+	if asks("", tag, 304) != tag || asks("", `"x", W/`+tag, 304) != tag || asks("?snapshots=refs", refs, 304) != refs || tag == refs || tag == "" {
+		t.Error(tag, refs)
+	}
+	c.put("ns", "t", nil, 2)
+	if asks("", tag, 200) == tag {
+		t.Error("the tag is that of before")
+	}
+}
+
+// Listings come whole, or in the pages that are asked for.
+func TestPages(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	for i := range 5 {
+		c.ask("POST", "namespaces", object{"namespace": []string{fmt.Sprint("n", i)}}, 200)
+		c.create("n0", fmt.Sprint("t", i))
+	}
+	for path, key := range map[string]string{"namespaces": "namespaces", "namespaces/n0/tables": "identifiers"} {
+		if a, _ := c.ask("GET", path, nil, 200); len(a[key].([]any)) != 5 || a["next-page-token"] != nil {
+			t.Error(a)
+		}
+		var all []string
+		token, pages := "", 0
+		for {
+			a, _ := c.ask("GET", path+"?pageSize=2&pageToken="+token, nil, 200)
+			for _, e := range a[key].([]any) {
+				all = append(all, fmt.Sprint(e))
+			}
+			if pages++; a["next-page-token"] == nil {
+				break
+			}
+			token = a["next-page-token"].(string)
+		}
+		if pages != 3 || len(all) != 5 || !strings.Contains(all[4], "4") {
+			t.Error(pages, all)
+		}
+		c.ask("GET", path+"?pageSize=0", nil, 400)
+		c.ask("GET", path+"?pageSize=x", nil, 400)
+		c.ask("GET", path+"?pageToken=!", nil, 400)
+	}
+	c.ask("GET", "namespaces?parent=n0", nil, 200, `"namespaces":[]`)
+	c.ask("GET", "namespaces?parent=none", nil, 404, "NoSuchNamespaceException")
+}
+
+// Namespaces are buckets, as far as their names fit.
+func TestNamespaces(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("", "t", nil, 1)
+	c.put("default", "t", nil, 2)
+	c.put("with space/ü%", "t/ü", nil, 3)
+	c.put("hidden\x1flevel", "t", nil, 4)
+	c.ask("GET", "namespaces", nil, 200, `"namespaces":[["default"],["default_"],["with space/ü%"]]`)
+	c.ask("GET", "namespaces/with%20space%2F%C3%BC%25/tables/t%2F%C3%BC", nil, 200)
+	c.ask("GET", "namespaces/default_/tables/t", nil, 200)
+	for _, ns := range []any{[]string{}, []string{""}, []string{"a", "b"}, []string{"a\x1fb"}, []string{"a\x00"}, []string{strings.Repeat("x", 256)}} {
+		c.ask("POST", "namespaces", object{"namespace": ns}, 400, "BadRequestException")
+	}
+	c.ask("GET", "namespaces/a%1Fb", nil, 400)
+	c.ask("POST", "namespaces", object{"namespace": []string{"a"}, "properties": object{"k": "v"}}, 200)
+	c.ask("POST", "namespaces", object{"namespace": []string{"a"}}, 409, "AlreadyExistsException")
+	c.ask("HEAD", "namespaces/a", nil, 204)
+	c.ask("HEAD", "namespaces/b", nil, 404)
+	c.ask("POST", "namespaces/a/properties", `{"removals": ["k", "x"], "updates": {"m": "n"}}`, 200, `"removed":["k"]`, `"missing":["x"]`, `"updated":["m"]`)
+	c.ask("POST", "namespaces/a/properties", `{"removals": ["m"], "updates": {"m": "n"}}`, 422)
+	c.ask("POST", "namespaces/b/properties", `{}`, 404)
+	c.ask("GET", "namespaces/a", nil, 200, `"properties":{"m":"n"}`)
+	c.create("a", "t")
+	c.ask("POST", "namespaces/a/tables", `{"name": "", "schema": `+schemaN+`}`, 400)
+	c.ask("POST", "namespaces/a/tables", `{"name": "t", "schema": `+schemaN+`}`, 409, "AlreadyExistsException")
+	c.ask("POST", "namespaces/b/tables", `{"name": "t", "schema": `+schemaN+`}`, 404, "NoSuchNamespaceException")
+	c.ask("POST", "namespaces/a/tables", `{"name": "u", "location": "file:///tmp/x", "schema": `+schemaN+`}`, 400)
+	c.ask("POST", "namespaces/a/tables", `{"name": "u"}`, 400)
+	c.ask("POST", "namespaces/a/tables", `{"name": "u", "schema": {"type": "struct", "fields": [{"id": 1, "name": "n", "type": "nonsense", "required": false}]}}`, 400)
+	c.ask("DELETE", "namespaces/a", nil, 409, "NamespaceNotEmptyException")
+	c.ask("DELETE", "namespaces/a/tables/t?purgeRequested=true", nil, 204)
+	c.ask("DELETE", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
+	c.ask("DELETE", "namespaces/a", nil, 204)
+	c.ask("DELETE", "namespaces/a", nil, 404, "NoSuchNamespaceException")
+	c.ask("GET", "namespaces/a/tables/t", nil, 404, "NoSuchNamespaceException")
+}
+
+// A commit is made if what it requires holds; in a transaction all are, or none.
+func TestCommit(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	c.create("ns", "u")
+	base := c.loaded("ns", "t")
+	one, other := c.appended(base, 1), c.appended(base, 2)
+	c.ask("POST", "namespaces/ns/tables/t", one, 200, `"metadata-location"`)
+	c.ask("POST", "namespaces/ns/tables/t", other, 409, "CommitFailedException")
+	c.wantRows("ns", "t", 1)
+	change := func(name string, commit object) object {
+		return object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": commit["requirements"], "updates": commit["updates"]}
+	}
+	u := c.appended(c.loaded("ns", "u"), 3)
+	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", other)}}, 409, "CommitFailedException")
+	c.wantRows("ns", "u")
+	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("none", other)}}, 404, "NoSuchTableException")
+	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("u", u)}}, 400)
+	c.ask("POST", "transactions/commit", object{"table-changes": []any{}}, 400)
+	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", c.appended(c.loaded("ns", "t"), 4))}}, 204)
+	c.wantRows("ns", "u", 3)
+	c.wantRows("ns", "t", 1, 4)
+	c.ask("POST", "namespaces/ns/tables/none", one, 404, "NoSuchTableException")
+	was := c.loaded("ns", "t").MetadataLocation()
+	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": []}`, 200, was)
+	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [{"type": "assert-create"}], "updates": []}`, 409)
+	for _, bad := range []string{
+		`{"requirements": [{"type": "nonsense"}], "updates": []}`, `{"requirements": [], "updates": [{"action": "nonsense"}]}`,
+		`{"requirements": [], "updates": [{"action": "set-location", "location": "file:///tmp"}]}`, `[`, `{"updates": 1}`, `null`, `{}`, `{"requirements": []}`, `{"updates": []}`,
+		`{"requirements": [], "updates": [{"action": "set-current-schema", "schema-id": 77}]}`,
+		`{"requirements": [], "updates": [` + strings.Repeat(`{"action": "set-properties", "updates": {}},`, mostUpdates) + `{"action": "set-properties", "updates": {}}]}`,
+	} {
+		c.ask("POST", "namespaces/ns/tables/t", bad, 400)
+	}
+	c.ask("POST", "namespaces/ns/tables/t", `"`+strings.Repeat("x", maxBody)+`"`, 413)
+	c.ask("POST", "namespaces/ns/tables/t/metrics", `{"report-type": "scan-report", "snapshot-id": 1, "metrics": {"a": 1}}`, 204)
+}
+
+// A foreign commit leaves rows in the tail where they are, and they are neither lost nor
+// doubled, whatever it does to the columns.
+func TestCommitBesideTail(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1)
+	if _, err := c.store.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	base := c.loaded("ns", "t")
+	c.put("ns", "t", nil, 2)
+	c.ask("POST", "namespaces/ns/tables/t", c.appended(base, 3), 200)
+	c.wantRows("ns", "t", 1, 3, 2)
+	widen := func(name string) object {
+		return object{"requirements": []any{}, "updates": []any{
+			object{"action": "add-schema", "schema": object{"type": "struct", "schema-id": 1, "fields": []any{
+				object{"id": 1, "name": "n", "type": "long", "required": false}, object{"id": 2, "name": name, "type": "string", "required": false},
+			}}}, object{"action": "set-current-schema", "schema-id": -1},
+		}}
+	}
+	c.ask("POST", "namespaces/ns/tables/t", widen("s"), 200)
+	if got := total(first(c.ask("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
+		t.Error("rows of the columns before are in the tail still: ", got)
+	}
+	c.wantRows("ns", "t", 1, 3, 2)
+	// Rows that came after it was made, and columns and rows at once: it is to be made again.
+	base = c.loaded("ns", "t")
+	add := c.appended(base, 5)
+	both := object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}
+	c.put("ns", "t", nil, 4)
+	c.ask("POST", "namespaces/ns/tables/t", both, 409, "CommitFailedException")
+	c.wantRows("ns", "t", 1, 3, 2, 4)
+
+	// Rows alone in the tail are not those that a first snapshot replaces.
+	c.ask("POST", "namespaces", object{"namespace": []string{"new"}}, 200)
+	c.create("new", "t")
+	base = c.loaded("new", "t")
+	add = c.appended(base, 6)
+	c.put("new", "t", nil, 7)
+	c.ask("POST", "namespaces/new/tables/t", object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}, 409)
+	c.wantRows("new", "t", 7)
+
+	// A replacement of all is one of the rows in the tail as well.
+	c.ask("GET", "namespaces/new/tables/t", nil, 200)
+	base = c.loaded("new", "t")
+	var updates []any
+	for _, u := range c.appended(base, 8)["updates"].([]any) {
+		if s, ok := u.(object)["snapshot"].(*table.Snapshot); ok {
+			s.ParentSnapshotID = nil
+		}
+		updates = append(updates, u)
+	}
+	c.put("new", "t", nil, 9)
+	c.ask("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(widen("z")["updates"].([]any), updates...)}, 200)
+	c.wantRows("new", "t", 7, 8) // 7 is in the forged snapshot, which has the manifests of before
+}
+
+// A table goes to its new name with its rows in the tail.
+func TestRename(t *testing.T) {
+	dir := t.TempDir()
+	c := serve(t, dir, flightd.Options{}, Options{})
+	c.put("a", "t", &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}, 1)
+	c.put("a", "t", nil, 2)
+	c.put("a", "there", nil, 9)
+	rename := func(fromNS, from, toNS, to string, code int) {
+		t.Helper()
+		c.ask("POST", "tables/rename", object{"source": identifier{[]string{fromNS}, from}, "destination": identifier{[]string{toNS}, to}}, code)
+	}
+	rename("a", "t", "b", "t", 404)
+	c.ask("POST", "namespaces", object{"namespace": []string{"b"}}, 200)
+	rename("a", "t", "a", "there", 409)
+	rename("a", "none", "b", "x", 404)
+	rename("none", "none", "b", "x", 404)
+	rename("a", "t", "b", "u", 204)
+	c.wantRows("b", "u", 1, 2)
+	c.ask("GET", "namespaces/a/tables/t", nil, 404)
+	c.put("b", "u", nil, 3)
+	c.put("a", "t", nil, 4)
+	c.wantRows("b", "u", 1, 2, 3)
+	if got := total(first(c.ask("GET", "namespaces/b/tables/u", nil, 200))); got != "3" {
+		t.Error(got)
+	}
+	for info, err := range c.store.Bucket("b").Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"k": "v"}}) {
+		if err != nil || info.Name != "u" || info.Rows != 3 {
+			t.Error(info, err)
+		}
+		c = nil
+	}
+	if c != nil {
+		t.Error("the table is not found by its metadata")
+	}
+}
+
+// Rules hold for rows that others commit.
+func TestRules(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1)
+	c.putBatch("ns", "ordered", &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"n"}, OnDuplicate: tables.RefuseDuplicate}}, timedBatch(1))
+	b := c.store.Bucket("ns")
+	if err := b.EditRules(t.Context(), "t", tables.RuleEdit{Add: []tables.Rule{
+		{Name: "few", Kind: "range", Column: "n", Max: "10"}, {Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	commit := func(name string, code int, text string, ns ...int64) {
+		t.Helper()
+		c.ask("GET", "namespaces/ns/tables/"+name, nil, 200)
+		c.ask("POST", "namespaces/ns/tables/"+name, c.appended(c.loaded("ns", name), ns...), code, text)
+	}
+	commit("t", 400, "few", 5, 11)
+	commit("t", 400, "once", 5, 5)
+	commit("t", 400, "once", 5, 1)
+	commit("t", 200, "", 5, 6)
+	c.wantRows("ns", "t", 1, 5, 6)
+	ordered := func(code int, text string, ns ...int64) {
+		t.Helper()
+		c.ask("POST", "namespaces/ns/tables/ordered", c.appendedBatch(c.loaded("ns", "ordered"), timedBatch(ns...)), code, text)
+	}
+	ordered(400, "duplicate", 1, 2)
+	ordered(400, "duplicate", 2, 2)
+	ordered(200, "", 2, 3)
+	c.wantRows("ns", "ordered", 1, 2, 3)
+}

@@ -1,0 +1,275 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// A commit that may have been made is never told as one that was not: engines delete its
+// files after any other answer.
+func TestUnknownOutcome(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	server, err := flightd.New(c.store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &handler{server: server, store: c.store, opts: server.Options(), requests: server.NewRequests()}
+	h.requests.All = flightd.NewPlaces(1, 1)
+	for _, gone := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := httptest.NewRecorder()
+		h.serve(w, httptest.NewRequestWithContext(ctx, "POST", "/", nil), endpoint{name: "commit", do: func(*request) error {
+			if gone {
+				cancel()
+			}
+			return fmt.Errorf("the catalog: %w", partd.ErrUnknownOutcome)
+		}})
+		cancel()
+		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "CommitStateUnknownException") {
+			t.Errorf("gone %v: %d %s", gone, w.Code, w.Body)
+		}
+	}
+}
+
+// widened are updates that add a column.
+func widened(name string) []any {
+	return []any{
+		object{"action": "add-schema", "schema": object{"type": "struct", "schema-id": 1, "fields": []any{
+			object{"id": 1, "name": "n", "type": "long", "required": false}, object{"id": 2, "name": name, "type": "string", "required": false},
+		}}}, object{"action": "set-current-schema", "schema-id": -1},
+	}
+}
+
+// A column and a snapshot on a branch replace no rows: those in the tail stay.
+func TestBranchBesideTail(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1)
+	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	base := c.loaded("ns", "t")
+	add := c.appended(base, 5)
+	updates := append(widened("s"), add["updates"].([]any)...)
+	updates[len(updates)-1].(object)["ref-name"] = "audit"
+	c.put("ns", "t", nil, 2)
+	c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, 409, "CommitFailedException")
+	c.wantRows("ns", "t", 1, 2)
+}
+
+// created is a commit that makes a table.
+func (c *catalog) created(id uuid.UUID, root string) object {
+	return object{"requirements": []any{object{"type": "assert-create"}}, "updates": []any{
+		object{"action": "assign-uuid", "uuid": id},
+		object{"action": "upgrade-format-version", "format-version": 2},
+		object{"action": "add-schema", "schema": object{"type": "struct", "schema-id": 0, "fields": []any{object{"id": 1, "name": "n", "type": "long", "required": false}}}, "last-column-id": 1},
+		object{"action": "set-current-schema", "schema-id": -1},
+		object{"action": "add-spec", "spec": object{"spec-id": 0, "fields": []any{}}},
+		object{"action": "set-default-spec", "spec-id": -1},
+		object{"action": "add-sort-order", "sort-order": object{"order-id": 0, "fields": []any{}}},
+		object{"action": "set-default-sort-order", "sort-order-id": -1},
+		object{"action": "set-location", "location": root + id.String()},
+	}}
+}
+
+// No two tables have one UUID, be they made at once or by one transaction.
+func TestOneUUID(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "first")
+	at := c.loaded("ns", "first").Location()
+	root := at[:strings.LastIndex(at, "/")+1]
+	count := func(want int) {
+		t.Helper()
+		a, _ := c.ask("GET", "namespaces/ns/tables", nil, 200)
+		if got := len(a["identifiers"].([]any)); got != want {
+			t.Errorf("%d tables, want %d: %v", got, want, a)
+		}
+	}
+	c.ask("POST", "namespaces/ns/tables/alone", c.created(uuid.New(), root), 200)
+	count(2)
+	one := c.created(uuid.New(), root)
+	changes := []any{}
+	for _, name := range []string{"a", "b"} {
+		changes = append(changes, object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": one["requirements"], "updates": one["updates"]})
+	}
+	c.ask("POST", "transactions/commit", object{"table-changes": changes}, 409, "AlreadyExistsException")
+	count(2)
+}
+
+func TestOneUUIDAtOnce(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "first")
+	at := c.loaded("ns", "first").Location()
+	root := at[:strings.LastIndex(at, "/")+1]
+	for round := range 10 {
+		one := c.created(uuid.New(), root)
+		done := make(chan int)
+		for i := range 8 {
+			go func() {
+				done <- c.code("POST", fmt.Sprintf("namespaces/ns/tables/r%d-%d", round, i), one)
+			}()
+		}
+		made := 0
+		for range 8 {
+			if code := <-done; code == 200 {
+				made++
+			} else if code != 409 {
+				t.Error(code)
+			}
+		}
+		if made != 1 {
+			t.Fatalf("%d tables of one UUID", made)
+		}
+	}
+}
+
+// A writer whose clock is ahead keeps nobody from committing.
+func TestClockAhead(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1)
+	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	add := c.appended(c.loaded("ns", "t"), 2)
+	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += time.Hour.Milliseconds()
+	c.ask("POST", "namespaces/ns/tables/t", add, 400, "clock is ahead")
+	c.put("ns", "t", nil, 3)
+	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	add = c.appended(c.loaded("ns", "t"), 4)
+	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += 50 * time.Second.Milliseconds()
+	c.ask("POST", "namespaces/ns/tables/t", add, 200)
+	c.put("ns", "t", nil, 5)
+	if got := total(first(c.ask("GET", "namespaces/ns/tables/t", nil, 200))); got != "4" {
+		t.Error(got)
+	}
+}
+
+// Sequence numbers, which are versions, never go back.
+func TestSequenceBack(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	for i := range int64(3) {
+		c.put("ns", "t", nil, i)
+		c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	}
+	base := c.loaded("ns", "t")
+	add := c.appended(base, 9)
+	s := add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
+	s.ParentSnapshotID, s.SequenceNumber = nil, 1
+	c.ask("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
+	if now := c.loaded("ns", "t").Metadata().LastSequenceNumber(); now < 3 {
+		t.Errorf("the last sequence number is %d", now)
+	}
+}
+
+// A body of many levels, each of which is read again, is refused before it is.
+func TestDeep(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
+	admin := c.as(flightd.Admin)
+	admin.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	table := func(levels, name int) string {
+		deep := ""
+		for i := range levels {
+			deep += fmt.Sprintf(`{"type":"list","element-required":false,"element-id":%d,"element":`, i+2)
+		}
+		return `{"name":"u","schema":{"type":"struct","schema-id":0,"fields":[{"id":1,"name":"` + strings.Repeat("\\\\", name) + `","required":false,"type":` + deep + `"long"` + strings.Repeat("}", levels+1) + `]}}`
+	}
+	for _, body := range []string{
+		strings.Replace(table(500, 1), `"long"`, `"`+strings.Repeat("x", 2<<20)+`"`, 1), table(5000, 1), strings.Repeat("[", 1<<20),
+	} {
+		admin.ask("POST", "namespaces/ns/tables", body, 400, "levels")
+		c.as(flightd.Read).ask("POST", "namespaces/ns/tables", body, 403)
+	}
+	admin.ask("POST", "namespaces/ns/tables", table(20, 1<<10), 200)
+}
+
+// Whatever is wrong with JSON is the client's fault.
+func TestNonsense(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	for _, action := range []string{"assign-uuid", "upgrade-format-version", "add-schema", "set-current-schema", "add-spec", "set-default-spec", "add-sort-order", "set-default-sort-order", "add-snapshot", "set-snapshot-ref", "remove-snapshots", "remove-snapshot-ref", "set-location", "set-properties", "remove-properties", "set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics", "remove-partition-specs", "remove-schemas", "add-encryption-key", "remove-encryption-key"} {
+		for _, rest := range []string{
+			``, `,"schema":null,"snapshot":null,"spec":null,"sort-order":null,"statistics":null,"updates":null,"removals":null,"partition-statistics":null,"encryption-key":null`,
+			`,"schema":{},"snapshot":{},"spec":{},"sort-order":{},"statistics":{},"partition-statistics":{},"ref-name":"main","encryption-key":{}`,
+			`,"schema":{"type":"struct","schema-id":9223372036854775807,"fields":[null]},"spec":{"spec-id":5,"fields":[{"source-id":77,"field-id":1000,"name":"x","transform":"identity"}]},"sort-order":{"order-id":4,"fields":[{"source-id":77,"transform":"identity","direction":"asc","null-order":"nulls-first"}]},"schema-id":-9,"spec-id":-9,"sort-order-id":-9,"snapshot-ids":[1,2],"spec-ids":[0,1],"schema-ids":[0,1],"format-version":99`,
+			`,"schema":{"type":"struct","schema-id":1,"fields":[{"id":1,"name":"a","type":"long","required":true},{"id":1,"name":"a","type":"long","required":true}]},"spec":{"spec-id":1,"fields":[{"source-id":1,"field-id":1000,"name":"x","transform":"bucket[0]"}]},"format-version":-1,"sort-order":{"order-id":1,"fields":[{"source-id":1,"transform":"void","direction":"x","null-order":""}]}`,
+			`,"schema":{"type":"struct","schema-id":1,"fields":[{"id":1,"name":"n","type":{"type":"list"},"required":false},{"id":3,"name":"m","type":{"type":"map"},"required":false},{"id":4,"name":"s","type":{"type":"struct"},"required":false}]},"spec":{"spec-id":1,"fields":[{"source-id":1,"field-id":1000,"name":"x","transform":"truncate[-1]"}]},"snapshot":{"snapshot-id":1,"manifest-list":"x","summary":null}`,
+		} {
+			for _, to := range []string{"t", "new"} {
+				requirement := ""
+				if to == "new" {
+					requirement = `{"type":"assert-create"}`
+				}
+				for _, before := range []string{"", `{"action":"upgrade-format-version","format-version":2},`} {
+					body := `{"requirements":[` + requirement + `],"updates":[` + before + `{"action":"` + action + `"` + rest + `}]}`
+					if code := c.code("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
+						t.Error(to, code, body)
+					}
+				}
+			}
+			if strings.Contains(rest, `"schema":`) {
+				if code := c.code("POST", "namespaces/ns/tables", `{"name":"x"`+strings.ReplaceAll(rest, `"spec"`, `"partition-spec"`)+`}`); code >= 500 || code < 200 {
+					t.Error("create", code, rest)
+				}
+			}
+		}
+	}
+	for _, kind := range []string{"assert-create", "assert-table-uuid", "assert-ref-snapshot-id", "assert-last-assigned-field-id", "assert-current-schema-id", "assert-last-assigned-partition-id", "assert-default-spec-id", "assert-default-sort-order-id"} {
+		for _, rest := range []string{``, `,"ref":null,"snapshot-id":null,"uuid":null`, `,"ref":"main","snapshot-id":9223372036854775807`, `,"last-assigned-field-id":-5,"current-schema-id":77,"last-assigned-partition-id":8,"default-spec-id":9,"default-sort-order-id":10`} {
+			for _, to := range []string{"t", "new"} {
+				extra := ""
+				if to == "new" {
+					extra = `{"type":"assert-create"},`
+				}
+				body := `{"requirements":[` + extra + `{"type":"` + kind + `"` + rest + `}],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
+				if code := c.code("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
+					t.Error(to, code, body)
+				}
+			}
+		}
+	}
+	for _, body := range []string{`{"requirements":[null],"updates":[null]}`, `{"requirements":null,"updates":null}`, `{"requirements":[],"updates":[null]}`, `{"requirements":[{}],"updates":[{}]}`} {
+		if code := c.code("POST", "namespaces/ns/tables/t", body); code >= 500 || code < 200 {
+			t.Error(code, body)
+		}
+	}
+}
+
+// code is the status of an answer; 0 without one.
+func (c *catalog) code(method, path string, body any) int {
+	text, ok := body.(string)
+	if !ok {
+		text = jsonOf(body)
+	}
+	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, strings.NewReader(text))
+	if err != nil {
+		return 0
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0
+	}
+	defer a.Body.Close()
+	return a.StatusCode
+}
+
+func jsonOf(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}

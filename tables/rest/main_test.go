@@ -1,0 +1,266 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+var secret = []byte("a secret of the tests")
+
+// catalog is one that is served, and a client of it.
+type catalog struct {
+	testing.TB
+	dir   string
+	store *tables.Store
+	url   string
+	token string
+}
+
+func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
+	t.Helper()
+	store, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := flightd.New(store, &fo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(Handler(server, store, o))
+	t.Cleanup(func() {
+		h.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &catalog{t, dir, store, h.URL, ""}
+}
+
+// as is a client with a token.
+func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
+	c.Helper()
+	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
+	if err != nil {
+		c.Fatal(err)
+	}
+	d := *c
+	d.token = token
+	return &d
+}
+
+// ask asks, and wants a status and texts in the answer.
+func (c *catalog) ask(method, path string, body any, code int, texts ...string) (map[string]any, http.Header) {
+	c.Helper()
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if text, ok := body.(string); ok {
+			b, err = []byte(text), nil
+		}
+		if err != nil {
+			c.Fatal(err)
+		}
+		in = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, in)
+	if err != nil {
+		c.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return c.do(r, code, texts...)
+}
+
+func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any, http.Header) {
+	c.Helper()
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		c.Fatal(err)
+	}
+	what := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
+	if a.StatusCode != code {
+		c.Fatal(what, "want", code)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(b), text) {
+			c.Fatal(what, "lacks", text)
+		}
+	}
+	var out map[string]any
+	if len(b) > 0 {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		if err := d.Decode(&out); err != nil {
+			c.Fatal(what, err)
+		}
+	}
+	if code >= 400 && len(b) > 0 {
+		problem, _ := out["error"].(map[string]any)
+		if got, _ := problem["code"].(json.Number).Int64(); int(got) != code || problem["type"] == "" || problem["message"] == "" {
+			c.Fatal(what, "is not the specification's model of an error")
+		}
+	}
+	return out, a.Header
+}
+
+var columns = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+
+func batch(ns ...int64) arrow.RecordBatch {
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.AppendValues(ns, nil)
+	return array.NewRecordBatch(columns, []arrow.Array{b.NewInt64Array()}, int64(len(ns)))
+}
+
+var timed = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, columns.Field(0)}, nil)
+
+// timedBatch has the numbers as times, too.
+func timedBatch(ns ...int64) arrow.RecordBatch {
+	b := array.NewTimestampBuilder(memory.DefaultAllocator, timed.Field(0).Type.(*arrow.TimestampType))
+	for _, n := range ns {
+		b.Append(arrow.Timestamp(n))
+	}
+	return array.NewRecordBatch(timed, []arrow.Array{b.NewArray(), batch(ns...).Column(0)}, int64(len(ns)))
+}
+
+// put appends rows as those do who use the store itself.
+func (c *catalog) put(bucket, name string, o *tables.PutOptions, ns ...int64) {
+	c.Helper()
+	c.putBatch(bucket, name, o, batch(ns...))
+}
+
+func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.RecordBatch) {
+	c.Helper()
+	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
+	if err == nil {
+		_, err = c.store.Bucket(bucket).Put(c.Context(), name, r, tables.PutAppend, o)
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// rows are those that the store reads.
+func (c *catalog) rows(bucket, name string) (ns []int64) {
+	c.Helper()
+	t, err := c.store.Bucket(bucket).Table(c.Context(), name)
+	if err != nil {
+		c.Fatal(err)
+	}
+	r, err := t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		ns = append(ns, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+	}
+	if r.Err() != nil {
+		c.Fatal(r.Err())
+	}
+	return ns
+}
+
+func (c *catalog) wantRows(bucket, name string, want ...int64) {
+	c.Helper()
+	if got := c.rows(bucket, name); fmt.Sprint(got) != fmt.Sprint(want) {
+		c.Errorf("table %q has the rows %v, want %v", name, got, want)
+	}
+}
+
+// total is how many rows the newest snapshot of an answer has.
+func total(answer map[string]any) string {
+	meta := answer["metadata"].(map[string]any)
+	all, _ := meta["snapshots"].([]any)
+	for _, s := range all {
+		if s := s.(map[string]any); s["snapshot-id"] == meta["current-snapshot-id"] {
+			return s["summary"].(map[string]any)["total-records"].(string)
+		}
+	}
+	return "none"
+}
+
+// loaded is a table as its files are, to stage something on.
+func (c *catalog) loaded(bucket, name string) *table.Table {
+	c.Helper()
+	t, err := c.store.Bucket(bucket).Iceberg(c.Context(), name, nil)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return t
+}
+
+type object = map[string]any
+
+// commit is what an engine commits that made a snapshot on a table.
+func commitOf(base *table.Table, snap *table.Snapshot) object {
+	var was any
+	if s := base.CurrentSnapshot(); s != nil {
+		was = s.SnapshotID
+	}
+	return object{
+		"requirements": []any{object{"type": "assert-table-uuid", "uuid": base.Metadata().TableUUID()}, object{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": was}},
+		"updates":      []any{object{"action": "add-snapshot", "snapshot": snap}, object{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snap.SnapshotID}},
+	}
+}
+
+// appended is the commit of an engine that appends rows to a table.
+func (c *catalog) appended(base *table.Table, ns ...int64) object {
+	c.Helper()
+	return c.appendedBatch(base, batch(ns...))
+}
+
+func (c *catalog) appendedBatch(base *table.Table, b arrow.RecordBatch) object {
+	c.Helper()
+	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
+	tx := base.NewTransaction()
+	if err == nil {
+		err = tx.Append(c.Context(), r, nil)
+	}
+	var staged *table.StagedTable
+	if err == nil {
+		staged, err = tx.StagedTable()
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	return commitOf(base, staged.CurrentSnapshot())
+}
+
+const schemaN = `{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "n", "type": "long", "required": false}]}`
+
+func (c *catalog) create(namespace, name string) {
+	c.Helper()
+	c.ask("POST", "namespaces/"+namespace+"/tables", `{"name": "`+name+`", "schema": `+schemaN+`}`, 200)
+}
+
+func first[A, B any](a A, _ B) A { return a }
+
+func decoded(t testing.TB, r io.Reader) (out map[string]any) {
+	t.Helper()
+	if err := json.NewDecoder(r).Decode(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

@@ -1,0 +1,196 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// fileAt is the path of a location.
+func fileAt(location string) string { return strings.TrimPrefix(location, "file://") }
+
+// forged is a snapshot of a table as an engine may write one: a manifest with a data
+// file, and a list of manifests, each at a location of the test's choice.
+func (c *catalog) forged(base *table.Table, list, manifest, data string, status iceberg.ManifestEntryStatus) *table.Snapshot {
+	c.Helper()
+	const id = 77
+	meta := base.Metadata()
+	b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, data, iceberg.ParquetFile, nil, nil, nil, 1, 100)
+	if err != nil {
+		c.Fatal(err)
+	}
+	snapshot, sequence := int64(id), int64(1)
+	var in, all bytes.Buffer
+	m, err := iceberg.WriteManifest(manifest, &in, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), id, []iceberg.ManifestEntry{
+		iceberg.NewManifestEntry(status, &snapshot, &sequence, &sequence, b.Build()),
+	})
+	if err == nil {
+		err = iceberg.WriteManifestList(2, &all, id, nil, &sequence, 0, []iceberg.ManifestFile{m})
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	for at, content := range map[string]*bytes.Buffer{manifest: &in, list: &all} {
+		if strings.HasPrefix(at, "file://"+c.dir) || strings.HasPrefix(at, "/") {
+			_ = os.MkdirAll(filepath.Dir(fileAt(at)), 0o777)
+			if err := os.WriteFile(fileAt(at), content.Bytes(), 0o666); err != nil {
+				c.Fatal(err)
+			}
+		}
+	}
+	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
+}
+
+// Nothing that a client names leads out of its table: no other directory, no other table, no
+// other scheme, no symbolic link; neither in a commit nor in what is registered.
+func TestOutside(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	c.create("ns", "victim")
+	base, victim := c.loaded("ns", "t"), c.loaded("ns", "victim")
+	elsewhere := t.TempDir()
+	secret := filepath.Join(elsewhere, "secret.parquet")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := base.Location()
+	good := fileAt(in) + "/data/good.parquet"
+	if err := os.MkdirAll(filepath.Dir(good), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(good, []byte("good"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"link.parquet": secret, "dir": elsewhere} {
+		if err := os.Symlink(to, fileAt(in)+"/data/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := strings.Repeat("../", 30)
+	outside := []string{
+		secret, "file://" + secret, "file:" + secret, in + "/../x.avro", in + "/data/" + up + secret[1:], in + "/%2e%2e/%2e%2e/%2e%2e/catalog.db", in + "/./x",
+		in, in + "/", "s3://bucket/x", "http://localhost/x", "", "x", "/etc/passwd", "file:///etc/passwd", in + "x/y", in + "//data/good.parquet",
+		victim.Location() + "/metadata/x.avro", victim.MetadataLocation(), in + "/data/link.parquet", in + "/data/dir/secret.parquet", in + "/data/none\x00.parquet",
+	}
+	n := 0
+	path := func() string { n++; return fmt.Sprintf("%s/metadata/%d.avro", in, n) }
+	commit := func(s *table.Snapshot, code int, texts ...string) {
+		t.Helper()
+		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), code, texts...)
+	}
+	fine := c.forged(base, path(), path(), in+"/data/good.parquet", iceberg.EntryStatusADDED)
+	for _, at := range outside {
+		bad := *fine
+		bad.ManifestList = at
+		if at != "" { // the library refuses a snapshot without one by itself
+			commit(&bad, 400, "ValidationException")
+		}
+		if !strings.Contains(at, "\x00") && at != "" {
+			s := c.forged(base, path(), path(), at, iceberg.EntryStatusADDED)
+			commit(s, 400, "ValidationException")
+			s = c.forged(base, path(), path(), at, iceberg.EntryStatusDELETED)
+			commit(s, 400, "ValidationException")
+		}
+	}
+	s := c.forged(base, path(), "file://"+elsewhere+"/m.avro", in+"/data/good.parquet", iceberg.EntryStatusADDED)
+	commit(s, 400, "outside")
+	commit(c.forged(base, path(), path(), in+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "no file")
+	for _, props := range []string{
+		`"write.data.path": "/tmp"`, `"write.data.path": "file:///tmp"`, `"write.metadata.path": "s3://b/x"`, `"write.object-storage.path": "` + victim.Location() + `"`,
+		`"write.folder-storage.path": "` + in + `/../x"`, `"write.location-provider.impl": "evil.Class"`, `"partd.rules": "[]"`, `"partd.settings": "{}"`, `"partd.tail.x": "9"`,
+	} {
+		c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {`+props+`}}]}`, 400, "ValidationException")
+		c.ask("POST", "namespaces/ns/tables", `{"name": "u", "schema": `+schemaN+`, "properties": {`+props+`}}`, 400, "ValidationException")
+	}
+	c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"write.data.path": in + "/data"}}}}, 200)
+	for _, up := range []object{
+		{"action": "set-location", "location": victim.Location()},
+		{"action": "set-location", "location": "file:///tmp"},
+		{"action": "assign-uuid", "uuid": victim.Metadata().TableUUID()},
+		{"action": "set-statistics", "statistics": object{"snapshot-id": 1, "statistics-path": "file:///etc/passwd", "file-size-in-bytes": 1, "file-footer-size-in-bytes": 1, "blob-metadata": []any{}}},
+	} {
+		c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{up}}, 400)
+	}
+	c.register(t, outside, victim)
+	if c.loaded("ns", "t").CurrentSnapshot() != nil {
+		t.Error("a snapshot was committed")
+	}
+	base = c.loaded("ns", "t")
+	commit(fine, 200)
+}
+
+// register has metadata registered that leads elsewhere.
+func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) {
+	t.Helper()
+	register := func(location string, code int, texts ...string) {
+		t.Helper()
+		c.ask("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, code, texts...)
+	}
+	for _, at := range outside {
+		if at == victim.MetadataLocation() {
+			register(at, 409) // it is a table's
+			continue
+		}
+		register(at, 400, "ValidationException")
+	}
+	text, err := os.ReadFile(fileAt(victim.MetadataLocation()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc object
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	root := strings.TrimSuffix(victim.Location(), filepath.Base(victim.Location()))
+	dir := root + "mine"
+	write := func(name string, change func(object)) string {
+		t.Helper()
+		one := object{}
+		for k, v := range doc {
+			one[k] = v
+		}
+		one["location"], one["table-uuid"] = dir, "11111111-2222-3333-4444-555555555555"
+		change(one)
+		b, err := json.Marshal(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := fileAt(dir) + "/metadata/" + name
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return dir + "/metadata/" + name
+	}
+	register(write("a.json", func(o object) { o["location"] = victim.Location() }), 400)
+	register(write("b.json", func(o object) { o["location"] = "file:///" }), 400)
+	register(write("c.json", func(o object) { o["table-uuid"] = victim.Metadata().TableUUID() }), 409)
+	register(write("d.json", func(o object) { o["properties"] = object{"write.data.path": "/tmp"} }), 400)
+	register(write("e.json", func(o object) {
+		o["current-snapshot-id"], o["last-sequence-number"] = 5, 1
+		o["refs"] = object{"main": object{"snapshot-id": 5, "type": "branch"}}
+		o["snapshots"] = []any{object{"snapshot-id": 5, "sequence-number": 1, "timestamp-ms": o["last-updated-ms"], "manifest-list": "file:///etc/passwd", "summary": object{"operation": "append"}, "schema-id": 0}}
+	}), 400)
+	register(write("f.json", func(o object) { o["schemas"] = "nonsense" }), 400)
+	if err := os.Symlink(fileAt(victim.MetadataLocation()), fileAt(dir)+"/metadata/g.json"); err != nil {
+		t.Fatal(err)
+	}
+	register(dir+"/metadata/g.json", 400)
+	if err := os.Symlink(fileAt(victim.Location()), fileAt(root)+"linked"); err != nil {
+		t.Fatal(err)
+	}
+	register(root+"linked/metadata/"+filepath.Base(victim.MetadataLocation()), 400)
+	register(write("ok.json", func(object) {}), 200)
+}

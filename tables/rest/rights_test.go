@@ -1,0 +1,236 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// Every endpoint that config lists is there, and nothing else is.
+func TestEndpoints(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	config, _ := c.ask("GET", "config?warehouse=any", nil, 200)
+	listed := map[string]bool{}
+	fill := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "none", "{table}", "t")
+	for _, e := range config["endpoints"].([]any) {
+		listed[e.(string)] = true
+		method, path, _ := strings.Cut(e.(string), " ")
+		r, err := http.NewRequestWithContext(t.Context(), method, c.url+"/v1/"+fill.Replace(path), strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Body.Close()
+		if a.StatusCode == 405 || a.StatusCode == 406 || a.StatusCode >= 500 {
+			t.Errorf("%s: %d", e, a.StatusCode)
+		}
+	}
+	if len(listed) != 16 {
+		t.Errorf("%d endpoints are listed", len(listed))
+	}
+	for _, path := range []string{"namespaces", "namespaces/n", "namespaces/n/properties", "namespaces/n/tables", "namespaces/n/register", "namespaces/n/tables/t", "namespaces/n/tables/t/metrics", "tables/rename", "transactions/commit"} {
+		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH"} {
+			pattern := method + " /v1/{prefix}/" + strings.NewReplacer("namespaces/n", "namespaces/{namespace}", "tables/t", "tables/{table}").Replace(path)
+			if path == "tables/rename" {
+				pattern = method + " /v1/{prefix}/" + path
+			}
+			if !listed[pattern] {
+				c.ask(method, path, "{}", 404, "NoSuchEndpointException")
+			}
+		}
+	}
+	for _, path := range []string{"namespaces/n/views", "namespaces/n/views/v", "namespaces/n/tables/t/plan", "namespaces/n/tables/t/tasks"} {
+		c.ask("GET", path, nil, 406, "UnsupportedOperationException")
+	}
+	c.ask("GET", "nothing", nil, 404, "NoSuchEndpointException")
+	c.ask("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
+}
+
+// Keys are lent to who asks for them and may read or write; without any, nothing is said of them.
+func TestLend(t *testing.T) {
+	o := Options{Storage: map[string]string{"s3.region": "eu"}}
+	asks := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/v1/namespaces/ns/tables/"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+c.token)
+		r.Header.Set("X-Iceberg-Access-Delegation", header)
+		return first(c.do(r, code, texts...))
+	}
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
+	c.put("ns", "t", nil, 1)
+	if a := asks(c.as(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
+		t.Error(a)
+	}
+	fail := false
+	o.Lend = func(_ context.Context, location string, write bool) (map[string]string, error) {
+		if fail {
+			return nil, errors.New("the secret of the server is not told")
+		}
+		return map[string]string{"s3.access-key-id": fmt.Sprint(strings.Contains(location, "/data/"), write)}, nil
+	}
+	c = serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
+	c.put("ns", "t", nil, 1)
+	c.as(flightd.Read).ask("GET", "config", nil, 200, "/credentials")
+	asks(c.as(flightd.Read), "vended-credentials,remote-signing", "t", 200, `"s3.access-key-id":"true false"`, `"storage-credentials":[{`)
+	asks(c.as(flightd.Admin), "vended-credentials", "t", 200, `"s3.access-key-id":"true true"`)
+	asks(c.as(flightd.Admin, "ns"), "", "t/credentials", 200, `"s3.access-key-id":"true true"`)
+	asks(c.as(flightd.Admin, "other"), "vended-credentials", "t", 403)
+	asks(c.as(flightd.Admin, "other"), "vended-credentials", "t/credentials", 403)
+	if a := asks(c.as(flightd.Admin), "remote-signing", "t", 200); a["storage-credentials"] != nil {
+		t.Error(a)
+	}
+	fail = true
+	if a := asks(c.as(flightd.Read), "vended-credentials", "t", 503); strings.Contains(fmt.Sprint(a), "secret") {
+		t.Error(a)
+	}
+}
+
+// Tokens are asked for, are given for credentials, and allow what they say.
+func TestTokens(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
+	c.ask("GET", "config", nil, 401, "NotAuthorizedException")
+	c.ask("GET", "namespaces", nil, 401, "NotAuthorizedException")
+	admin := c.as(flightd.Admin)
+	form := func(code int, basic bool, values ...string) (map[string]any, http.Header) {
+		t.Helper()
+		v := url.Values{}
+		for i := 0; i < len(values); i += 2 {
+			v.Set(values[i], values[i+1])
+		}
+		r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/oauth/tokens", strings.NewReader(v.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if basic {
+			r.SetBasicAuth("me", admin.token)
+		}
+		a, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		if a.StatusCode != code {
+			t.Fatalf("%s, want %d: %.200q", a.Status, code, values)
+		}
+		return decoded(t, a.Body), a.Header
+	}
+	for _, given := range []map[string]any{
+		first(form(200, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", admin.token, "scope", "catalog")),
+		first(form(200, true, "grant_type", "client_credentials")),
+		first(form(200, false, "grant_type", byExchange, "subject_token", admin.token, "subject_token_type", tokenType)),
+	} {
+		if given["access_token"] != admin.token || given["token_type"] != "bearer" || given["expires_in"].(float64) < 3000 {
+			t.Error(given)
+		}
+	}
+	if a := first(form(401, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", "wrong")); a["error"] != "invalid_client" {
+		t.Error(a)
+	}
+	if a := first(form(400, false, "grant_type", "password")); a["error"] != "unsupported_grant_type" {
+		t.Error(a)
+	}
+	form(400, false, "grant_type", strings.Repeat("x", maxOpenBody))
+	admin.ask("POST", "namespaces", `{"namespace": ["a"]}`, 200)
+	admin.create("a", "t")
+	reader := c.as(flightd.Read)
+	reader.ask("GET", "namespaces/a/tables/t", nil, 200)
+	for _, e := range (&handler{}).endpoints() {
+		if e.writes {
+			path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "a", "{table}", "t").Replace(e.path)
+			reader.ask(e.method, path, `{"namespace": ["b"], "source": {"namespace": ["a"], "name": "t"}, "table-changes": [{"identifier": {"namespace": ["a"], "name": "t"}}]}`, 403, "ForbiddenException")
+		}
+	}
+	late, err := flightd.NewToken(secret, flightd.Admin, "", -time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.token = late
+	c.ask("GET", "namespaces", nil, 401)
+}
+
+// An intruder with a token for other buckets reads and changes nothing, and cannot tell what
+// is there from what is not.
+func TestIntruder(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
+	admin := c.as(flightd.Admin)
+	for _, ns := range []string{"hidden", "own"} {
+		admin.ask("POST", "namespaces", object{"namespace": []string{ns}, "properties": object{"k": "v"}}, 200)
+		admin.create(ns, "t")
+	}
+	location := first(admin.ask("GET", "namespaces/hidden/tables/t", nil, 200))["metadata-location"]
+	own := c.as(flightd.Admin, "own")
+	own.ask("GET", "namespaces", nil, 200, `"namespaces":[["own"]]`)
+	own.ask("GET", "namespaces?pageSize=1&pageToken=", nil, 200, `"namespaces":[["own"]]`)
+	same := func(method, path string, body any) {
+		t.Helper()
+		var answers [2]string
+		for i, name := range []string{"hidden", "absent"} {
+			b := body
+			if text, ok := body.(string); ok {
+				b = strings.ReplaceAll(text, "NS", name)
+			}
+			out, _ := own.ask(method, strings.ReplaceAll(path, "NS", name), b, 403)
+			answers[i] = strings.ReplaceAll(out["error"].(object)["message"].(string), name, "NS")
+		}
+		if answers[0] != answers[1] {
+			t.Error(answers)
+		}
+	}
+	for _, e := range (&handler{}).endpoints() {
+		if !e.hidden && strings.Contains(e.path, "{namespace}") && e.method != "HEAD" {
+			path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "NS", "{table}", "t").Replace(e.path)
+			same(e.method, path, "{}")
+		}
+	}
+	same("GET", "namespaces?parent=NS", nil)
+	same("POST", "namespaces", `{"namespace": ["NS"]}`)
+	same("POST", "tables/rename", `{"source": {"namespace": ["NS"], "name": "t"}, "destination": {"namespace": ["own"], "name": "u"}}`)
+	same("POST", "tables/rename", `{"source": {"namespace": ["own"], "name": "t"}, "destination": {"namespace": ["NS"], "name": "u"}}`)
+	same("POST", "transactions/commit", `{"table-changes": [{"identifier": {"namespace": ["own"], "name": "t"}, "requirements": [], "updates": [{"action": "set-properties", "updates": {"x": "y"}}]}, {"identifier": {"namespace": ["NS"], "name": "t"}}]}`)
+	for _, name := range []string{"hidden", "absent"} {
+		own.ask("HEAD", "namespaces/"+name, nil, 403)
+		own.ask("HEAD", "namespaces/"+name+"/tables/t", nil, 403)
+	}
+	own.ask("POST", "namespaces/own/register", object{"name": "stolen", "metadata-location": location}, 409)
+	if p := own.loaded("own", "t").Properties(); p["x"] != "" {
+		t.Error("a part of the transaction was committed")
+	}
+	own.ask("GET", "namespaces/own/tables/t", nil, 200)
+	own.ask("GET", "namespaces/own/tables/none", nil, 404, "NoSuchTableException")
+}
+
+// Requests of other sites' pages are refused.
+func TestOtherSites(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", "Host": "elsewhere.example"} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/namespaces", strings.NewReader(`{"namespace": ["x"]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Header.Set(name, value); name == "Host" {
+			r.Host = value
+		}
+		c.do(r, 403, "ForbiddenException")
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/namespaces", strings.NewReader(`{"namespace": ["x"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "text/plain")
+	c.do(r, 415)
+	c.ask("GET", "namespaces", nil, 200, `"namespaces":[]`)
+}

@@ -1,0 +1,491 @@
+package tables
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+type (
+	side string
+	leg  struct {
+		Venue string
+		Fills []float64 `arrow:"fills"`
+		Fee   *int16
+	}
+	origin struct {
+		Host string `arrow:"host"`
+		Port uint16
+	}
+	trade struct {
+		At    time.Time `arrow:"at,timestamp[ns, tz=UTC]"`
+		Seen  time.Time
+		Day   time.Time `arrow:"day,date32"`
+		Local time.Time `arrow:"local,timestamp[ms]"`
+		Took  time.Duration
+		Side  side `arrow:"side"`
+		I     int
+		I8    int8
+		I16   int16
+		I32   int32
+		I64   int64
+		U     uint
+		U8    uint8
+		U16   uint16
+		U32   uint32
+		U64   uint64
+		F32   float32
+		F64   float64
+		OK    bool
+		Raw   []byte
+		Price *float64
+		Size  sql.Null[int64]
+		Note  sql.NullString
+		When  sql.Null[time.Time] `arrow:"when,timestamp[s]"`
+		Until *time.Time
+		Best  leg
+		Last  *leg
+		Legs  []leg
+		Tags  []side
+		Maybe []*int
+		Times []time.Time
+		Deep  [][]int32
+		origin
+		_   int
+		Out func() `arrow:"-"`
+	}
+)
+
+// trades are rows with all that a trade can hold, and with nothing.
+func trades() []trade {
+	price, n, fee := 1.25, 7, int16(-3)
+	at := time.Date(2026, 1, 31, 23, 59, 59, 123456789, time.UTC)
+	until := at.Truncate(time.Microsecond)
+	full := trade{
+		At: at, Seen: until, Day: time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC), Local: at.Truncate(time.Millisecond), Took: -time.Nanosecond, Side: "it's",
+		I: math.MinInt64, I8: -128, I16: -1 << 15, I32: -1 << 31, I64: math.MaxInt64, U: math.MaxUint64, U8: 255, U16: 1<<16 - 1, U32: 1<<32 - 1, U64: math.MaxUint64,
+		F32: 0.1, F64: math.Inf(-1), OK: true, Raw: []byte{0, 255}, Price: &price, Size: sql.Null[int64]{V: 5, Valid: true}, Note: sql.NullString{String: "", Valid: true},
+		When: sql.Null[time.Time]{V: at.Truncate(time.Second), Valid: true}, Until: &until,
+		Best: leg{"X", []float64{1, 2}, &fee}, Last: &leg{Venue: "Y"}, Legs: []leg{{"Z", []float64{}, nil}, {}}, Tags: []side{"a", ""}, Maybe: []*int{nil, &n},
+		Times: []time.Time{until}, Deep: [][]int32{{1}, {}, nil}, origin: origin{"h", 8080},
+	}
+	zero := time.Unix(0, 0).UTC()
+	empty := trade{At: zero, Day: zero, Local: zero, Seen: time.Time{}}
+	return []trade{full, empty, full}
+}
+
+// TestRows: what was appended is read, from the tail and from files, and in batches.
+func TestRows(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("")
+	want := trades()
+	if _, err := Append(t.Context(), b, "trades", want); err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), "trades")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{"tail", "files"} {
+		var got []trade
+		for row, err := range Rows[trade](t.Context(), table, &ScanOptions{Dictionaries: true}) {
+			if err != nil {
+				t.Fatalf("%s: %v", from, err)
+			}
+			got = append(got, row)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s: %+v\nwant %+v", from, got, want)
+		}
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	schema, err := table.Schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := SchemaOf[trade]()
+	if err != nil || !schema.Equal(made) {
+		t.Fatalf("%v\nwant %v, %v", schema, made, err)
+	}
+	for name, nullable := range map[string]bool{"at": false, "Price": true, "Size": true, "Legs": true, "Best": false, "Raw": true, "host": false} {
+		if f, _ := schema.FieldsByName(name); len(f) != 1 || f[0].Nullable != nullable {
+			t.Errorf("%s: %v", name, f)
+		}
+	}
+	var n int64
+	for batch, err := range table.Batches(t.Context(), &ScanOptions{Columns: []string{"side"}, ChunkRows: 2}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = n*10 + batch.NumRows()
+	}
+	if n != 21 {
+		t.Fatalf("batches of %d rows", n)
+	}
+}
+
+// TestRowsOfManyBatches: more rows than are made, or read, at a time; and an end before.
+func TestRowsOfManyBatches(t *testing.T) {
+	type row struct{ N int }
+	all := make([]row, rowsOfBatch+3)
+	for i := range all {
+		all[i].N = i
+	}
+	s := mustOpen(t, t.TempDir(), nil)
+	if v, err := Append(t.Context(), s.Bucket(""), "t", all); err != nil || v != 0 {
+		t.Fatal(v, err)
+	}
+	table, err := s.Bucket("").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := 0
+	for r, err := range Rows[row](t.Context(), table, nil) {
+		if err != nil || r.N != next {
+			t.Fatal(r, next, err)
+		}
+		next++
+	}
+	if next != len(all) {
+		t.Fatal(next)
+	}
+	next = 0
+	for r, err := range Rows[row](t.Context(), table, &ScanOptions{Filter: And(Gt("N", 100), In("N", 1, 101, 60_000))}) {
+		if err != nil || r.N < 101 {
+			t.Fatal(r, err)
+		}
+		if next++; next == 1 {
+			break
+		}
+	}
+	if err := s.Close(); err != nil { // nothing is open
+		t.Fatal(err)
+	}
+}
+
+// TestRowsOfOtherTypes: columns of other types are read as far as their values are within
+// those of the fields.
+func TestRowsOfOtherTypes(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "a", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
+		{Name: "b", Type: arrow.PrimitiveTypes.Int16},
+		{Name: "c", Type: arrow.PrimitiveTypes.Float32},
+		{Name: "d", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+		{Name: "e", Type: arrow.FixedWidthTypes.Date64},
+		{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}},
+		{Name: "g", Type: arrow.FixedWidthTypes.Duration_s},
+		{Name: "h", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8)},
+	}, nil)
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(
+		`[{"a":7,"b":-1,"c":0.5,"d":"x","e":"2026-01-31","f":"AAE=","g":"2s","h":[1,2]},{"a":18446744073709551615,"b":300,"c":1,"d":null,"e":"2026-01-31","f":"AAE=","g":"2s","h":[1,2]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Release()
+	first := batch.NewSlice(0, 1)
+	defer first.Release()
+	type wide struct {
+		A int8      `arrow:"a"`
+		B int64     `arrow:"b"`
+		C float64   `arrow:"c"`
+		D side      `arrow:"d"`
+		E time.Time `arrow:"e"`
+		F []byte    `arrow:"f"`
+		G time.Duration
+		H []int `arrow:"h"`
+	}
+	type tagged struct {
+		wide
+		G time.Duration `arrow:"g"`
+	}
+	if _, err := rowsOfBatches[tagged](first); err == nil || !strings.Contains(err.Error(), `no such column`) { // wide has G
+		t.Fatal(err)
+	}
+	type fit struct {
+		A int8          `arrow:"a"`
+		B int64         `arrow:"b"`
+		C float64       `arrow:"c"`
+		D side          `arrow:"d"`
+		E time.Time     `arrow:"e"`
+		F []byte        `arrow:"f"`
+		G time.Duration `arrow:"g"`
+		H []int         `arrow:"h"`
+	}
+	got, err := rowsOfBatches[fit](first)
+	want := []fit{{7, -1, 0.5, "x", time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), []byte{0, 1}, 2 * time.Second, []int{1, 2}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for _, err := range []error{
+		errorOf[struct {
+			A int64 `arrow:"a"`
+		}](batch), errorOf[struct {
+			B int8 `arrow:"b"`
+		}](batch), errorOf[struct {
+			B uint64 `arrow:"b"`
+		}](batch), errorOf[struct {
+			B float64 `arrow:"b"`
+		}](batch), errorOf[struct {
+			B time.Duration `arrow:"b"`
+		}](batch), errorOf[struct {
+			C int `arrow:"c"`
+		}](batch), errorOf[struct {
+			D string `arrow:"d"`
+		}](batch), errorOf[struct {
+			D int `arrow:"d"`
+		}](batch), errorOf[struct {
+			E string `arrow:"e"`
+		}](batch), errorOf[struct {
+			F string `arrow:"f"`
+		}](batch), errorOf[struct {
+			G int64 `arrow:"g"`
+		}](batch), errorOf[struct {
+			H int64 `arrow:"h"`
+		}](batch), errorOf[struct {
+			H leg `arrow:"h"`
+		}](batch), errorOf[struct {
+			H []string `arrow:"h"`
+		}](batch), errorOf[struct{ Missing int }](batch),
+	} {
+		if !errors.As(err, new(*SchemaError)) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func rowsOfBatches[T any](batch arrow.RecordBatch) (all []T, err error) {
+	for row, err := range RowsOf[T](oneBatchKept(batch)) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, row)
+	}
+	return all, nil
+}
+
+func oneBatchKept(b arrow.RecordBatch) array.RecordReader {
+	b.Retain()
+	return oneBatch(b)
+}
+
+func errorOf[T any](batch arrow.RecordBatch) error {
+	_, err := rowsOfBatches[T](batch)
+	return err
+}
+
+// TestTypesThatAreNoRows: what cannot be a column is an error that names it.
+func TestTypesThatAreNoRows(t *testing.T) {
+	type endless struct{ Next []endless }
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	tried := func(err error, want string) {
+		t.Helper()
+		if !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	_, err := Append(t.Context(), b, "t", []int{1})
+	tried(err, "int is none")
+	_, err = Append(t.Context(), b, "t", []*leg{nil})
+	tried(err, "*tables.leg is none")
+	_, err = Append(t.Context(), b, "t", []time.Time{{}})
+	tried(err, "time.Time is none")
+	_, err = SchemaOf[struct{ C chan int }]()
+	tried(err, `column "C"`)
+	_, err = SchemaOf[struct{ hidden int }]()
+	tried(err, "no exported field")
+	_, err = SchemaOf[struct {
+		A int
+		B int `arrow:"A"`
+	}]()
+	tried(err, "two fields")
+	_, err = SchemaOf[endless]()
+	tried(err, "without end")
+	_, err = SchemaOf[struct{ P **int }]()
+	tried(err, "more than one null")
+	_, err = SchemaOf[struct {
+		N int `arrow:"n,int8"`
+	}]()
+	tried(err, "only times")
+	_, err = SchemaOf[struct {
+		At time.Time `arrow:"at,utf8"`
+	}]()
+	tried(err, "a time is no utf8")
+	_, err = SchemaOf[struct {
+		At time.Time `arrow:"at,tomorrow"`
+	}]()
+	tried(err, "tomorrow")
+	for _, err := range RowsOf[int](rowsOf(1)) {
+		tried(err, "int is none")
+	}
+	type nanos struct {
+		At time.Time `arrow:"at,timestamp[ns]"`
+	}
+	_, err = Append(t.Context(), b, "t", []nanos{{time.Unix(1, 0)}, {}})
+	if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "row 2") {
+		t.Errorf("%v", err)
+	}
+	if _, err := b.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v: rows that are none made a table", err)
+	}
+}
+
+// flat is the row of the benchmarks.
+type flat struct {
+	At    time.Time
+	Sym   string
+	Price float64
+	Size  int64
+	Buy   bool
+}
+
+func flats(n int) []flat {
+	rows := make([]flat, n)
+	for i := range rows {
+		rows[i] = flat{day0.Add(time.Duration(i) * time.Second), "BRK.B", float64(i) / 4, int64(i), i%2 == 0}
+	}
+	return rows
+}
+
+// perSecond begins to count the time of processors, too, which a busy machine changes less.
+func perSecond(b *testing.B, rows int) (end func()) {
+	start := cpu()
+	return func() {
+		all := float64(b.N) * float64(rows) / 1e6
+		b.ReportMetric(all/b.Elapsed().Seconds(), "Mrows/s")
+		b.ReportMetric(all/(cpu()-start).Seconds(), "Mrows/cpu-s")
+	}
+}
+
+// BenchmarkRecords makes batches of rows.
+func BenchmarkRecords(b *testing.B) {
+	rows := flats(100_000)
+	defer perSecond(b, len(rows))()
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := Records(rows)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, err := range BatchesOf(r) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// BenchmarkRowsOf makes rows of batches.
+func BenchmarkRowsOf(b *testing.B) {
+	rows := flats(60_000)
+	b.ReportAllocs()
+	r, err := Records(rows)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer perSecond(b, len(rows))()
+	for batch := range BatchesOf(r) {
+		for b.Loop() {
+			n := 0
+			for row, err := range RowsOf[flat](oneBatchKept(batch)) {
+				if err != nil || row.Size != int64(n) {
+					b.Fatal(row, err)
+				}
+				n++
+			}
+		}
+	}
+}
+
+// BenchmarkAppendRows appends rows to a table, and BenchmarkRows reads them.
+func BenchmarkAppendRows(b *testing.B) {
+	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
+	defer perSecond(b, len(rows))()
+	for b.Loop() {
+		if _, err := Append(b.Context(), bucket, "t", rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRows(b *testing.B) {
+	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
+	if _, err := Append(b.Context(), bucket, "t", rows); err != nil {
+		b.Fatal(err)
+	}
+	table, err := bucket.Table(b.Context(), "t")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer perSecond(b, len(rows))()
+	for b.Loop() {
+		n := 0
+		for _, err := range Rows[flat](b.Context(), table, nil) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != len(rows) {
+			b.Fatal(n)
+		}
+	}
+}
+
+// TestRowsOfOnce: a reader is read once, and a second turn says so; who leaves the first one
+// early, or by a panic, leaves nothing open.
+func TestRowsOfOnce(t *testing.T) {
+	type row struct {
+		N int64 `arrow:"n"`
+	}
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	mustPut(t, b, "t", PutReplace, from(0, 10)...)
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := RowsOf[row](r)
+	func() {
+		defer func() { _ = recover() }()
+		for range rows {
+			panic("left")
+		}
+	}()
+	n := 0
+	for _, err := range rows {
+		if n++; !errors.As(err, new(*ArgumentError)) {
+			t.Errorf("%v of a reader that was read before", err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d turns with a reader that was read before, want one with the error", n)
+	}
+}
+
+// A date that its type cannot hold is an error, and none that wraps around.
+func TestDateBeyond(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	type dated struct {
+		Day time.Time `arrow:"day,date32"`
+	}
+	for year, ok := range map[int]bool{-1: true, 9999: true, 6_000_000: false, -6_000_000: false} {
+		day := time.Date(year, 2, 3, 0, 0, 0, 0, time.UTC)
+		if _, err := Append(t.Context(), s.Bucket(""), fmt.Sprint("t", year), []dated{{day}}); (err == nil) != ok {
+			t.Errorf("%d: %v", year, err)
+		}
+	}
+}

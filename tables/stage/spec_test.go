@@ -1,0 +1,47 @@
+package stage_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/tables/stage"
+)
+
+// A stage of a Spec has the key of one of options with the same content: results stay. What
+// a Spec lacks is an error, not a panic.
+func TestSpec(t *testing.T) {
+	runs := 0
+	one := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }
+	results, err := stage.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer results.Close()
+	json := encode.JSON[int]()
+	above := stage.Define("above", one, stage.Spec[int]{Version: "1"})
+	old := stage.New("one", one, stage.Version("1"), stage.Params(3), stage.From(above), stage.Cache(true), stage.TTL(time.Hour), stage.Codec("json", json))
+	spec := stage.Spec[int]{
+		From: []stage.Any{above}, Version: "1", Params: []any{3}, Cache: true, TTL: time.Hour, Codec: json, CodecName: "json",
+	}
+	for _, s := range []*stage.Stage[int]{old, stage.Define("one", one, spec)} {
+		if n, err := s.Run(t.Context(), results); err != nil || n != 2 {
+			t.Errorf("it made %d, %v, after %d runs", n, err, runs)
+		}
+	}
+	half := encode.ValueCodec[int]{Encode: json.Encode}
+	for want, s := range map[string]*stage.Stage[int]{
+		"no name":               stage.Define("", one, spec),
+		"no function":           stage.Define[int]("none", nil, spec),
+		"Version":               stage.Define("one", one, stage.Spec[int]{}),
+		"lacks":                 stage.Define("one", one, stage.Spec[int]{Version: "1", Cache: true, Codec: half, CodecName: "half"}),
+		"give it Codec":         stage.Define("one", one, stage.Spec[int]{Version: "1", Cache: true}),
+		"the codec has no name": stage.Define("one", one, stage.Spec[int]{Version: "1", Cache: true, Codec: json}),
+	} {
+		if _, err := s.Run(t.Context(), results); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

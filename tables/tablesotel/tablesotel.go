@@ -1,0 +1,99 @@
+// Package tablesotel reports operations on tables to OpenTelemetry, as spans and as
+// metrics:
+//
+//	observer, err := tablesotel.New(nil)
+//	store, err := tables.Open(ctx, dir, &tables.Options{Observer: observer})
+//
+// Each span is named after its operation, such as "tables.put", and is a child of the span
+// in the caller's context. The metrics are partd.tables.duration, a histogram in seconds,
+// and the counters partd.tables.rows and partd.tables.bytes. Spans and metrics carry the
+// attribute partd.operation; metrics of failures also carry error.type. Only spans name the
+// bucket and the table, which may have too many values for metrics.
+package tablesotel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Options are the options of New. A nil provider means the global one of the process; nil
+// Options mean both.
+type Options struct {
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+type observer struct {
+	tracer      trace.Tracer
+	duration    metric.Float64Histogram
+	rows, bytes metric.Int64Counter
+}
+
+const scope = "github.com/go-partd/partd/tables/tablesotel"
+
+// New returns an Observer that reports to OpenTelemetry. Pass it to tables.Open in
+// tables.Options.
+func New(o *Options) (tables.Observer, error) {
+	opts := *cmp.Or(o, new(Options))
+	if opts.Tracer == nil {
+		opts.Tracer = otel.GetTracerProvider()
+	}
+	if opts.Meter == nil {
+		opts.Meter = otel.GetMeterProvider()
+	}
+	ob, m := &observer{tracer: opts.Tracer.Tracer(scope)}, opts.Meter.Meter(scope)
+	var err, rowsErr, bytesErr error
+	ob.duration, err = m.Float64Histogram("partd.tables.duration", metric.WithUnit("s"), metric.WithDescription("How long operations on tables took."))
+	ob.rows, rowsErr = m.Int64Counter("partd.tables.rows", metric.WithUnit("{row}"), metric.WithDescription("Rows that were put, read, written or folded."))
+	ob.bytes, bytesErr = m.Int64Counter("partd.tables.bytes", metric.WithUnit("By"), metric.WithDescription("Bytes, as Arrow has them, that were put or read."))
+	return ob, errors.Join(err, rowsErr, bytesErr)
+}
+
+// Begin implements [tables.Observer].
+func (ob *observer) Begin(ctx context.Context, o tables.Operation) (context.Context, func(tables.Outcome)) {
+	operation := attribute.String("partd.operation", o.Name)
+	ctx, span := ob.tracer.Start(ctx, "tables."+o.Name, trace.WithAttributes(
+		operation, attribute.String("partd.bucket", o.Bucket), attribute.String("partd.table", o.Table)))
+	return ctx, func(out tables.Outcome) {
+		defer span.End()
+		attributes := []attribute.KeyValue{operation}
+		if out.Err != nil {
+			span.RecordError(out.Err)
+			span.SetStatus(codes.Error, out.Err.Error())
+			attributes = append(attributes, attribute.String("error.type", kind(out.Err)))
+		}
+		span.SetAttributes(attribute.Int64("partd.rows", out.Rows), attribute.Int64("partd.bytes", out.Bytes))
+		all := metric.WithAttributeSet(attribute.NewSet(attributes...))
+		ctx := context.WithoutCancel(ctx) // what has ended is counted
+		ob.duration.Record(ctx, out.Duration.Seconds(), all)
+		ob.rows.Add(ctx, out.Rows, all)
+		ob.bytes.Add(ctx, out.Bytes, all)
+	}
+}
+
+// kind is one of few words for an error.
+func kind(err error) string {
+	for _, known := range []error{
+		context.Canceled, context.DeadlineExceeded, tables.ErrNotFound, tables.ErrExists,
+		tables.ErrConflict, tables.ErrDamaged, tables.ErrReadOnly, tables.ErrClosed,
+	} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	var op *tables.OpError
+	for errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Sprintf("%T", err)
+}

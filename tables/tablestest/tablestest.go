@@ -1,0 +1,133 @@
+// Package tablestest helps to test code that uses tables: it opens a store for one test,
+// puts rows written as JSON, and compares the rows of a table with those expected.
+//
+//	s := tablestest.Open(t, nil)
+//	tablestest.Put(t, s.Bucket(""), "trades", columns, `[{"sym":"A","price":1.5}]`)
+//	report(s)
+//	tablestest.Expect(t, s.Bucket(""), "report", `[{"sym":"A","sum":1.5}]`)
+//
+// Every function ends the test if it fails.
+package tablestest
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Open opens a store in a new temporary directory. When the test ends, it closes the store
+// and removes the directory.
+func Open(t testing.TB, o *tables.Options) *tables.Store {
+	t.Helper()
+	s, err := tables.Open(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// Put appends rows to a table and creates the table if it does not exist. The rows are a
+// JSON array of objects, in the format of array.RecordFromJSON of arrow-go: a column
+// missing from an object is null. If columns is nil, the table must exist, and the rows
+// have its columns.
+func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, rows string) tables.Version {
+	t.Helper()
+	if columns == nil {
+		table, err := b.Table(t.Context(), name)
+		if err == nil {
+			columns, err = table.Schema(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch := fromJSON(t, columns, rows)
+	defer batch.Release()
+	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	v, err := b.Put(t.Context(), name, r, tables.PutAppend, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Expect fails the test unless a table has exactly these rows, in any order. Write them as
+// for Put.
+func Expect(t testing.TB, b *tables.Bucket, name, rows string) {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var got []string
+	for r.Next() {
+		got = append(got, lines(t, r.RecordBatch())...)
+	}
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	wanted := fromJSON(t, r.Schema(), rows)
+	defer wanted.Release()
+	var missing []string
+	for _, line := range lines(t, wanted) {
+		if at := slices.Index(got, line); at >= 0 {
+			got = slices.Delete(got, at, at+1)
+		} else {
+			missing = append(missing, line)
+		}
+	}
+	if len(missing)+len(got) > 0 {
+		t.Fatalf("table %q lacks %d rows, and has %d others:\n%s", name, len(missing), len(got),
+			strings.Join(slices.Concat(signed("- ", missing), signed("+ ", got)), "\n"))
+	}
+}
+
+func fromJSON(t testing.TB, columns *arrow.Schema, rows string) arrow.RecordBatch {
+	t.Helper()
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
+	if err != nil {
+		t.Fatalf("rows %s: %v", rows, err)
+	}
+	return batch
+}
+
+// lines returns the rows as JSON, which is the same for the same rows.
+func lines(t testing.TB, batch arrow.RecordBatch) []string {
+	t.Helper()
+	if batch.NumRows() == 0 {
+		return nil
+	}
+	var text bytes.Buffer
+	if err := array.RecordToJSON(batch, &text); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+}
+
+func signed(sign string, lines []string) (all []string) {
+	for _, l := range lines {
+		all = append(all, sign+l)
+	}
+	return all
+}

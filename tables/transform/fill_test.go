@@ -1,0 +1,164 @@
+package transform_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// Values far behind the bins that are held at a time are interpolated to, in a table of
+// several batches: one column has values at both ends alone, one from the middle on, one up
+// to there, one everywhere.
+func TestInterpolateFar(t *testing.T) {
+	const rows, step = 20_001, 10 // seconds
+	schema := arrow.NewSchema([]arrow.Field{stamps(arrow.Microsecond, "")}, nil)
+	for _, name := range []string{"ends", "late", "early", "all"} {
+		schema, _ = schema.AddField(schema.NumFields(), arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64, Nullable: true})
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	for i := range rows {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(i * step * 1e6))
+		for j, has := range []bool{i == 0 || i == rows-1, i >= rows/2 && i%5_000 == 0, i <= rows/2 && i%5_000 == 0, true} {
+			if x := b.Field(j + 1).(*array.Float64Builder); has {
+				x.Append(float64(i) * step)
+			} else {
+				x.AppendNull()
+			}
+		}
+	}
+	s := newStore(t)
+	put(t, s, "in", tables.PutReplace, b.NewRecordBatch())
+	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
+	if err != nil || r != (transform.Result{SourceRows: rows, TargetRows: (rows-1)*step + 1}) {
+		t.Fatal(r, err)
+	}
+	_, batches := scan(t, s, "out")
+	n, wrong := 0, 0
+	for _, b := range batches {
+		for i := range int(b.NumRows()) {
+			at, middle := float64(n), float64(rows/2*step)
+			for j, want := range []float64{at, at, min(at, middle), at} {
+				c := b.Column(j + 1).(*array.Float64)
+				if j == 1 && at < middle {
+					want = math.NaN()
+				}
+				if c.IsNull(i) != math.IsNaN(want) || c.IsValid(i) && math.Abs(c.Value(i)-want) > 1e-6 {
+					if wrong++; wrong < 10 {
+						t.Errorf("second %d, %s: %s, want %v", n, schema.Field(j+1).Name, c.ValueStr(i), want)
+					}
+				}
+			}
+			n++
+		}
+	}
+}
+
+// All types are filled with, names that the statement has are columns, and labels are put
+// between rows that are in any order.
+func TestFillTypes(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 10:00:03Z","lo":2,"pass":"1.50","n":["a"],"a0":null},{"t":"2026-01-01 10:00:00Z","lo":1,"pass":null,"n":["b","c"],"a0":true},{"t":null,"lo":9,"pass":"9","n":[],"a0":true}]`,
+		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "lo", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "pass", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
+		arrow.Field{Name: "n", Type: arrow.ListOf(arrow.BinaryTypes.String)}, arrow.Field{Name: "a0", Type: arrow.FixedWidthTypes.Boolean}))
+	row := func(second int, rest string) string {
+		return fmt.Sprintf(`{%s,"t":"2026-01-01T11:00:%02d+01:00"}`, rest, second)
+	}
+	first, second := `"a0":true,"lo":1,"n":["b","c"],"pass":null`, `"a0":null,"lo":2,"n":["a"],"pass":"1.5"`
+	none := `"a0":null,"lo":null,"n":null,"pass":null`
+	for function, want := range map[string]string{
+		"ffill":   row(0, first) + "," + row(1, first) + "," + row(2, first) + "," + row(3, second),
+		"bfill":   row(0, first) + "," + row(1, second) + "," + row(2, second) + "," + row(3, second),
+		"nearest": row(0, first) + "," + row(1, first) + "," + row(2, second) + "," + row(3, second),
+		"asfreq":  row(0, first) + "," + row(1, none) + "," + row(2, none) + "," + row(3, second),
+	} {
+		got, types := resampled(t, s, transform.ResampleOptions{Rule: "s", Functions: []string{function}})
+		if got != want || types != "t timestamp[s, tz=Europe/Berlin], lo uint64, pass decimal(5, 2), n list<item: utf8, nullable>, a0 bool" {
+			t.Errorf("%s: %s\n%s\nwant %s", function, types, got, want)
+		}
+	}
+	got, _ := resampled(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"interpolate"}, Columns: []string{"lo", "pass"}})
+	if want := `{"lo":1,"pass":null,"t":"2026-01-01T11:00:00+01:00"},{"lo":1.5,"pass":null,"t":"2026-01-01T11:00:01.5+01:00"},{"lo":2,"pass":1.5,"t":"2026-01-01T11:00:03+01:00"}`; got != want {
+		t.Errorf("%s, want\n%s", got, want)
+	}
+}
+
+func TestFillErrors(t *testing.T) {
+	s := newStore(t)
+	x := arrow.Field{Name: "x", Type: integer}
+	put(t, s, "far", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"9999-01-01 00:00:00","x":1}]`, stamps(arrow.Microsecond, ""), x))
+	put(t, s, "twice", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2026-01-01 00:00:00.5","x":1},{"t":"2026-01-01 00:00:00.5","x":1}]`, stamps(arrow.Microsecond, ""), x))
+	put(t, s, "none", tables.PutReplace, rows(t, `[{"t":null,"x":1}]`, stamps(arrow.Microsecond, ""), x))
+	put(t, s, "text", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"a"}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
+	for _, function := range []string{"ffill", "bfill", "nearest", "asfreq", "interpolate"} {
+		for source, want := range map[string]string{"far": "more than 1073741824 bins", "twice": `column "t": two rows have the time 2026-01-01T00:00:00.5Z, and ` + function + " takes one"} {
+			_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(source), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
+			if err == nil || !strings.Contains(err.Error(), want) || errors.As(err, new(*tables.SchemaError)) != (source == "twice") {
+				t.Errorf("%s of %s: %v", function, source, err)
+			}
+		}
+		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("far"), Target: named("out"), Rule: "YE", TimeColumn: "t", Functions: []string{function, "max"}})
+		if err == nil || !strings.Contains(err.Error(), function+" stands alone") {
+			t.Error(function, err)
+		}
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("none"), Target: named("empty"), Rule: "s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace})
+		if r != (transform.Result{SourceRows: 1}) || err != nil {
+			t.Error(function, r, err)
+		}
+	}
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("text"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
+	if err == nil || !strings.Contains(err.Error(), "interpolate takes numbers alone") {
+		t.Error(err)
+	}
+	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, tables.ErrNotFound) {
+		t.Error("what failed made a table:", err)
+	}
+}
+
+// A call that is left ends, also where it is among bins that it hands on to nobody yet.
+func TestFillCancelled(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2055-01-01 00:00:00","x":2}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
+	for _, function := range []string{"ffill", "interpolate"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		begun := time.Now()
+		_, err := transform.Resample(ctx, s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
+		if cancel(); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 5*time.Second {
+			t.Errorf("%s: %v after %v", function, err, time.Since(begun))
+		}
+	}
+}
+
+// A row that fills many bins is not held once for each: what is made of it is handed on a
+// few bins at a time.
+func TestFillWide(t *testing.T) {
+	s := newStore(t)
+	wide := strings.Repeat("x", 1<<20)
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"`+wide+`"},{"t":"2026-01-01 00:01:40","x":"y"}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
+	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{"ffill"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, batches := scan(t, s, "out")
+	n := 0
+	for _, b := range batches {
+		for i := range int(b.NumRows()) {
+			if x := b.Column(1).(*array.String).Value(i); (x == wide) != (n < 100) {
+				t.Errorf("bin %d has %d bytes", n, len(x))
+			}
+			n++
+		}
+	}
+	if n != 101 {
+		t.Error(n)
+	}
+}

@@ -1,0 +1,102 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// A Txn that outlives its Update takes nothing that would be lost.
+func TestTxnAfterUpdate(t *testing.T) {
+	ctx, s := t.Context(), mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	mustPut(t, b, "t", PutError, 1)
+	for _, fails := range []error{nil, errors.New("f's own")} {
+		var kept *Txn
+		err := s.Update(ctx, func(txn *Txn) error {
+			kept = txn
+			return errors.Join(txn.Put("b", "t", rowsOf(2), PutReplace, nil), fails)
+		})
+		if !errors.Is(err, fails) {
+			t.Fatal(err)
+		}
+		for name, do := range map[string]func() error{
+			"put":      func() error { return kept.Put("b", "t", rowsOf(3), PutAppend, nil) },
+			"create":   func() error { return kept.Put("b", "new", rowsOf(3), PutError, nil) },
+			"delete":   func() error { return kept.Delete("b", "t") },
+			"metadata": func() error { return kept.SetMetadata("b", "", Metadata{"k": "v"}) },
+			"settings": func() error { return kept.SetSettings("b", "t", Settings{}) },
+			"rules":    func() error { return kept.EditRules("b", "t", RuleEdit{}) },
+			"evolve":   func() error { return kept.Evolve("b", "t") },
+		} {
+			if err := do(); !errors.Is(err, ErrTxnDone) || !errors.As(err, new(*OpError)) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	wantRows(t, b, "t", 2)
+}
+
+// What hinders a snapshot is told, and not that its bucket is missing.
+func TestSnapshotCancelled(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	mustPut(t, b, "t", PutError, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Snapshot(ctx, "s"); !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := s.Bucket("none").Snapshot(t.Context(), "s"); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// What a range shows, the same range replaces: both are of the settings' column.
+func TestRangeOfSettingsColumn(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	day := func(n int) arrow.Timestamp { return arrow.Timestamp(n) * 24 * 3600 * 1e6 }
+	rows := func(from, count int) array.RecordReader {
+		us := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "created", Type: us}, {Name: "ts", Type: us}}, nil))
+		for i := range count {
+			rb.Field(0).(*array.TimestampBuilder).Append(day(1000))
+			rb.Field(1).(*array.TimestampBuilder).Append(day(from + i))
+		}
+		return oneBatch(rb.NewRecordBatch())
+	}
+	_, err := b.Put(t.Context(), "t", rows(0, 10), PutError, &PutOptions{Settings: &Settings{Time: "ts"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
+	count := func(column string) (n int64) {
+		tab, err := b.Table(t.Context(), "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := tab.Scan(t.Context(), &ScanOptions{From: from, To: to, TimeColumn: column})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Release()
+		for r.Next() {
+			n += r.RecordBatch().NumRows()
+		}
+		if err := r.Err(); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n, other := count(""), count("created"); n != 3 || other != 0 {
+		t.Errorf("%d rows, %d by the first column", n, other)
+	}
+	done, err := b.ReplaceRange(t.Context(), "t", from, to, rows(6, 1), nil)
+	if err != nil || done.Deleted != 3 || count("") != 1 {
+		t.Errorf("%+v, %v; then %d rows", done, err, count(""))
+	}
+}

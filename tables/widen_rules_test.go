@@ -1,0 +1,103 @@
+package tables
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// TestUniqueWhileWidening has a rule about all rows of a table, those of the tail, too, hold for
+// rows whose put, or upsert, widens the column that it is about, or another one.
+func TestUniqueWhileWidening(t *testing.T) {
+	const was = "k int64; v int64; n int64"
+	for _, columns := range []string{was + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {
+		for _, how := range []string{"put", "upsert"} {
+			for _, tail := range []bool{false, true} {
+				t.Run(columns+"/"+how, func(t *testing.T) {
+					s := mustOpen(t, t.TempDir(), &Options{NoTail: !tail, FoldAge: -1})
+					b := s.Bucket("b")
+					first := jsonRows(t, was, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
+					if _, err := b.Put(t.Context(), "t", first, PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+						t.Fatal(err)
+					}
+					rule := RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}
+					if err := b.EditRules(t.Context(), "", rule); err != nil { // the bucket's, which leaves the tail
+						t.Fatal(err)
+					}
+					put := func(row string) (err error) {
+						if how == "upsert" {
+							_, err = b.Upsert(t.Context(), "t", jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
+						} else {
+							_, err = b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil)
+						}
+						return err
+					}
+					if err := put(`{"k":3,"v":7,"n":1}`); !errors.As(err, new(*RuleError)) {
+						t.Errorf("error %v for a second 7", err)
+					}
+					if err := put(`{"k":3,"v":8,"n":1}`); err != nil {
+						t.Fatal(err)
+					}
+					if got := text(t, b, "t", nil); strings.Count(got, " | ") != 3 || !strings.HasPrefix(got, columns) {
+						t.Error(got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestUniqueBesideTail widens and puts in one Update, while the tail has a row that the rule has not
+// seen: it is a conflict.
+func TestUniqueBesideTail(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	if _, err := b.Put(t.Context(), "t", jsonRows(t, "v int32", `{"v":7}`), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(t.Context(), "", RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Update(t.Context(), func(x *Txn) error {
+		if err := x.Evolve("b", "t", ColumnChange{Op: "widen", Column: "v", Type: "int64"}); err != nil {
+			return err
+		}
+		return x.Put("b", "t", jsonRows(t, "v int64", `{"v":7}`), PutAppend, nil)
+	})
+	if !errors.Is(err, ErrConflict) {
+		t.Error(err)
+	}
+	wantText(t, b, "t", "v int32 | 7")
+}
+
+// TestNullTakesTypeBesideTail gives the only column of a table, of nulls, a type while the tail of
+// another Store has rows of it.
+func TestNullTakesTypeBesideTail(t *testing.T) {
+	null := func() array.RecordReader {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.Null, Nullable: true}}, nil))
+		defer b.Release()
+		b.Field(0).AppendNull()
+		return oneBatch(b.NewRecordBatch())
+	}
+	dir := t.TempDir()
+	s, other := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
+	b := s.Bucket("b")
+	for range 2 {
+		if _, err := b.Put(t.Context(), "t", null(), PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := other.Put(t.Context(), "t", jsonRows(t, "v utf8", `{"v":"x"}`), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	const want = "v utf8 | x | (null) | (null)"
+	wantText(t, b, "t", want)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, b, "t", want)
+}

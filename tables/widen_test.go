@@ -1,0 +1,314 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// oneNull is a row of a column k, which is 1, and of a column v of nothing but nulls.
+func oneNull() array.RecordReader {
+	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "v", Type: arrow.Null, Nullable: true}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(1)
+	b.Field(1).AppendNull()
+	return oneBatch(b.NewRecordBatch())
+}
+
+// upserting puts rows with the key k, and wants an error that has a text, or none.
+func upserting(t *testing.T, b *Bucket, columns, rows, want string) {
+	t.Helper()
+	var lacks []string
+	_, err := b.Upsert(t.Context(), "t", jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, Lacks: &lacks})
+	if want == "" && err != nil || want != "" && (!errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want)) {
+		t.Fatalf("error %v, want %q", err, want)
+	}
+}
+
+// wantSorted wants columns and rows of the table t, these in their order as texts: without a
+// time column, those that are put come before the rest of what is written anew.
+func wantSorted(t *testing.T, b *Bucket, want string) {
+	t.Helper()
+	parts := strings.Split(text(t, b, "t", nil), " | ")
+	slices.Sort(parts[1:])
+	if got := strings.Join(parts, " | "); got != want {
+		t.Fatalf("the table is\n%s, want\n%s", got, want)
+	}
+}
+
+// preparing opens a store whose hook is called when a commit of it is prepared.
+func preparing(t *testing.T, o *Options, prepared func()) *Store {
+	t.Helper()
+	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, prepared: prepared})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestUpsertWidens puts rows by keys, for which the table's columns are widened, or added,
+// in the same commit.
+func TestUpsertWidens(t *testing.T) {
+	const k = "k int64; v "
+	for _, c := range []struct{ columns, rows, put, row, want string }{
+		{k + "int16", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int32", `{"k":2,"v":70000}`, k + "int32 | 1,1 | 2,70000"},
+		{k + "int32", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64", `{"k":2,"v":5000000000}`, k + "int64 | 1,1 | 2,5000000000"},
+		{k + "float32", `{"k":1,"v":0.5},{"k":2,"v":2}`, k + "float64", `{"k":2,"v":1e300}`, k + "float64 | 1,0.5 | 2,1e+300"},
+		{k + "decimal(9, 2)", `{"k":1,"v":"1.25"},{"k":2,"v":"2.5"}`, k + "decimal(18, 2)", `{"k":2,"v":"9999999999.5"}`, k + "decimal(18, 2) | 1,1.25 | 2,9999999999.5"},
+		{k + "int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64", `{"k":2,"v":2.5}`, k + "float64 | 1,1 | 2,2.5"},
+		{k + "int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64", `{"k":3,"v":2.5}`, k + "float64 | 1,1 | 2,2 | 3,2.5"},
+		{k + "int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64; w utf8", `{"k":2,"v":3,"w":"x"}`, k + "int64; w utf8 | 1,1,(null) | 2,3,x"},
+		{"k int32; v int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64", `{"k":2,"v":3},{"k":5000000000,"v":4}`, k + "int64 | 1,1 | 2,3 | 5000000000,4"},
+		{"k int32; v int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64; w bool", `{"k":2,"v":0.5,"w":true}`, k + "float64; w bool | 1,1,(null) | 2,0.5,true"},
+
+		{k + "int64", `{"k":1,"v":1}`, k + "utf8", `{"k":1,"v":"x"}`, `column "v": it has type utf8, and the table has int64; its evolution is compatible`},
+		{k + "int64", `{"k":1,"v":1}`, k + "bool", `{"k":1,"v":true}`, `column "v": it has type bool, and the table has int64`},
+		{k + "int64", `{"k":1,"v":9007199254740993}`, k + "float64", `{"k":1,"v":0.5}`, `column "v"`},
+		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": it has type float64, which a key of an upsert cannot have`},
+	} {
+		for _, how := range []string{"tail", "folded", "commits"} {
+			t.Run(c.columns+"/"+c.put+"/"+how, func(t *testing.T) {
+				commits := 0
+				s := preparing(t, &Options{NoTail: how == "commits", FoldAge: -1}, func() { commits++ })
+				b := s.Bucket("b")
+				if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Compatible}}); err != nil {
+					t.Fatal(err)
+				}
+				if how == "folded" {
+					if _, err := s.Fold(t.Context(), nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := text(t, b, "t", nil)
+				commits = 0
+				if strings.HasPrefix(c.want, "column") {
+					upserting(t, b, c.put, c.row, c.want)
+					wantText(t, b, "t", before)
+					return
+				}
+				upserting(t, b, c.put, c.row, "")
+				wantSorted(t, b, c.want)
+				if how == "folded" || how == "commits" {
+					wantText(t, b, "t", before, AtVersion(1))
+				}
+				if commits != 1 {
+					t.Errorf("the upsert made %d commits", commits)
+				}
+				if _, err := s.Compact(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				wantSorted(t, b, c.want)
+			})
+		}
+	}
+}
+
+// TestUpsertBesideOthers has others change the table while an upsert that widens it commits: no
+// row of theirs is lost or doubled, nor one of ours.
+func TestUpsertBesideOthers(t *testing.T) {
+	const was, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
+	put := func(columns, rows string) func(*Bucket) error {
+		return func(b *Bucket) error {
+			_, err := b.Put(t.Context(), "t", jsonRows(t, columns, rows), PutAppend, nil)
+			return err
+		}
+	}
+	evolve := func(c ColumnChange) func(*Bucket) error {
+		return func(b *Bucket) error { return b.Evolve(t.Context(), "t", c) }
+	}
+	for name, c := range map[string]struct {
+		theirs func(*Bucket) error
+		tail   bool   // of the same store; else of another
+		want   string // or the error
+	}{
+		"append":             {put(was, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
+		"append of a key":    {put(was, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
+		"append that widens": {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
+		"same widening":      {evolve(ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
+		"less widening":      {evolve(ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
+		"new column":         {evolve(ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
+		"dropped":            {evolve(ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
+		"made strict":        {func(b *Bucket) error { return b.SetEvolution(t.Context(), "t", Strict) }, false, `column "v": it has type float64`},
+		"to the tail":        {put(was, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
+		"beyond float64":     {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
+		"deleted":            {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ours *Store
+			during := false
+			ours = preparing(t, &Options{NoTail: !c.tail, FoldAge: -1}, func() {
+				if !during {
+					return
+				}
+				during = false
+				s := ours
+				if !c.tail {
+					s = mustOpen(t, ours.Dir(), &Options{NoTail: true})
+				}
+				if err := c.theirs(s.Bucket("b")); err != nil {
+					t.Error(err)
+				}
+			})
+			b := ours.Bucket("b")
+			if _, err := b.Put(t.Context(), "t", jsonRows(t, was, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+				t.Fatal(err)
+			}
+			during = true
+			_, err := b.Upsert(t.Context(), "t", jsonRows(t, wide, `{"k":2,"v":0.5}`), &UpsertOptions{Keys: []string{"k"}})
+			if during {
+				t.Fatal("nobody came in between")
+			}
+			if !strings.HasPrefix(c.want, "k ") {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Fatalf("error %v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSorted(t, b, c.want)
+			if _, err := ours.Fold(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			wantSorted(t, b, c.want)
+		})
+	}
+}
+
+// TestUpsertUnderEvolutions widens nothing that the table's evolution does not allow.
+func TestUpsertUnderEvolutions(t *testing.T) {
+	for e, want := range map[Evolution]string{"": `column "v": it has type int64`, Strict: `column "v": it has type int64`, AddOnly: `column "v": it has type int64`, Compatible: "", Flexible: ""} {
+		b := direct(t)
+		if _, err := b.Put(t.Context(), "t", jsonRows(t, "k int64; v int32", `{"k":1,"v":1}`), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+			t.Fatal(err)
+		}
+		upserting(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
+	}
+	b := direct(t)
+	mustPut(t, b, "t", PutAppend, 1)
+	if _, err := b.Upsert(t.Context(), "t", rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
+		t.Error(err)
+	}
+}
+
+// TestNullTakesType gives a column that was all null a type: by a put, by an upsert, by Evolve.
+func TestNullTakesType(t *testing.T) {
+	for _, typ := range []string{"bool", "int8", "int64", "uint64", "float16", "float64", "utf8", "binary", "date32", "timestamp[ns, tz=UTC]", "decimal(38, 2)", "duration[ns]"} {
+		value := map[string]string{"bool": "true", "utf8": `"x"`, "binary": `"AA=="`, "date32": `"2026-01-31"`, "timestamp[ns, tz=UTC]": `"2026-01-31T00:00:00Z"`, "decimal(38, 2)": `"1.25"`}[typ]
+		if value == "" {
+			value = "1"
+		}
+		of, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
+		typed := direct(t)
+		if _, err := typed.Put(t.Context(), "t", jsonRows(t, of, row), PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, is, _ := strings.Cut(text(t, typed, "t", nil), " | ")
+		for _, e := range []Evolution{"", Strict, AddOnly, Compatible, Flexible} {
+			for _, how := range []string{"put", "upsert", "evolve"} {
+				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, how), func(t *testing.T) {
+					s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+					b := s.Bucket("b")
+					if _, err := b.Put(t.Context(), "t", oneNull(), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+						t.Fatal(err)
+					}
+					wantText(t, b, "t", "k int64; v null | 1,(null)")
+					put := func() (err error) {
+						if how == "upsert" {
+							_, err = b.Upsert(t.Context(), "t", jsonRows(t, of, row), &UpsertOptions{Keys: []string{"k"}})
+						} else {
+							_, err = b.Put(t.Context(), "t", jsonRows(t, of, row), PutAppend, nil)
+						}
+						return err
+					}
+					var err error
+					if how == "evolve" {
+						err = b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "v", Type: ColumnType(typ)})
+					}
+					if err == nil {
+						err = put()
+					}
+					if e == Strict || e == AddOnly {
+						if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {
+							t.Fatal(err)
+						}
+						wantText(t, b, "t", "k int64; v null | 1,(null)")
+						return
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					want := of + " | 1,(null) | " + is
+					wantText(t, b, "t", want)
+					if _, err := b.Put(t.Context(), "t", oneNull(), PutAppend, nil); err != nil && e != Compatible {
+						t.Fatal(err) // nulls still fit
+					}
+					if _, err := s.Fold(t.Context(), nil); err != nil {
+						t.Fatal(err)
+					}
+					wantText(t, b, "t", want+" | 1,(null)")
+					if _, err := s.Compact(t.Context(), nil); err != nil {
+						t.Fatal(err)
+					}
+					wantText(t, b, "t", want+" | 1,(null)")
+				})
+			}
+		}
+	}
+}
+
+// TestDropAndAdd drops a column and adds one of its name in one change. What was dropped does
+// not come back, and the table may have had no other column.
+func TestDropAndAdd(t *testing.T) {
+	drop, add := ColumnChange{Op: "drop", Column: "v"}, ColumnChange{Op: "add", Column: "v", Type: "utf8"}
+	for _, c := range []struct {
+		columns, rows string
+		changes       []ColumnChange
+		want          string
+	}{
+		{"v int64; k int64", `{"v":1,"k":1},{"v":2,"k":2}`, []ColumnChange{drop, add}, "k int64; v utf8 | 1,(null) | 2,(null)"},
+		{"v int64", `{"v":1},{"v":2}`, []ColumnChange{drop, add}, "v utf8 | (null) | (null)"},
+		{"v utf8", `{"v":"x"}`, []ColumnChange{drop, add}, "v utf8 | (null)"},
+		{"v int64; k int64", `{"v":1,"k":1}`, []ColumnChange{{Op: "widen", Column: "k", Type: "float64"}, drop, add}, "k float64; v utf8 | 1,(null)"},
+		{"v int64", `{"v":1}`, []ColumnChange{drop, {Op: "add", Column: "w", Type: "int8"}, {Op: "rename", Column: "w", To: "v"}}, "v int8 | (null)"},
+		{"v int64", `{"v":1}`, []ColumnChange{drop}, ""},
+	} {
+		for _, tail := range []bool{false, true} {
+			s := mustOpen(t, t.TempDir(), &Options{NoTail: !tail, FoldAge: -1})
+			b := s.Bucket("b")
+			if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, nil); err != nil {
+				t.Fatal(err)
+			}
+			err := b.Evolve(t.Context(), "t", c.changes...)
+			if c.want == "" {
+				if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "only column") {
+					t.Error(err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantText(t, b, "t", c.want)
+			if _, err := s.Compact(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			wantText(t, b, "t", c.want)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package tables
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/zerovalues"
+)
+
+// What Open and its store did not make says so, and so does the nil that a failed call
+// returns: none of it panics, whatever method is called.
+func TestZeroValues(t *testing.T) {
+	ctx := t.Context()
+	zerovalues.Check(t, map[string]any{
+		"Store": new(Store), "Bucket": new(Bucket), "Table": new(Table), "Txn": new(Txn), "Lock": new(Lock),
+		"Store(nil)": (*Store)(nil), "Store.Bucket": new(Store).Bucket("a"), "Store(nil).Bucket": (*Store)(nil).Bucket("a"),
+		"Bucket(nil)": (*Bucket)(nil), "Table(nil)": (*Table)(nil), "Lock(nil)": (*Lock)(nil),
+	}, "Close", "Unlock")
+	type row struct{ N int64 }
+	if _, err := Append(ctx, nil, "t", []row{{1}}); !errors.Is(err, ErrClosed) {
+		t.Errorf("rows for a nil Bucket: %v", err)
+	}
+	if _, err := Export(ctx, nil, t.TempDir()+"/t", nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("a nil Table's rows in a file: %v", err)
+	}
+	for _, err := range Rows[row](ctx, nil, nil) {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("the rows of a nil Table: %v", err)
+		}
+	}
+	for _, err := range RowsOf[row](nil) {
+		if err == nil {
+			t.Error("rows of no reader")
+		}
+	}
+	for _, err := range BatchesOf(nil) {
+		if err == nil {
+			t.Error("batches of no reader")
+		}
+	}
+	(*ScanPlan)(nil).Close() // deferred before the error is looked at
+	if _, err := new(Store).Bucket("a").Table(ctx, "t"); !errors.Is(err, ErrClosed) {
+		t.Errorf("a table of a zero Store: %v", err)
+	}
+}
