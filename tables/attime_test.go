@@ -196,6 +196,34 @@ func TestAtTimeBesideACorrection(t *testing.T) {
 	}
 }
 
+// TestFoldOfDuplicates folds rows that a table's rule drops, all of them: that makes no
+// snapshot, and they are not folded again.
+func TestFoldOfDuplicates(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(r array.RecordReader, o *PutOptions) {
+		t.Helper()
+		if _, err := b.Put(t.Context(), "t", r, PutAppend, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(ticksOf([]tick{{1, "a", 1, 0}}, 1), &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: KeepFirst}})
+	fold := func(rows int64) {
+		t.Helper()
+		if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != rows {
+			t.Fatalf("folded %+v, %v; want %d rows", r, err, rows)
+		}
+	}
+	fold(1)
+	put(ticksOf([]tick{{1, "a", 2, 0}}, 1), nil)
+	fold(1)
+	fold(0)
+	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}})
+	put(ticksOf([]tick{{2, "a", 3, 0}}, 1), nil)
+	fold(1)
+	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}, {2, "a", 3, 0}})
+}
+
 // TestAtTimeOfADatedFold: a fold's snapshot has the time of some of its rows, and those that
 // came later are not read at it.
 func TestAtTimeOfADatedFold(t *testing.T) {

@@ -165,8 +165,12 @@ func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err err
 // dated gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot
 // that is no younger than its transaction, and that begins before the table is loaded, and
 // so before it is folded: what was put at most a second ago is dated back, if it can be.
+// A fold whose rows are all duplicates makes no snapshot.
 func (f *folding) dated(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	was := cur.Metadata()
+	if made := meta.CurrentSnapshot(); made == nil || was.SnapshotByID(made.SnapshotID) != nil {
+		return meta, nil
+	}
 	at := f.updated
 	if ago := time.Now().Add(-time.Second); at.After(ago) {
 		at = ago
