@@ -42,7 +42,7 @@ type bench struct {
 
 func main() {
 	b := &bench{ctx: context.Background()}
-	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series", "what to measure")
+	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers", "what to measure")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
 	flag.IntVar(&b.streamRows, "stream-rows", 300_000, "rows of the streaming benchmark, in batches of 10")
@@ -60,7 +60,7 @@ func (b *bench) run(only string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	parts := map[string]func() error{"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight, "resample": b.resample, "series": b.series}
+	parts := map[string]func() error{"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight, "resample": b.resample, "series": b.series, "writers": b.writers}
 	for name := range strings.SplitSeq(only, ",") {
 		part, ok := parts[name]
 		if !ok {
