@@ -3,13 +3,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/tables"
 )
@@ -46,8 +46,8 @@ func (b *bench) writers() error {
 			}
 		}
 	}
-	sync, err := b.median(b.diskSync)
-	fmt.Printf("a sync of a file, after a write of 512 bytes: %v\n", sync)
+	took, err := b.median(b.diskSync)
+	fmt.Printf("a sync of a file, after a write of 512 bytes: %v\n", took)
 	return err
 }
 
@@ -65,22 +65,20 @@ func (b *bench) writersAtOnce(n int, each bool, during time.Duration) (speed flo
 			return err
 		}
 		var rows atomic.Int64
-		var all errgroup.Group
+		var all sync.WaitGroup
+		errs := make([]error, n)
 		start := time.Now()
 		for i := range n {
-			all.Go(func() error {
-				for time.Since(start) < during {
-					if err := b.put(s, name(i), row); err != nil {
-						return err
-					}
+			all.Go(func() {
+				for time.Since(start) < during && errs[i] == nil {
+					errs[i] = b.put(s, name(i), row)
 					rows.Add(1)
 				}
-				return nil
 			})
 		}
-		err := all.Wait()
+		all.Wait()
 		speed = float64(rows.Load()) / time.Since(start).Seconds()
-		return err
+		return errors.Join(errs...)
 	})
 }
 
@@ -91,7 +89,7 @@ func (b *bench) diskSync() (took time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it is removed
 	if err := f.Truncate(1 << 20); err != nil {
 		return 0, err
 	}
