@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/peers"
@@ -233,6 +234,9 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 		}
 		for i, a := range group.Columns() {
 			number := numberOf(a)
+			if pages != nil && !hasParts(group.Schema()) && width(a) <= mostIndexed {
+				checkPageRows(t, pages, i, int64(a.Len()))
+			}
 			if text := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; pages == nil || !text && number == nil || parsed.MetaData().Schema.NumColumns() > int(group.NumCols()) {
 				continue
 			}
@@ -278,6 +282,24 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 					t.Fatalf("page %d of column %d: %d nulls, least and greatest are there: %v", p, i, nulls, seen)
 				}
 			}
+		}
+	}
+}
+
+// checkPageRows checks that each page of a column has rows, and no more than a page may have.
+func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column int, rows int64) {
+	t.Helper()
+	index, err := pages.GetOffsetIndex(column)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begins := []int64{}
+	for _, place := range index.GetPageLocations() {
+		begins = append(begins, place.FirstRowIndex)
+	}
+	for p, end := range append(begins[1:], rows) {
+		if n := end - begins[p]; n < 1 || n > pageRows {
+			t.Fatalf("page %d of column %d has %d rows", p, column, n)
 		}
 	}
 }
