@@ -39,7 +39,8 @@ var arrowProperties = pqarrow.NewArrowWriterProperties()
 type keepOpen struct{ io.Writer }
 
 func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
-	e = &encoder{properties: parquet.NewWriterProperties(parquet.WithPageIndexEnabled(true))}
+	first := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
+	e = &encoder{properties: parquet.NewWriterProperties(first...)}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
@@ -127,14 +128,24 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []wa
 		return nil
 	})
 	options := []parquet.WriterProperty{
-		parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithDataPageSize(pageBytes), parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
-		parquet.WithBatchSize(int64(values)), parquet.WithDictionaryDefault(false), parquet.WithCompressionLevel(zstdLevel),
+		parquet.WithDataPageVersion(parquet.DataPageV2),
+		parquet.WithDataPageSize(pageBytes),
+		parquet.WithBatchSize(int64(values)),
+		parquet.WithDictionaryDefault(false),
+		parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
+		parquet.WithStoreDecimalAsInteger(true),
+		parquet.WithCompressionLevel(zstdLevel),
 	}
 	for i, w := range ways {
 		path := e.columns.Column(i).Path()
 		options = append(options,
-			parquet.WithEncodingFor(path, w.encoding), parquet.WithDictionaryFor(path, w.dictionary), parquet.WithDictionaryCostFallbackFor(path, false),
-			parquet.WithCompressionFor(path, w.codec), parquet.WithCompressionLevelFor(path, zstdLevel), parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= mostIndexed))
+			parquet.WithEncodingFor(path, w.encoding),
+			parquet.WithDictionaryFor(path, w.dictionary),
+			parquet.WithDictionaryCostFallbackFor(path, false),
+			parquet.WithCompressionFor(path, w.codec),
+			parquet.WithCompressionLevelFor(path, zstdLevel),
+			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= mostIndexed),
+		)
 		leaves[i].Release()
 	}
 	*e.properties = *parquet.NewWriterProperties(options...)
