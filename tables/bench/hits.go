@@ -103,10 +103,7 @@ func (b *bench) makeHits(path string) error {
 	const step = 50_000
 	batches := func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < b.hitsRows; from += step {
-			batch := hits(from, min(step, b.hitsRows-from), b.hitsRows)
-			more := yield(batch, nil)
-			batch.Release()
-			if !more {
+			if !yield(hits(from, min(step, b.hitsRows-from), b.hitsRows), nil) { // the reader releases it
 				return
 			}
 		}
