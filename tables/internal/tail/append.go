@@ -80,7 +80,7 @@ func (a Appended) Sync(ctx context.Context) error {
 	a.log.mu.Lock()
 	defer a.log.mu.Unlock()
 	a.epoch.stale, a.log.unsure = true, true
-	return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	return notSynced(err)
 }
 
 // durable returns once all appends up to a position survive a loss of power, where they
@@ -126,9 +126,17 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 		return false, nil
 	}
 	if l.unsure { // it may be that its sync failed
-		return true, l.s.Flush(ctx)
+		return true, notSynced(l.s.Flush(ctx))
 	}
-	return true, l.s.durable(ctx, l.pos) // it may be that its sync goes on
+	return true, notSynced(l.s.durable(ctx, l.pos)) // it may be that its sync goes on
+}
+
+// notSynced makes the error of a sync that of an append, which is there and may be lost.
+func notSynced(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 }
 
 func (l *Log) has(id string) bool {

@@ -159,7 +159,7 @@ func TestSyncFails(t *testing.T) {
 		s.next()
 		s.waits(got)
 		s.outcome <- want
-		if err := <-got; !errors.Is(err, want) {
+		if err := <-got; !errors.Is(err, want) || errors.Is(err, partd.ErrUnknownOutcome) != (want != nil) {
 			t.Fatalf("asked for it: %v, want %v", err, want)
 		}
 	}
@@ -213,6 +213,18 @@ func TestAppliedWaits(t *testing.T) {
 	s.waits(first, again)
 	s.outcome <- nil
 	s.want(nil, first, again)
+	second := s.append(t.Context(), l, "other")
+	s.next()
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		_, err := l.Applied(ctx, "other")
+		again <- err
+	}()
+	s.waits(again)
+	leave()
+	s.want(context.Canceled, again) // which is no promise that nothing is there
+	s.outcome <- nil
+	s.want(nil, second)
 	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // and then it needs none
 		t.Fatal(ok, err)
 	}
