@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/go-partd/partd"
@@ -28,6 +30,11 @@ func (s *Store) openTail(ctx context.Context) error {
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
 			Logger: s.opts.Logger, // without Sync: appends share theirs once they have let go of their table
 		}
+		if s.opts.Sync {
+			if err := makeSynced(dir, o); err != nil {
+				return err
+			}
+		}
 		l, err := logstore.Open(dir, &o)
 		if err != nil {
 			return err
@@ -50,6 +57,20 @@ func (s *Store) openTail(ctx context.Context) error {
 		s.tail.SetID("same")
 	}
 	return s.commits.Recover(ctx, s.tail)
+}
+
+// makeSynced makes a log store where there is none. A loss of power before the first sync of one that
+// is made without Options.Sync may leave what does not open again.
+func makeSynced(dir string, o logstore.Options) error {
+	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	o.Sync = true
+	l, err := logstore.Open(dir, &o)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // lock keeps other Stores away from the tail.

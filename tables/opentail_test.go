@@ -1,0 +1,53 @@
+package tables
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A loss of power as a Store is made must leave a tail that opens again: nothing gets its name in it
+// before its content is synced.
+func TestFirstOpenSynced(t *testing.T) {
+	t.Parallel()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs strace")
+		}
+		t.Skip("strace is not installed")
+	}
+	dir, calls := t.TempDir(), filepath.Join(t.TempDir(), "calls")
+	cmd := exec.Command(strace, "-f", "-qq", "-y", "-o", calls, "-e", "trace=fsync,fdatasync,renameat,renameat2,rename", os.Args[0])
+	cmd.Env = append(os.Environ(), syncKillEnv+"="+dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	_, _ = out.Read(make([]byte, 1)) // it has opened, and goes on to write
+	text, err := os.ReadFile(calls)
+	_ = out.Close() // the writer ends, as it has nowhere to print to
+	_ = cmd.Wait()  // with an error, therefore
+	late.Stop()
+	if strings.Contains(stderr.String(), "ptrace") && os.Getenv("PARTD_REQUIRE_ALL") == "" {
+		t.Skipf("strace may not trace here: %s", stderr.String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`rename[^\n]*/tail/MANIFEST"`).FindStringIndex(string(text))
+	synced := regexp.MustCompile(`f(data)?sync\([^\n]*/tail/MANIFEST\.`).FindStringIndex(string(text))
+	if named == nil || synced == nil || synced[0] > named[0] {
+		t.Fatalf("the tail's first manifest got its name at %v, and was synced at %v:\n%s", named, synced, text)
+	}
+}
