@@ -237,12 +237,8 @@ func (d *directory) checkLock() error {
 	if d.lock == nil {
 		return nil
 	}
-	held, err := d.lock.Info()
-	if err != nil {
-		return err
-	}
-	there, err := d.fs.Info(d.path(lockName))
-	if errors.Is(err, os.ErrNotExist) || err == nil && !there.SameFile(held) {
+	named, err := vfs.IsNamed(d.fs, d.lock, d.path(lockName))
+	if err == nil && !named {
 		return errLockLost
 	}
 	return err

@@ -131,7 +131,7 @@ func (j *mergeJob) leaveOut(each func(func(e *segment.Entry) error) error, f fun
 // eachIn calls f for each entry of some segments of the view, in an interval of
 // hashes, that belongs to no hot key, in order.
 func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
-	visit := func(i int, g *storedSegment) error {
+	visit := func(i int) error {
 		return j.v.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
 			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || j.isHot(h, e.Key) {
 				return nil
@@ -145,7 +145,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 			return canceled.Err(j.ctx)
 		}
 		g.ranges(&j.src, lo, hi)
-		if err := visit(i, g); err != nil {
+		if err := visit(i); err != nil {
 			return err
 		}
 		// Keys that are hot no more.
@@ -156,7 +156,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 				continue
 			}
 			g.hotRun(&j.src, h)
-			if err := visit(i, g); err != nil {
+			if err := visit(i); err != nil {
 				return err
 			}
 		}

@@ -102,7 +102,8 @@ func (s *Store) stream(ctx context.Context, v view, g *stored, first, end int, f
 	}
 	var done int // entries that f has had
 	var fErr error
-	read := func(ctx context.Context) error {
+	// f may take its time, in which connections end: as long as it gets on, that is no failure.
+	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &done, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)
 		if err != nil {
 			return err
@@ -123,13 +124,7 @@ func (s *Store) stream(ctx context.Context, v view, g *stored, first, end int, f
 			return g.file.Corrupt(g.Start, fmt.Errorf("between ranges %d and %d: %w", first, end, err))
 		}
 		return err
-	}
-	err := s.retry(ctx, read)
-	// f may take its time, in which connections end: as long as it gets on, that is no failure.
-	for before := 0; err != nil && done > before && ctx.Err() == nil; {
-		before = done
-		err = s.retry(ctx, read)
-	}
+	})
 	if fErr != nil {
 		return fErr
 	}

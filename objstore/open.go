@@ -27,7 +27,6 @@ type Store struct {
 	stop    context.CancelFunc
 	closed  atomic.Bool
 	closing atomic.Bool // nothing is taken in meanwhile
-	counts  struct{ retries atomic.Int64 }
 
 	// committing is held by the one who commits. It goes before mu.
 	committing turn

@@ -106,27 +106,28 @@ func (o *Options) scanMemory() int64 { return o.Memory / 16 * 7 }
 
 // retry is Retry within RetryFor, for objects of the size of a segment.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) error {
-	return retry(ctx, s.opts.RetryFor, s.tableSize(), func() { s.counts.retries.Add(1) }, f)
+	return Retry(ctx, s.opts.RetryFor, s.tableSize(), nil, f)
 }
 
 // Retry calls f, which makes one request to a bucket, until f succeeds or fails for good,
 // or the time within is over. Since a connection may hang, each attempt is also limited:
 // to within, plus a second for each MiB of size. Retry requests damaged data once more.
-func Retry(ctx context.Context, within time.Duration, size int64, f func(ctx context.Context) error) error {
+// If done is not nil, f counts there what it has done, and the time begins again with
+// each attempt that did some.
+func Retry(ctx context.Context, within time.Duration, size int64, done *int, f func(ctx context.Context) error) error {
 	if f == nil {
 		return errors.New("retrying nothing: give a function that makes a request")
 	}
-	return retry(ctx, within, size, func() {}, f)
-}
-
-func retry(ctx context.Context, within time.Duration, size int64, again func(), f func(ctx context.Context) error) error {
 	end := time.Now().Add(within)
 	limit := max(within, time.Second) + time.Duration(size>>20)*time.Second
-	damaged := false
+	damaged, before := false, 0
 	for try := 0; ; try++ {
 		once, cancel := context.WithTimeout(ctx, limit)
 		err := f(once)
 		cancel()
+		if done != nil && *done > before {
+			damaged, before, end = false, *done, time.Now().Add(within)
+		}
 		switch {
 		case err == nil || definite(err):
 			return err
@@ -140,7 +141,6 @@ func retry(ctx context.Context, within time.Duration, size int64, again func(), 
 		case time.Now().After(end):
 			return err
 		}
-		again()
 		if err := pause(ctx, try); err != nil {
 			return err
 		}

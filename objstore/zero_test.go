@@ -23,7 +23,7 @@ func TestZeroValues(t *testing.T) {
 		"Open of a zero Counter":    func() error { return none(objstore.Open(ctx, new(objstore.Counter), nil)) },
 		"Open of a zero Directory":  func() error { return none(objstore.Open(ctx, new(objstore.Directory), nil)) },
 		"Exists(nil)":               func() error { return none(objstore.Exists(ctx, nil)) },
-		"Retry(nil)":                func() error { return objstore.Retry(ctx, time.Second, 0, nil) },
+		"Retry(nil)":                func() error { return objstore.Retry(ctx, time.Second, 0, nil, nil) },
 		"OpenDirectory without one": func() error { return none(objstore.OpenDirectory("")) },
 		"a job without readers":     plan(objstore.Job{Writers: 1, Bytes: 1 << 30, EntryBytes: 100}),
 		"a job without writers":     plan(objstore.Job{Readers: 1, Bytes: 1 << 30, EntryBytes: 100}),

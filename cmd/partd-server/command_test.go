@@ -77,6 +77,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--pprof", "", "--http"},
 		{"--max-bytes 1", "", "too little"},
 		{"--min-free -1", "", "--min-free"},
+		{"--stop-timeout -1s", "", "0 or more"},
 		{"--log-format xml", "", "text and json"},
 		{"", "PARTD_SERVER_ALLOW_CLOSE=perhaps", "neither true nor false"},
 		{"--nonsense", "", "no flag --nonsense"},
@@ -99,7 +100,7 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 	for _, words := range []string{
 		"--listen", "--store", "--max-message", "--max-connections", "--memory", "--allow-close", "--log-format", "--insecure",
 		"PARTD_SERVER_LISTEN", "PARTD_SERVER_STORE", "PARTD_SERVER_MAX_MESSAGE", "PARTD_SERVER_MAX_CONNECTIONS", "PARTD_SERVER_MEMORY",
-		"--max-bytes", "--min-free", "--http", "--pprof", "--exit-on-stdin-close", "PARTD_SERVER_ALLOW_CLOSE", "PARTD_SERVER_LOG_FORMAT", "PARTD_SERVER_INSECURE",
+		"--max-bytes", "--min-free", "--http", "--pprof", "--exit-on-stdin-close", "--stop-timeout", "PARTD_SERVER_ALLOW_CLOSE", "PARTD_SERVER_LOG_FORMAT", "PARTD_SERVER_INSECURE",
 		"tcp://127.0.0.1:7077", "log:partd-data", "256MiB", "Examples:", "Exit codes",
 	} {
 		if !strings.Contains(help, words) {

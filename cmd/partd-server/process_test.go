@@ -275,3 +275,14 @@ func TestSecondSignal(t *testing.T) {
 		})
 	}
 }
+
+// A server whose store does not answer ends in time, where it is told how long that is.
+func TestStopTimeout(t *testing.T) {
+	store := start(t, "--store", "mem:")
+	p := start(t, "--store", store.URL(), "--stop-timeout", "200ms")
+	store.Kill()
+	err := p.Stop(30 * time.Second)
+	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(p.Stderr(), "--stop-timeout") {
+		t.Errorf("%v: %s", err, p.Stderr())
+	}
+}

@@ -96,8 +96,8 @@ func (s *Set) pending() (sum int64) {
 }
 
 // measure calls f with the open store of a namespace, or of each where the name is
-// "", and returns how many there were. None is opened for it.
-func (s *Set) measure(name string, f func(partd.Partd)) int {
+// "". None is opened for it.
+func (s *Set) measure(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry
 	for _, e := range s.entries {
@@ -113,7 +113,6 @@ func (s *Set) measure(name string, f func(partd.Partd)) int {
 		s.endLease(e) // and not release: who only looks does not use it
 		s.mu.Unlock()
 	}
-	return len(open)
 }
 
 // Figures are what there is to watch.

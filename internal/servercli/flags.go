@@ -29,6 +29,7 @@ type config struct {
 	http       string
 	pprof      bool
 	withStdin  bool
+	stopWithin time.Duration
 	tlsCert    string
 	tlsKey     string
 	clientCA   string
@@ -56,6 +57,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` a connection may be idle; 0 is forever")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` that 512 KiB of a message may take to arrive or to be read, and that a message may wait for memory")
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` to finish requests under way and deliver their answers once the server is asked to stop")
+	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after which a server that is asked to stop ends, whatever it has not written yet; 0 is never")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
 	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time beside the default one, in a quarter of the store's memory; a log: store may have any number of them; 0 allows none")
@@ -103,6 +105,8 @@ func (c *config) check(cmd *cobra.Command) error {
 		return cliutil.Usagef("--stall-timeout %v: more than 0, as in 30s", c.StallTimeout)
 	case c.DrainTimeout <= 0:
 		return cliutil.Usagef("--drain-timeout %v: more than 0, as in 10s", c.DrainTimeout)
+	case c.stopWithin < 0:
+		return cliutil.Usagef("--stop-timeout %v: 0 or more, as in 1m", c.stopWithin)
 	case c.pprof && c.http == "":
 		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
 	case (c.tlsCert == "") != (c.tlsKey == ""):

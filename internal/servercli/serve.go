@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -66,9 +67,16 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	logStore, _ := bottom(store).(*logstore.Store)
 	told.serving.Store(&serving{server, logStore, guard, set, &c.room})
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if c.stopWithin > 0 {
+		defer context.AfterFunc(ctx, func() {
+			time.Sleep(c.stopWithin)
+			log.Error("ending at once: the time of --stop-timeout is over, and what is not written is lost", "store", c.store)
+			os.Exit(cliutil.ExitFailed)
+		})()
+	}
 	if c.withStdin {
-		var stop context.CancelFunc
-		ctx, stop = context.WithCancel(ctx)
 		go func() {
 			_, err := io.Copy(io.Discard, s.in) // until whoever has the other end closes it, or dies
 			log.Info("standard input is closed", "error", err)
@@ -82,8 +90,9 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		}
 	}
 	err = serveAll(ctx, server, listeners, s.out)
+	stop()
 	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.DrainTimeout)
-	// Writing out has as long as it takes: a second signal ends the process.
+	// Writing out has as long as it takes: a second signal, or --stop-timeout, ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")

@@ -26,7 +26,7 @@ func newToken(s streams) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, cmd := range []*cobra.Command{newTokenAdd(s), newTokenList(s), newTokenRemove(s)} {
+	for _, cmd := range []*cobra.Command{newTokenAdd(s), newTokenList(s), newTokenRemove()} {
 		cmd.Flags().String("tokens-file", "", "`FILE` with the users")
 		root.AddCommand(cmd)
 	}
@@ -117,7 +117,7 @@ func newTokenList(s streams) *cobra.Command {
 	}
 }
 
-func newTokenRemove(s streams) *cobra.Command {
+func newTokenRemove() *cobra.Command {
 	var namespace string
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Remove a user with all tokens, or those of one namespace",

@@ -309,10 +309,13 @@ def test_nobody_else_can_connect(place: Place) -> None:
             assert path.parent.stat().st_mode & 0o77 == 0 and path.stat().st_mode & 0o77 == 0
 
 
-def test_private_server_ends_with_its_process(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["alive", "dead"])
+def test_private_server_ends_with_its_process(place: Place, store: str, tmp_path: Path) -> None:
     program = (
         "import sys, time, partd_go.dask, psutil\n"
-        "partd_go.dask.use(sys.argv[1])\n"
+        "used = partd_go.dask.use(sys.argv[1])\n"
+        "if sys.argv[1].startswith('s3'):\n"
+        "    used.store.work('x', lambda client: client.append({'k': b'not committed'}))\n"
         "print([c.pid for c in psutil.Process().children(recursive=True)], flush=True)\n"
         "time.sleep(100)\n"
     )
@@ -320,11 +323,17 @@ def test_private_server_ends_with_its_process(place: Place, tmp_path: Path) -> N
         assert running.stdout
         children = eval(running.stdout.readline())
         assert children
+        for server in place.programs if store == "dead" else ():
+            server.kill()
         running.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while any(map(psutil.pid_exists, children)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    try:
+        deadline = time.monotonic() + 20
+        while any(map(psutil.pid_exists, children)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for server in place.programs if store == "dead" else ():
+            server.start()
     place.sweep()
 
 

@@ -10,14 +10,12 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 
+	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
-	"github.com/go-partd/partd/tables/internal/peers"
 )
 
 // flight measures puts and gets of shoots' clients, at a server of ours and at
@@ -48,19 +46,9 @@ func (b *bench) flight() (err error) {
 }
 
 func (b *bench) flightPeer(port, rows, columns int) error {
-	python, err := peers.Path("shoots")
+	out, err := b.python("flight.py", "shoots", fmt.Sprint(port), fmt.Sprint(rows), fmt.Sprint(os.Getpid()))
 	if err != nil {
 		return err
-	}
-	script, err := filepath.Abs("bench/flight.py")
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(python, script, fmt.Sprint(port), fmt.Sprint(os.Getpid()), b.dir, fmt.Sprint(b.rounds), fmt.Sprint(rows))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("%v: %w", cmd, err)
 	}
 	var taken map[string]map[string][2]float64
 	if err := json.Unmarshal(out, &taken); err != nil {
@@ -71,6 +59,11 @@ func (b *bench) flightPeer(port, rows, columns int) error {
 		for _, server := range slices.Sorted(maps.Keys(taken[call])) {
 			t := taken[call][server]
 			fmt.Printf("flight, %d × %d float64, %s, %s: %.0f MB/s, %.1f s of CPU per GB\n", rows, columns, call, server, megabytes/t[0], t[1]*1000/megabytes)
+			who := map[string]string{"ours": "tables", "shoots": "shoots", "alone": "pyarrow"}[server]
+			f := figures.Figure{Bench: "tables", Job: "flight, " + call, Who: who, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds}
+			if err := figures.Append(b.figures, f); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

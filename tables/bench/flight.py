@@ -1,5 +1,5 @@
 """Puts and gets the same rows at our server and at shoots' own, in turns: flight.py
-PORT PID DIR ROUNDS ROWS prints seconds and seconds of the server's CPU, as JSON."""
+PORT DIR ROUNDS ROWS PID prints seconds and seconds of the server's CPU, as JSON."""
 import json
 import os
 import resource
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from shoots import ShootsClient
 from pyarrow import flight
 
-port, pid, directory, rounds, rows = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+port, directory, rounds, rows, pid = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 with socket.socket() as free:
     free.bind(("localhost", 0))
     theirs = free.getsockname()[1]

@@ -1,9 +1,11 @@
 //go:build cgo && unix
 
-// Command bench measures tables beside pyiceberg, plain pyarrow, DuckDB, pandas, pystore
+// Command bench measures tables beside pyiceberg, plain pyarrow, DuckDB, DuckLake, Quack, pandas, pystore
 // and ArcticDB, on the same data in one run. Medians of --rounds; the ratios say more than the times.
 //
 //	cd tables && GOWORK=off go run ./bench
+//	cd tables && GOWORK=off go run ./bench --only bulk,resample,series --rows 10000000 --series-rows 10000000
+//	cd tables && GOWORK=off go run ./bench --only hits --hits-rows 10000000 --figures hits.jsonl
 //	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
 package main
 
@@ -14,7 +16,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,7 +28,6 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/peers"
 )
 
 type bench struct {
@@ -37,17 +37,19 @@ type bench struct {
 	rows       int
 	streamRows int
 	seriesRows int
+	hitsRows   int
 	figures    string
 }
 
 func main() {
 	b := &bench{ctx: context.Background()}
-	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series", "what to measure")
+	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,clients,hits", "what to measure")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
-	flag.IntVar(&b.streamRows, "stream-rows", 300_000, "rows of the streaming benchmark, in batches of 10")
-	flag.IntVar(&b.seriesRows, "series-rows", 10_000_000, "rows of the time series that is appended to")
-	flag.StringVar(&b.figures, "figures", "", "add the times of one, bulk, stream and series to this `file`, as docs/plots/draw reads them")
+	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
+	flag.IntVar(&b.seriesRows, "series-rows", 1_000_000, "rows of the time series that is appended to")
+	flag.IntVar(&b.hitsRows, "hits-rows", 1_000_000, "rows of hits, of which ClickBench's questions are asked")
+	flag.StringVar(&b.figures, "figures", "", "add what is measured to this `file`, a line of JSON for each figure, as docs/plots/draw reads them")
 	flag.Parse()
 	if err := b.run(*only); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,7 +62,10 @@ func (b *bench) run(only string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	parts := map[string]func() error{"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight, "resample": b.resample, "series": b.series}
+	parts := map[string]func() error{
+		"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight,
+		"resample": b.resample, "series": b.series, "clients": b.clients, "hits": b.hitsSQL,
+	}
 	for name := range strings.SplitSeq(only, ",") {
 		part, ok := parts[name]
 		if !ok {
@@ -118,19 +123,9 @@ func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error
 // peer runs peers.py in the environment of a peer, and returns its seconds by
 // name.
 func (b *bench) peer(name string, args ...string) (map[string]float64, error) {
-	python, err := peers.Path(name)
+	out, err := b.python("peers.py", name, name, args...)
 	if err != nil {
 		return nil, err
-	}
-	script, err := filepath.Abs("bench/peers.py")
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(python, append([]string{script, name, b.dir, fmt.Sprint(b.rounds)}, args...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%v: %w", cmd, err)
 	}
 	seconds := map[string]float64{}
 	return seconds, json.Unmarshal(out, &seconds)
@@ -165,7 +160,7 @@ func (b *bench) one() error {
 			return err
 		}
 	}
-	iceberg, err := b.peer("pyiceberg")
+	iceberg, err := b.peer("pyiceberg", "one")
 	if err != nil {
 		return err
 	}
@@ -202,7 +197,8 @@ func (b *bench) many() error {
 			}
 			took := time.Since(start)
 			fmt.Printf("one row to each of %d tables: %v, %v a row (the first ones, which make the tables: %v)\n", n, took, each(took, n), each(made, n))
-			return nil
+			return errors.Join(b.figure(fmt.Sprintf("append 1 row to each of %d tables", n), "tables", each(took, n).Seconds(), 1),
+				b.figure(fmt.Sprintf("make each of %d tables by 1 row", n), "tables", each(made, n).Seconds(), 1))
 		}); err != nil {
 			return err
 		}
@@ -222,7 +218,11 @@ func (b *bench) growing() error {
 					return err
 				}
 			}
-			fmt.Printf("appends %d to %d to one table: %v a row\n", from+1, upTo, each(time.Since(start), upTo-from))
+			took := each(time.Since(start), upTo-from)
+			fmt.Printf("appends %d to %d to one table: %v a row\n", from+1, upTo, took)
+			if err := b.figure(fmt.Sprintf("append rows %d to %d of a table", from+1, upTo), "tables", took.Seconds(), 1); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -256,7 +256,7 @@ func (b *bench) bulk() error {
 	if err := errors.Join(b.figure(appending, "tables", wrote.Seconds(), b.rounds), b.figure(filtering, "tables", reading.Seconds(), b.rounds)); err != nil {
 		return err
 	}
-	for _, peer := range []string{"pyarrow", "duckdb", "pyiceberg"} {
+	for _, peer := range []string{"pyarrow", "duckdb", "pyiceberg", "ducklake", "quack"} {
 		took, err := b.peer(peer, "bulk")
 		if err != nil {
 			return err
@@ -266,7 +266,21 @@ func (b *bench) bulk() error {
 			return err
 		}
 	}
-	return nil
+	return b.store(nil, func(s *tables.Store) error {
+		if err := b.put(s, "t", batch); err != nil {
+			return err
+		}
+		metadata, err := b.iceberg(s)
+		if err != nil {
+			return err
+		}
+		took, err := b.peer("duckiceberg", "bulk", metadata)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  DuckDB's reader of Iceberg, of our files: %.3f s: ours is %.2f × as fast\n", took["read"], took["read"]/reading.Seconds())
+		return b.figure(filtering, "duckiceberg", took["read"], b.rounds)
+	})
 }
 
 func (b *bench) scan(s *tables.Store) (time.Duration, error) {
@@ -305,7 +319,7 @@ func writeParquet(path string, batch arrow.RecordBatch) error {
 // made up, in batches of 10, each acknowledged after a sync.
 func (b *bench) stream() error {
 	const size = 10
-	batch := hits(size)
+	batch := hits(0, size, 1_000_000)
 	var sql time.Duration
 	took, err := b.median(func() (d time.Duration, _ error) {
 		return d, b.store(&tables.Options{Sync: true}, func(s *tables.Store) error {
@@ -338,7 +352,7 @@ func (b *bench) stream() error {
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
 		return err
 	}
-	for _, peer := range []string{"duckdb", "ducklake", "pyiceberg"} {
+	for _, peer := range []string{"duckdb", "ducklake", "quack", "pyiceberg"} {
 		seconds, err := b.peer(peer, "stream")
 		if err != nil {
 			return err

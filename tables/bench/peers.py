@@ -1,102 +1,224 @@
-"""Measures a peer: peers.py PEER DIR ROUNDS [bulk|stream] prints seconds as JSON."""
+"""Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints seconds by name, as JSON.
+
+WHAT is bulk, stream, writers, hits, one or resample. DIR/rows.parquet has the rows, DIR/hits.parquet
+those of hits. METADATA is the file of a table of ours, for the peer duckiceberg.
+"""
+import contextlib
+import importlib.util
 import json
 import os
+import pathlib
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 
-peer, directory, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-bulk, stream = sys.argv[4:] == ["bulk"], sys.argv[4:] == ["stream"]
+peer, directory, rounds, what = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 rows = os.path.join(directory, "rows.parquet")
+FILTER = "where sym = 'S7' and price > 50"
+TOKEN = "measured"
 
 
-def median(work):
+def median(work, n=rounds):
     times = []
-    for i in range(rounds):
+    for i in range(n):
         start = time.perf_counter()
         work(i)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
-def appended(db, batch, batches=100):
-    """The time of a batch that is appended and committed, of some in a row."""
-    db.execute("create table t as select * from batch limit 0")
-    start = time.perf_counter()
-    for _ in range(batches):
-        db.execute("insert into t select * from batch")
-    return (time.perf_counter() - start) / batches
+def load(db, *extensions):
+    """Extensions come from PyPI, as files in packages."""
+    for name in extensions:
+        package = pathlib.Path(importlib.util.find_spec(f"duckdb_extension_{name}").origin).parent
+        db.execute(f"load '{next(package.rglob('*.duckdb_extension'))}'")
+    return db
 
 
-def ducklake(place):
-    """A lake in DuckDB, whose extension comes from PyPI."""
-    import importlib.util
-    import pathlib
-
+def serve(port):
+    """Quack's server of a database in a file, until its input ends."""
     import duckdb
 
-    lake = duckdb.connect()
-    package = pathlib.Path(importlib.util.find_spec("duckdb_extension_ducklake").origin).parent
-    lake.execute(f"load '{next(package.rglob('*.duckdb_extension'))}'")
-    lake.execute(f"attach 'ducklake:{place}/lake.db' as lake (data_path '{place}/lake'); use lake")
-    return lake
+    db = load(duckdb.connect(os.path.join(directory, "t.db")), "httpfs", "quack")
+    db.execute(f"call quack_serve('quack:localhost:{port}', token = '{TOKEN}')")
+    print("serving", flush=True)
+    sys.stdin.read()
 
 
-with tempfile.TemporaryDirectory(dir=directory) as place:
-    if stream and peer == "duckdb":
-        import duckdb
-        import pyarrow.parquet as pq
+@contextlib.contextmanager
+def quack(place):
+    """What connects to a server of Quack's, in a process of its own."""
+    import duckdb
 
-        result = {"DuckDB": appended(duckdb.connect(os.path.join(place, "t.db")), pq.read_table(rows))}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+
+    def connect():
+        db = load(duckdb.connect(), "httpfs", "quack")
+        db.execute(f"attach 'quack:localhost:{port}' as remote (type quack, token '{TOKEN}')")
+        return db
+
+    command = [sys.executable, __file__, "quack", place, "0", "serve", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        if server.stdout.readline() != "serving\n":
+            sys.exit("Quack's server did not start")
+        yield connect
+        server.stdin.close()
+
+
+@contextlib.contextmanager
+def connected(place):
+    """A connection of the peer, and what stands before a table's name."""
+    import duckdb
+
+    if peer == "quack":
+        with quack(place) as connect:
+            yield connect(), "remote."
     elif peer == "ducklake":
-        import pyarrow.parquet as pq
+        db = load(duckdb.connect(), "ducklake")
+        db.execute(f"attach 'ducklake:{place}/lake.db' as lake (data_path '{place}/lake')")
+        yield db, "lake."
+    else:
+        db = load(duckdb.connect(os.path.join(place, "t.db")), *["avro", "iceberg"] * (peer == "duckiceberg"))
+        yield db, ""
 
-        result = {"DuckLake": appended(ducklake(place), pq.read_table(rows))}
-    elif peer == "pyarrow":
-        import pyarrow.parquet as pq
 
+def bulk(place):
+    import pyarrow.parquet as pq
+
+    if peer == "pyarrow":
         table = pq.read_table(rows)
         target = os.path.join(place, "t.parquet")
         wanted = [("sym", "=", "S7"), ("price", ">", 50)]
-        result = {
+        return {
             "append": median(lambda i: pq.write_table(table, target, compression="zstd")),
             "read": median(lambda i: pq.read_table(target, columns=["price"], filters=wanted)),
         }
-    elif peer == "pandas":
-        import pandas as pd
-
-        def resampled(function):
-            prices = pd.read_parquet(rows, columns=["at", "price"]).set_index("at")
-            result = getattr(prices["price"].resample("s"), function)()
-            pd.DataFrame(result).to_parquet(os.path.join(place, "t.parquet"))
-
-        result = {f: median(lambda i: resampled(f)) for f in ("mean", "ohlc", "median")}
-    elif peer == "duckdb":
-        import duckdb
-        import pyarrow.parquet as pq
-
-        trades = pq.read_table(rows)
-        db = duckdb.connect(os.path.join(place, "t.db"))
-        result = {
-            "append": median(lambda i: db.execute("create or replace table t as select * from trades")),
-            "read": median(lambda i: db.execute(f"select price from read_parquet('{rows}') where sym = 'S7' and price > 50").to_arrow_table()),
-        }
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-        from pyiceberg.catalog import load_catalog
-
-        catalog = load_catalog("bench", type="sql", uri=f"sqlite:///{place}/catalog.db", warehouse=f"file://{place}")
-        catalog.create_namespace("b")
-        table = pq.read_table(rows) if bulk or stream else pa.table({"x": [1], "s": ["a"]})
-        made = catalog.create_table("b.t", table.schema)
-        if bulk:
-            result = {
-                "append": median(lambda i: made.append(table)),
-                "read": median(lambda i: made.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow()) / rounds,
-            }
+    with connected(place) as (db, prefix):
+        if peer == "duckiceberg":
+            source, result = f"iceberg_scan('{sys.argv[5]}')", {}
         else:
-            made.append(table)
-            result = {"commit" if not stream else "Iceberg, by pyiceberg": median(lambda i: made.append(table))}
-print(json.dumps(result))
+            db.register("trades", pq.read_table(rows))
+            result = {"append": median(lambda i: db.execute(f"create or replace table {prefix}t as select * from trades"))}
+            source = f"read_parquet('{rows}')" if peer == "duckdb" else prefix + "t"
+        query = f"select price from {source} {FILTER}"
+        if peer == "quack":  # the condition goes with it, which one on remote.t does not
+            query = "from remote.query('" + query.replace("remote.", "").replace("'", "''") + "')"
+        return result | {"read": median(lambda i: db.sql(query).to_arrow_table())}
+
+
+def stream(place):
+    """The time of a batch that is appended and committed, of some in a row."""
+    import pyarrow.parquet as pq
+
+    batches = 100
+    with connected(place) as (db, prefix):
+        db.register("batch", pq.read_table(rows))
+        db.execute(f"create table {prefix}t as select * from batch limit 0")
+        took = median(lambda i: db.execute(f"insert into {prefix}t select * from batch"), batches)
+    return {{"duckdb": "DuckDB", "ducklake": "DuckLake", "quack": "Quack"}[peer]: took}
+
+
+def written(clients, insert, each, during=2):
+    """The time of a row, of those that all clients wrote."""
+    done = [0] * len(clients)
+
+    def write(k):
+        while time.perf_counter() < end:
+            clients[k].execute(insert(f"t{k * each}"))
+            done[k] += 1
+
+    start = time.perf_counter()
+    end = start + during
+    threads = [threading.Thread(target=write, args=(k,)) for k in range(len(clients))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if not all(done):
+        sys.exit(f"{peer}: a client of {len(clients)} wrote no row")
+    return (time.perf_counter() - start) / sum(done)
+
+
+def writers(place):
+    """Single rows, each committed: by one connection, and at a server by eight as well. The
+    names are the writers', and whether each has a table."""
+    values = "values (timestamp '2026-01-01', 'S7', 50.5, 7)"
+    schema = '("at" timestamp, sym varchar, price double, size bigint)'
+    with contextlib.ExitStack() as stack:
+        if peer == "quack":
+            connect = stack.enter_context(quack(place))
+            clients, insert = [connect() for _ in range(8)], lambda t: f"call remote.query('insert into {t} " + values.replace("'", "''") + "')"
+            db, prefix, counts = clients[0], "remote.", (1, 8)
+        else:
+            db, prefix = stack.enter_context(connected(place))
+            clients, insert, counts = [db], lambda t: f"insert into {prefix}{t} {values}", (1,)
+        for k in range(len(clients)):
+            db.execute(f"create table {prefix}t{k} {schema}")
+        took = {(n, each): [] for n in counts for each in (False, True) if n > 1 or not each}
+        for _ in range(rounds):
+            for (n, each), times in took.items():
+                times.append(written(clients[:n], insert, each))
+        return {f"{n} {'each' if each else 'one'}": statistics.median(times) for (n, each), times in took.items()}
+
+
+def hits(place):
+    """The queries of hits.sql, each with its rows as texts."""
+    queries = pathlib.Path(__file__).with_name("hits.sql").read_text().split(";")[:-1]
+    with connected(place) as (db, prefix):
+        db.execute("set memory_limit = '4GB'")
+        start = time.perf_counter()
+        if peer == "duckiceberg":
+            db.execute(f"create view hits as from iceberg_scan('{sys.argv[5]}')")
+        else:
+            db.execute(f"create table {prefix}hits as from read_parquet('{directory}/hits.parquet')")
+        result = {"load": time.perf_counter() - start, "version": db.execute("select version()").fetchone()[0], "rows": [], "seconds": []}
+        files = [os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(place) for f in names]
+        result["bytes"] = sum(files)
+        if prefix:
+            db.execute("use lake")
+        for query in queries:
+            result["rows"].append(db.execute(f"select columns(*)::varchar from ({query})").fetchall())
+            result["seconds"].append(median(lambda i, query=query: db.execute(query).fetchall()))
+        return result
+
+
+def resample(place):
+    import pandas as pd
+
+    def resampled(function):
+        prices = pd.read_parquet(rows, columns=["at", "price"]).set_index("at")
+        result = getattr(prices["price"].resample("s"), function)()
+        pd.DataFrame(result).to_parquet(os.path.join(place, "t.parquet"))
+
+    return {f: median(lambda i, f=f: resampled(f)) for f in ("mean", "ohlc", "median")}
+
+
+def pyiceberg(place):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyiceberg.catalog import load_catalog
+
+    catalog = load_catalog("bench", type="sql", uri=f"sqlite:///{place}/catalog.db", warehouse=f"file://{place}")
+    catalog.create_namespace("b")
+    table = pa.table({"x": [1], "s": ["a"]}) if what == "one" else pq.read_table(rows)
+    made = catalog.create_table("b.t", table.schema)
+    if what == "bulk":
+        appended = median(lambda i: made.append(table))
+        read = median(lambda i: made.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
+        return {"append": appended, "read": read / rounds}  # as it has the rows of all rounds
+    made.append(table)
+    return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: made.append(table))}
+
+
+if what == "serve":
+    serve(sys.argv[5])
+else:
+    works = {"bulk": bulk, "stream": stream, "writers": writers, "hits": hits, "resample": resample}
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        print(json.dumps((pyiceberg if peer == "pyiceberg" else works[what])(place)))

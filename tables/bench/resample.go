@@ -29,7 +29,7 @@ func (b *bench) resample() (err error) {
 		if err := b.put(s, "t", batch); err != nil {
 			return err
 		}
-		pandas, err := b.peer("pandas")
+		pandas, err := b.peer("pandas", "resample")
 		if err != nil {
 			return err
 		}
@@ -46,6 +46,10 @@ func (b *bench) resample() (err error) {
 				return err
 			}
 			fmt.Printf("resample %d rows to seconds, %s: %v; pandas %.3f s: ours is %.2f × as fast\n", b.rows, function, took, pandas[function], pandas[function]/took.Seconds())
+			job := fmt.Sprintf("resample %d rows to seconds, %s", b.rows, function)
+			if err := errors.Join(b.figure(job, "tables", took.Seconds(), b.rounds), b.figure(job, "pandas", pandas[function], b.rounds)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

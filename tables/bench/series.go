@@ -67,7 +67,7 @@ func cpu() time.Duration {
 // appends to a large table, a range, resampling, and many tables with metadata.
 func (b *bench) series() (err error) {
 	more := max(b.seriesRows/10, 2000)
-	if _, err := b.python("pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
+	if _, err := b.python("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
 		return err
 	}
 	// ArcticDB syncs each append (to LMDB), pystore nothing.
@@ -92,7 +92,7 @@ func (b *bench) series() (err error) {
 		return err
 	}
 	for _, peer := range []string{"pystore", "arcticdb"} {
-		out, err := b.python(peer, peer, fmt.Sprint(seriesTables))
+		out, err := b.python("series.py", peer, peer, fmt.Sprint(seriesTables))
 		if err != nil {
 			return err
 		}
@@ -138,14 +138,13 @@ func (b *bench) seriesFigures(who string, m *measured) error {
 	return nil
 }
 
-// python runs series.py in the environment of a peer.
-func (b *bench) python(peer, what string, args ...string) ([]byte, error) {
+// python runs a script in the environment of a peer.
+func (b *bench) python(script, peer, what string, args ...string) ([]byte, error) {
 	python, err := peers.Path(peer)
 	if err != nil {
 		return nil, err
 	}
-	script, err := filepath.Abs("bench/series.py")
-	if err != nil {
+	if script, err = filepath.Abs(filepath.Join("bench", script)); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(b.ctx, python, append([]string{script, what, b.dir, fmt.Sprint(b.rounds)}, args...)...)

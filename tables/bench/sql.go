@@ -75,7 +75,7 @@ func (b *bench) beside(s *tables.Store) error {
 	sql := fmt.Sprintf(filtered, "read_parquet(["+strings.Join(files, ",")+"])")
 	var ours, kept, fresh []time.Duration
 	var rows int64
-	err = withDuckDB(func(warm duckdb.Connection) error {
+	err = withDuckDB(":memory:", func(warm duckdb.Connection) error {
 		for range 3 * b.rounds { // in turns, as the machine's speed changes
 			start := time.Now()
 			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filtered, "t")); err != nil {
@@ -88,7 +88,7 @@ func (b *bench) beside(s *tables.Store) error {
 			}
 			kept = append(kept, time.Since(start))
 			start = time.Now()
-			if err := withDuckDB(func(conn duckdb.Connection) error { return alone(conn, sql) }); err != nil {
+			if err := withDuckDB(":memory:", func(conn duckdb.Connection) error { return alone(conn, sql) }); err != nil {
 				return err
 			}
 			fresh = append(fresh, time.Since(start))
@@ -101,13 +101,15 @@ func (b *bench) beside(s *tables.Store) error {
 	took := middle(ours)
 	fmt.Printf("SQL, one column of %d rows by a filter: %v for %d rows; DuckDB alone, opened for each query: %v, ours takes %.2f × as long; kept open, with its cache of files: %v, %.2f ×\n",
 		sqlRows, took, rows, middle(fresh), took.Seconds()/middle(fresh).Seconds(), middle(kept), took.Seconds()/middle(kept).Seconds())
-	return nil
+	job := fmt.Sprintf("SQL, a column of %d rows by a filter", sqlRows)
+	return errors.Join(b.figure(job, "tables", took.Seconds(), len(ours)), b.figure(job, "DuckDB, opened for each query", middle(fresh).Seconds(), len(fresh)),
+		b.figure(job, "DuckDB, kept open", middle(kept).Seconds(), len(kept)))
 }
 
 // withDuckDB runs f on a database of its own.
-func withDuckDB(f func(duckdb.Connection) error) error {
+func withDuckDB(path string, f func(duckdb.Connection) error) error {
 	db, conn := duckdb.Database{}, duckdb.Connection{}
-	if duckdb.Open(":memory:", &db) == duckdb.StateError || duckdb.Connect(db, &conn) == duckdb.StateError {
+	if duckdb.Open(path, &db) == duckdb.StateError || duckdb.Connect(db, &conn) == duckdb.StateError {
 		return errors.New("DuckDB cannot be opened")
 	}
 	defer duckdb.Close(&db)
@@ -148,7 +150,8 @@ func (b *bench) small(s *tables.Store) error {
 		took = append(took, time.Since(start))
 	}
 	fmt.Printf("SQL over 10 rows: %v, with a spare database; %v one after the other\n", at, middle(took))
-	return nil
+	return errors.Join(b.figure("SQL over 10 rows, with a spare database", "tables", at.Seconds(), 10*b.rounds),
+		b.figure("SQL over 10 rows, one query after the other", "tables", middle(took).Seconds(), 10*b.rounds))
 }
 
 // streamed reads many rows, and looks at the process's memory.
@@ -175,8 +178,9 @@ func (b *bench) streamed(s *tables.Store) error {
 			peak = max(peak, now)
 		}
 	}
-	fmt.Printf("SQL, %d rows streamed in %v: %d MB above the %d MB before\n", n, time.Since(start), (peak-before)>>20, before>>20)
-	return r.Err()
+	took := time.Since(start)
+	fmt.Printf("SQL, %d rows streamed in %v: %d MB above the %d MB before\n", n, took, (peak-before)>>20, before>>20)
+	return errors.Join(r.Err(), b.figure(fmt.Sprintf("SQL, %d rows streamed", n), "tables", took.Seconds(), 1))
 }
 
 // resident returns the process's memory.
@@ -202,5 +206,5 @@ func (b *bench) cancelled(s *tables.Store) error {
 		most = max(most, time.Since(at))
 	}
 	fmt.Printf("SQL, cancelled: it ends within %v\n", most)
-	return nil
+	return b.figure("SQL, cancelled, until it ends at most", "tables", most.Seconds(), b.rounds)
 }

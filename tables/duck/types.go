@@ -29,19 +29,19 @@ func columnsOf(m *tables.ScanPlan) ([]column, error) {
 			return nil, fmt.Errorf("columns %q and %q differ only by the case of their letters, and SQL cannot tell them apart", was, f.Name)
 		}
 		known[key] = f.Name
-		kept := m.Stored.Field(i)
-		id, ok := kept.Metadata.GetValue("PARQUET:field_id")
+		stored := m.Stored.Field(i)
+		id, ok := stored.Metadata.GetValue("PARQUET:field_id")
 		if !ok {
 			return nil, fmt.Errorf("column %q has no id", f.Name)
 		}
-		all = append(all, column{id, f.Name, sqlType(f.Type, kept.Type)})
+		all = append(all, column{id, f.Name, sqlType(f.Type, stored.Type)})
 	}
 	return all, nil
 }
 
 // sqlType returns DuckDB's type for a column that readers get as one type, and
 // that the files have as another. Where DuckDB lacks the first, it is the second.
-func sqlType(t, kept arrow.DataType) string {
+func sqlType(t, stored arrow.DataType) string {
 	switch t := t.(type) {
 	case *arrow.Int8Type:
 		return "TINYINT"
@@ -84,21 +84,21 @@ func sqlType(t, kept arrow.DataType) string {
 	case arrow.DecimalType:
 		return fmt.Sprintf("DECIMAL(%d, %d)", t.GetPrecision(), t.GetScale())
 	case *extensions.UUIDType:
-		if arrow.TypeEqual(t, kept) {
+		if arrow.TypeEqual(t, stored) {
 			return "UUID"
 		}
 		return "BLOB"
 	case arrow.ExtensionType:
-		return sqlType(t.StorageType(), kept)
+		return sqlType(t.StorageType(), stored)
 	case *arrow.MapType:
-		k := kept.(*arrow.MapType)
+		k := stored.(*arrow.MapType)
 		return "MAP(" + sqlType(t.KeyType(), k.KeyType()) + ", " + sqlType(t.ItemType(), k.ItemType()) + ")"
 	case arrow.ListLikeType:
-		return sqlType(t.Elem(), kept.(arrow.ListLikeType).Elem()) + "[]"
+		return sqlType(t.Elem(), stored.(arrow.ListLikeType).Elem()) + "[]"
 	case *arrow.StructType:
 		fields := make([]string, t.NumFields())
 		for i, f := range t.Fields() {
-			fields[i] = sqlquote.Name(f.Name) + " " + sqlType(f.Type, kept.(*arrow.StructType).Field(i).Type)
+			fields[i] = sqlquote.Name(f.Name) + " " + sqlType(f.Type, stored.(*arrow.StructType).Field(i).Type)
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType:
@@ -110,15 +110,15 @@ func sqlType(t, kept arrow.DataType) string {
 // withoutZones takes the zones from a plan's columns of times in nanoseconds, of
 // which DuckDB has none with one. It reports whether there are any.
 func withoutZones(m *tables.ScanPlan) bool {
-	kept, got := m.Stored.Fields(), m.Schema.Fields()
+	stored, got := m.Stored.Fields(), m.Schema.Fields()
 	any := false
-	for i := range kept {
+	for i := range stored {
 		if t, ok := got[i].Type.(*arrow.TimestampType); ok && t.Unit == arrow.Nanosecond && t.TimeZone != "" {
 			any = true
 			got[i].Type = &arrow.TimestampType{Unit: arrow.Nanosecond}
-			kept[i].Type = got[i].Type
+			stored[i].Type = got[i].Type
 		}
 	}
-	m.Stored, m.Schema = arrow.NewSchema(kept, nil), arrow.NewSchema(got, nil)
+	m.Stored, m.Schema = arrow.NewSchema(stored, nil), arrow.NewSchema(got, nil)
 	return any
 }

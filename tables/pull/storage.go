@@ -123,7 +123,7 @@ func (d *disk) served(ctx context.Context, hash string) (*os.File, error) {
 // remove removes a file, if there is one.
 func (d *disk) remove(ctx context.Context, hash string) error {
 	if d.storage != nil {
-		if err := objstore.Retry(ctx, d.storage.RetryFor, 0, func(ctx context.Context) error { return d.storage.Delete(ctx, d.storage.Prefix+hash) }); err != nil {
+		if err := objstore.Retry(ctx, d.storage.RetryFor, 0, nil, func(ctx context.Context) error { return d.storage.Delete(ctx, d.storage.Prefix+hash) }); err != nil {
 			return err
 		}
 	}

@@ -25,7 +25,11 @@ T = TypeVar("T")
 _AGAIN = 5  # times that work is begun anew, where its server ended each time
 _RECENT = 4  # servers that stay for a while without work
 _IDLE = 120.0  # seconds of that while: each keeps as much memory as a bucket's segments took
-_MEMORY = "--memory=512MiB"  # of a server, of which half is for a bucket's segments
+_FLAGS = (
+    "--memory=512MiB",  # of which half is for a bucket's segments
+    "--stop-timeout=10s",  # of a dead worker's, whose store may be gone: what was not committed is nobody's
+    "--log-format=json",
+)
 
 _BUCKET = re.compile(r"(s3|gs)://")
 _SEVERAL = re.compile(r"(tcp|tls)://[^/?]*,")
@@ -97,7 +101,7 @@ class _Served(Server):
     def __init__(self, store: str) -> None:
         command = [_partd_cloud(), "serve"] if _BUCKET.match(store) else None
         try:
-            super().__init__(store, command=command, flags=(_MEMORY, "--log-format=json"))
+            super().__init__(store, command=command, flags=_FLAGS)
         except NoServer as error:
             if self._process and self._process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
                 raise _Killed(*error.args) from error

@@ -114,11 +114,11 @@ func (c *cursor) need(bytes int64) error {
 }
 
 // charge is for values that take no bytes in the message.
-func (c *cursor) charge(n, each int64) error {
-	if n < 0 || n > maxLength || n*each > c.limit-c.charged {
+func (c *cursor) charge(n int64) error {
+	if n < 0 || n > maxLength || n*wordless > c.limit-c.charged {
 		return fmt.Errorf("%d values without bytes are over the limit of %d bytes: send smaller batches: %w", n, c.limit, partd.ErrTooLarge)
 	}
-	c.charged += n * each
+	c.charged += n * wordless
 	return nil
 }
 
@@ -155,14 +155,14 @@ func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
 	child := func(dt arrow.DataType, atLeast int64) error { return c.column(dt, atLeast, depth+1) }
 	switch dt := dt.(type) {
 	case *arrow.NullType:
-		return c.charge(n, wordless)
+		return c.charge(n)
 	case *arrow.BooleanType:
 		return c.need((n + 7) / 8)
 	case *arrow.DictionaryType:
 		return each(int64(dt.IndexType.(arrow.FixedWidthDataType).Bytes()))
 	case *arrow.FixedSizeBinaryType:
 		if dt.ByteWidth == 0 {
-			err = c.charge(n, wordless)
+			err = c.charge(n)
 		}
 		return firstError(err, func() error { return each(int64(dt.ByteWidth)) })
 	case *arrow.BinaryType, *arrow.StringType:
@@ -185,12 +185,12 @@ func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
 		return firstError(each(8), func() error { return each(8) }, func() error { return child(dt.Elem(), 0) })
 	case *arrow.FixedSizeListType:
 		if dt.Len() == 0 {
-			err = c.charge(n, wordless)
+			err = c.charge(n)
 		}
 		return firstError(err, func() error { return child(dt.Elem(), n*int64(dt.Len())) })
 	case *arrow.StructType:
 		if dt.NumFields() == 0 {
-			err = c.charge(n, wordless)
+			err = c.charge(n)
 		}
 		for _, f := range dt.Fields() {
 			err = firstError(err, func() error { return child(f.Type, n) })
@@ -206,7 +206,7 @@ func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
 		}
 		return err
 	case *arrow.RunEndEncodedType:
-		return firstError(c.charge(n, wordless), func() error { return child(dt.RunEnds(), 0) }, func() error { return child(dt.Encoded(), 0) })
+		return firstError(c.charge(n), func() error { return child(dt.RunEnds(), 0) }, func() error { return child(dt.Encoded(), 0) })
 	case arrow.FixedWidthDataType:
 		return each(int64(dt.Bytes()))
 	}

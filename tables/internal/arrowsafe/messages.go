@@ -59,7 +59,7 @@ func (m *Messages) Check(head, body []byte) (err error) {
 			}
 		}
 		if m.schema.NumFields() == 0 {
-			err = c.charge(rows, wordless)
+			err = c.charge(rows)
 		}
 		return err
 	}

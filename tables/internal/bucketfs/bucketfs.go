@@ -74,7 +74,7 @@ func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error
 func object(name string) string { return strings.TrimPrefix(name, "/") }
 
 func (f *FS) retry(size int64, do func(ctx context.Context) error) error {
-	return objstore.Retry(f.ctx, f.retryFor, size, do)
+	return objstore.Retry(f.ctx, f.retryFor, size, nil, do)
 }
 
 // OpenFile reads a file, or makes one.
@@ -191,7 +191,7 @@ func (f *FS) Remove(name string) error {
 
 // Files returns all files with their sizes.
 func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
-	err = objstore.Retry(ctx, f.retryFor, 0, func(ctx context.Context) error {
+	err = objstore.Retry(ctx, f.retryFor, 0, nil, func(ctx context.Context) error {
 		files = map[string]int64{}
 		for o, err := range f.bucket.List(ctx, "data/", "") {
 			if err != nil {

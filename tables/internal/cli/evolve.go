@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-func newEvolve(a *app) *cobra.Command {
+func newEvolve(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
 		Short: "Change the columns of a table, or what puts may change",

@@ -22,7 +22,7 @@ type Bucket struct {
 var _ Source = Bucket{}
 
 func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Context) error) error {
-	return objstore.Retry(ctx, b.RetryFor, size, f)
+	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
 // Create makes an object. Where there is one it has to be the same, as after an answer

@@ -178,7 +178,9 @@ func (d *run) options(r *rand.Rand, s state) (o *tables.ScanOptions, columns []s
 		}
 		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.of(r) != yes })
 	}
-	if name, from, to := d.randomRange(r); name != "" && len(s.rows) == len(d.rows) && r.IntN(3) == 0 && slices.Contains(names(s.cols), name) {
+	name, from, to := d.randomRange(r)
+	timed := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // then, too
+	if name != "" && len(s.rows) == len(d.rows) && r.IntN(3) == 0 && timed {
 		o.TimeColumn, o.From, o.To = name, from, to
 		what += fmt.Sprintf(" --time-column %q --from %s --to %s", name, from, to)
 		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return !within(r[name], from, to) && !(from.IsZero() && to.IsZero()) })

@@ -20,10 +20,10 @@ import (
 
 // Check applies rules to the rows of one put. A nil one has none.
 type Check struct {
-	returned *arrow.Schema
-	rows     int64 // so far
-	found    []*Violation
-	rules    []*ruleCheck
+	logical *arrow.Schema
+	rows    int64 // so far
+	found   []*Violation
+	rules   []*ruleCheck
 }
 
 // ruleCheck applies a rule.
@@ -49,12 +49,12 @@ type Options struct {
 
 // NewCheck returns the check of rows in the schema that is put, which a table stores
 // and readers get in others; nil without rules.
-func NewCheck(ctx context.Context, rules []Rule, put, stored, returned *arrow.Schema, o Options) (_ *Check, err error) {
+func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Schema, o Options) (_ *Check, err error) {
 	rules = slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Disabled })
 	if len(rules) == 0 {
 		return nil, nil
 	}
-	c := &Check{returned: returned}
+	c := &Check{logical: logical}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -65,7 +65,7 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, returned *arrow.Sc
 		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
 		c.found = append(c.found, rc.Violation)
 		for _, name := range r.Names() {
-			rc.columns = append(rc.columns, returned.FieldIndices(name)...)
+			rc.columns = append(rc.columns, logical.FieldIndices(name)...)
 		}
 		switch {
 		case (r.Kind == "exists" || r.Kind == "not_null") && !plain.HasField(r.Column):
@@ -87,7 +87,7 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, returned *arrow.Sc
 		case r.Kind == "unique":
 			rc.keys, err = newUniqueKeys(ctx, o, r, stored)
 		default:
-			rc.violate, err = r.filter(returned)
+			rc.violate, err = r.filter(logical)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
@@ -155,7 +155,7 @@ func (c *Check) Add(stored arrow.RecordBatch) error {
 	if c == nil {
 		return nil
 	}
-	b, err := schema.Convert(stored, c.returned)
+	b, err := schema.Convert(stored, c.logical)
 	if err != nil {
 		return err
 	}

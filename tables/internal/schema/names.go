@@ -63,7 +63,7 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (why string
 	if extension, ok := t.(arrow.ExtensionType); ok {
 		t = extension.StorageType()
 	}
-	switch t := returned(t).(type) { // without encodings
+	switch t := logical(t).(type) { // without encodings
 	case *arrow.MapType:
 		if why = checkPath(path+".key", t.KeyType(), paths); why == "" {
 			why = checkPath(path+".value", t.ItemType(), paths)

@@ -23,7 +23,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// Refused is the error of a schema with columns that Iceberg cannot keep.
+// Refused is the error of a schema with columns that Iceberg cannot store.
 type Refused []Column
 
 // Column is a column that is refused.
@@ -129,11 +129,11 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		}
 		return t, nil
 	case *arrow.TimestampType:
-		kept := &arrow.TimestampType{Unit: max(t.Unit, arrow.Microsecond)}
+		stored := &arrow.TimestampType{Unit: max(t.Unit, arrow.Microsecond)}
 		if t.TimeZone != "" {
-			kept.TimeZone = "UTC"
+			stored.TimeZone = "UTC"
 		}
-		return kept, nil
+		return stored, nil
 	case *arrow.NullType:
 		return arrow.FixedWidthTypes.Boolean, nil
 	case *arrow.DictionaryType:
@@ -154,22 +154,22 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		return arrow.MapOf(key, item), nil // with items that may be null, as iceberg-go writes all maps
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 		of := t.(arrow.ListLikeType).ElemField()
-		kept, err := StoredType(of.Type)
+		stored, err := StoredType(of.Type)
 		if err != nil {
 			return nil, err
 		}
-		return arrow.ListOfField(arrow.Field{Name: "element", Type: kept, Nullable: of.Nullable}), nil
+		return arrow.ListOfField(arrow.Field{Name: "element", Type: stored, Nullable: of.Nullable}), nil
 	case *arrow.StructType:
 		if t.NumFields() == 0 {
 			return nil, errors.New("a struct needs a field there")
 		}
 		fields := slices.Clone(t.Fields())
 		for i, f := range fields {
-			kept, err := StoredType(f.Type)
+			stored, err := StoredType(f.Type)
 			if err != nil {
 				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
 			}
-			fields[i] = arrow.Field{Name: f.Name, Type: kept, Nullable: f.Nullable}
+			fields[i] = arrow.Field{Name: f.Name, Type: stored, Nullable: f.Nullable}
 		}
 		return arrow.StructOf(fields...), nil
 	}
@@ -245,42 +245,42 @@ func Plain(s *arrow.Schema) *arrow.Schema {
 			delete(m, DictionaryKey)
 			fields[i].Metadata = arrow.MetadataFrom(m)
 		}
-		fields[i].Type = returned(fields[i].Type)
+		fields[i].Type = logical(fields[i].Type)
 	}
 	metadata := s.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// returned takes the encodings out of a type that was put.
-func returned(t arrow.DataType) arrow.DataType {
+// logical takes the encodings out of a type that was put.
+func logical(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.DictionaryType:
-		return returned(t.ValueType)
+		return logical(t.ValueType)
 	case *arrow.RunEndEncodedType:
-		return returned(t.Encoded())
+		return logical(t.Encoded())
 	case *arrow.MapType:
-		out := arrow.MapOf(returned(t.KeyType()), returned(t.ItemType()))
+		out := arrow.MapOf(logical(t.KeyType()), logical(t.ItemType()))
 		out.SetItemNullable(t.ItemField().Nullable)
 		out.KeysSorted = t.KeysSorted
 		return out
 	case *arrow.ListType:
-		return arrow.ListOfField(returnedField(t.ElemField()))
+		return arrow.ListOfField(logicalField(t.ElemField()))
 	case *arrow.LargeListType:
-		return arrow.LargeListOfField(returnedField(t.ElemField()))
+		return arrow.LargeListOfField(logicalField(t.ElemField()))
 	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOfField(t.Len(), returnedField(t.ElemField()))
+		return arrow.FixedSizeListOfField(t.Len(), logicalField(t.ElemField()))
 	case *arrow.StructType:
 		fields := slices.Clone(t.Fields())
 		for i := range fields {
-			fields[i] = returnedField(fields[i])
+			fields[i] = logicalField(fields[i])
 		}
 		return arrow.StructOf(fields...)
 	}
 	return t
 }
 
-func returnedField(f arrow.Field) arrow.Field {
-	f.Type = returned(f.Type)
+func logicalField(f arrow.Field) arrow.Field {
+	f.Type = logical(f.Type)
 	return f
 }
 

@@ -50,9 +50,9 @@ there, and all stores below it. Nobody may use them. There is no way back.`,
 	return cmd
 }
 
-// retry makes a request again for a minute.
-func retry(ctx context.Context, request func(ctx context.Context) error) error {
-	return objstore.Retry(ctx, time.Minute, 0, request)
+// retry makes a request again for a minute, which begins again with what was done.
+func retry(ctx context.Context, done *int, request func(ctx context.Context) error) error {
+	return objstore.Retry(ctx, time.Minute, 0, done, request)
 }
 
 // removeAll deletes what a bucket lists, and returns how many objects that were.
@@ -65,7 +65,7 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 	for range requests {
 		deleting.Go(func() {
 			for name := range names {
-				err := retry(ctx, func(ctx context.Context) error { return bucket.Delete(ctx, name) })
+				err := retry(ctx, nil, func(ctx context.Context) error { return bucket.Delete(ctx, name) })
 				if err != nil {
 					cancel(fmt.Errorf("deleting %s: %w", name, err))
 				}
@@ -73,7 +73,7 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 		})
 	}
 	after := ""
-	list := func(context.Context) error { // for longer than a request may take: it waits for deletions
+	err = retry(ctx, &n, func(context.Context) error { // for longer than a request may take: it waits for deletions
 		for o, err := range bucket.List(ctx, "", after) {
 			if err != nil || ctx.Err() != nil {
 				return err
@@ -82,12 +82,7 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 			n, after = n+1, o.Name
 		}
 		return nil
-	}
-	err = retry(ctx, list)
-	for before := ""; err != nil && after > before && ctx.Err() == nil; { // the first minute is over
-		before = after
-		err = retry(ctx, list)
-	}
+	})
 	close(names)
 	deleting.Wait()
 	if cause := context.Cause(ctx); cause != nil {

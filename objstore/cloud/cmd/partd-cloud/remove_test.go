@@ -8,12 +8,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-partd/partd/objstore"
 )
 
-// busy is a bucket that does not answer the first request for an object, and lists no more
-// than ten at a time.
+// busy is a bucket that does not answer the first request for an object, takes long to
+// delete one, and lists no more than ten at a time.
 type busy struct {
 	objstore.Memory
 	mu      sync.Mutex
@@ -24,15 +26,17 @@ type busy struct {
 var errBusy = errors.New("503 SlowDown")
 
 func (b *busy) Delete(ctx context.Context, name string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if name == b.refuses {
 		return fmt.Errorf("403: %w", objstore.ErrRefused)
 	}
-	if !b.asked[name] {
-		b.asked[name] = true
+	b.mu.Lock()
+	asked := b.asked[name]
+	b.asked[name] = true
+	b.mu.Unlock()
+	if !asked {
 		return errBusy
 	}
+	time.Sleep(50 * time.Second)
 	return b.Memory.Delete(ctx, name)
 }
 
@@ -52,10 +56,12 @@ func (b *busy) List(ctx context.Context, prefix, after string) iter.Seq2[objstor
 }
 
 // A service that is busy for a moment does not end the removal, and what it refuses does.
-func TestRemove(t *testing.T) {
+func TestRemove(t *testing.T) { synctest.Test(t, testRemove) }
+
+func testRemove(t *testing.T) {
 	for _, refuses := range []string{"", "object 25"} {
 		b := &busy{asked: map[string]bool{}, refuses: refuses}
-		for i := range 35 {
+		for i := range 55 {
 			if err := b.Create(t.Context(), fmt.Sprint("object ", i), nil); err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +71,7 @@ func TestRemove(t *testing.T) {
 		for range b.Memory.List(t.Context(), "", "") {
 			left++
 		}
-		if refuses == "" && (n != 35 || err != nil || left != 0) {
+		if refuses == "" && (n != 55 || err != nil || left != 0) {
 			t.Errorf("%d removed, %d are left, %v", n, left, err)
 		}
 		if refuses != "" && (!errors.Is(err, objstore.ErrRefused) || !strings.Contains(err.Error(), refuses) || left == 0) {

@@ -1,0 +1,121 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// What could not be uploaded is there once the bucket works again, and an append that
+// failed has changed nothing.
+func TestBucketThatIsGoneForAWhile(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
+	value := bytes.Repeat([]byte("x"), 50<<10)
+	b.create = func(context.Context, string, []byte) error { return errServer }
+	kept := 0
+	var failed error
+	for failed == nil && kept < 100 {
+		if failed = s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); failed == nil {
+			kept++
+		}
+	}
+	if kept == 0 || kept == 100 {
+		t.Fatalf("%d appends, %v", kept, failed)
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: "large", Value: bytes.Repeat(value, 20)}); err == nil {
+		t.Error("nothing was uploaded")
+	}
+	if err := s.Close(); err == nil {
+		t.Error("closed without its data")
+	}
+	refused := errors.Join(ErrRefused)
+	b.create = func(context.Context, string, []byte) error { return refused }
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Error(err)
+	}
+	b.create = nil
+	values, err := s.Get(t.Context(), "k", "large")
+	if err != nil || len(values[0]) != kept*len(value) || len(values[1]) != 0 {
+		t.Error(len(values[0]), len(values[1]), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A flush whose outcome was unknown is completed by the next operation, once.
+func TestUnknownOutcomes(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	for _, done := range []bool{false, true} {
+		s := open(t, b, Options{RetryFor: 10 * time.Millisecond})
+		b.create = func(ctx context.Context, name string, data []byte) error {
+			if done {
+				_ = b.Bucket.Create(ctx, name, data)
+			}
+			return errServer
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Error(err)
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2")}); err != nil {
+			t.Fatal(err)
+		}
+		b.create = nil
+		values, err := s.Get(t.Context(), "k")
+		if err != nil || !strings.HasSuffix(string(values[0]), "12") || len(values[0])%2 != 0 {
+			t.Errorf("%q, %v", values, err)
+		}
+	}
+	s := open(t, b, Options{})
+	if values, err := s.Get(t.Context(), "k"); err != nil || string(values[0]) != "1212" {
+		t.Errorf("%q, %v", values, err)
+	}
+}
+
+// A record that the bucket has made, and says that it refuses to make, counts once, and what
+// is appended afterwards does, too.
+func TestRefusedAndMade(t *testing.T) {
+	for _, prefix := range []string{"log/", waitPrefix} {
+		for _, made := range []bool{true, false} {
+			b := new(Memory)
+			s := contended(t, b, Options{}, nil)
+			l := s.bucket.(*lying)
+			create, lied := l.create, 0
+			if prefix == "log/" {
+				create = b.Create
+			}
+			l.create = func(ctx context.Context, name string, data []byte) error {
+				if !strings.HasPrefix(name, prefix) || lied > 0 {
+					return create(ctx, name, data)
+				}
+				lied++
+				if made {
+					if err := create(ctx, name, data); err != nil {
+						t.Error(err)
+					}
+				}
+				return fmt.Errorf("403: %w", ErrRefused)
+			}
+			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(t.Context()); (err != nil) == made || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
+				t.Errorf("%s, made %v: %v", prefix, made, err)
+			}
+			add(t, s, "k", "2;")
+			if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;2;" || lied != 1 {
+				t.Errorf("%s, made %v: %q, %v", prefix, made, v, err)
+			}
+		}
+	}
+}

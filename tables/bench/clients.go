@@ -1,0 +1,33 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// clients is what writers is beside: single rows, each committed, by one and eight clients of
+// Quack's server, and by DuckLake.
+func (b *bench) clients() error {
+	for _, peer := range []string{"quack", "ducklake"} {
+		took, err := b.peer(peer, "writers")
+		if err != nil {
+			return err
+		}
+		for _, key := range slices.Sorted(maps.Keys(took)) {
+			n, where, _ := strings.Cut(key, " ")
+			job := fmt.Sprintf("append 1 row to one table, synced, %s writers", n)
+			if where == "each" {
+				job = fmt.Sprintf("append 1 row to a table each, synced, %s writers", n)
+			}
+			fmt.Printf("%s, %s: %.0f rows/s\n", job, peer, 1/took[key])
+			if err := b.figure(job, peer, took[key], b.rounds); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,380 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/internal/testutil/figures"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/parquetfile"
+)
+
+//go:embed hits.sql
+var hitsQueries string
+
+const (
+	hitsMemory = 4 << 30 // of a query, of each program
+	anyRows    = 18      // the query of which any rows are right
+)
+
+// contender answers the queries of hits.sql.
+type contender struct {
+	name    string
+	version string // of DuckDB
+	load    time.Duration
+	bytes   int64
+	seconds []float64                        // of each query, the median
+	rows    func(sql string) (answer, error) // as texts
+	run     func(sql string) error
+}
+
+// answer is the cells of a result, row by row.
+type answer [][]string
+
+// hitsSQL asks ClickBench's questions of made-up rows: our SQL, and the same build of DuckDB on a table and
+// on a Parquet file of its own, in turns; then a newer DuckDB, DuckLake, and DuckDB's reader of Iceberg on our
+// files. Our SQL is DuckDB over our files, in a new database for each query: only that and what reading costs
+// can differ. All answers must be equal.
+func (b *bench) hitsSQL() (err error) {
+	made := filepath.Join(b.dir, "hits.parquet")
+	if err := b.makeHits(made); err != nil {
+		return err
+	}
+	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	return b.store(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+		return withDuckDB(filepath.Join(b.dir, "hits.db"), func(conn duckdb.Connection) error {
+			all, err := b.hitsLoaded(s, conn, made)
+			if err != nil {
+				return err
+			}
+			answers, err := b.hitsInTurns(all)
+			if err != nil {
+				return err
+			}
+			metadata, err := b.iceberg(s)
+			if err != nil {
+				return err
+			}
+			for _, peer := range []string{"duckdb", "ducklake", "duckiceberg"} {
+				c, err := b.hitsPeer(peer, metadata, answers)
+				if err != nil {
+					return err
+				}
+				all = append(all, c)
+			}
+			empty := 0
+			for _, a := range answers {
+				if len(a) == 0 {
+					empty++
+				}
+			}
+			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", empty, len(answers))
+			return b.hitsReport(all)
+		})
+	})
+}
+
+// makeHits writes the rows to a file, which all load.
+func (b *bench) makeHits(path string) error {
+	const step = 50_000
+	batches := func(yield func(arrow.RecordBatch, error) bool) {
+		for from := 0; from < b.hitsRows; from += step {
+			if !yield(hits(from, min(step, b.hitsRows-from), b.hitsRows), nil) { // the reader releases it
+				return
+			}
+		}
+	}
+	r := arrowsafe.Reader(hitsSchema(), batches, func() {})
+	defer r.Release()
+	_, err := parquetfile.Write(b.ctx, path, true, r)
+	return err
+}
+
+// hitsLoaded gives the rows to a store, and to DuckDB as its table and as a file that it writes.
+func (b *bench) hitsLoaded(s *tables.Store, conn duckdb.Connection, made string) ([]*contender, error) {
+	ours := &contender{name: "tables", version: duckdb.LibraryVersion()}
+	ours.rows = func(sql string) (answer, error) { return b.answer(s, sql) }
+	ours.run = func(sql string) error {
+		_, err := b.query(b.ctx, s, sql)
+		return err
+	}
+	start := time.Now()
+	if err := b.putFile(s, "hits", made); err != nil {
+		return nil, err
+	}
+	ours.load = time.Since(start)
+	var err error
+	if ours.bytes, _, err = used(s.Dir()); err != nil {
+		return nil, err
+	}
+	settings := []string{fmt.Sprintf("SET memory_limit='%dB'", int64(hitsMemory)), fmt.Sprint("SET threads=", runtime.GOMAXPROCS(0))}
+	for _, sql := range settings {
+		if err := alone(conn, sql); err != nil {
+			return nil, err
+		}
+	}
+	table, err := besideHits(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
+		"CREATE TABLE hits AS FROM read_parquet('"+made+"'); CHECKPOINT")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(b.dir, "duckdb.parquet")
+	file, err := besideHits(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
+		"COPY (FROM read_parquet('"+made+"')) TO '"+path+"'")
+	return []*contender{ours, table, file}, err
+}
+
+// besideHits is DuckDB alone, which loads the rows into a file by a statement, and reads them from somewhere.
+func besideHits(conn duckdb.Connection, name, from, path, load string) (*contender, error) {
+	start := time.Now()
+	if err := alone(conn, load); err != nil {
+		return nil, err
+	}
+	took := time.Since(start)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	its := func(sql string) string { return strings.Replace(sql, "from hits", "from "+from+" AS hits", 1) }
+	return &contender{
+		name: name, version: duckdb.LibraryVersion(), load: took, bytes: info.Size(),
+		rows: func(sql string) (answer, error) { return texts(conn, its(sql)) },
+		run:  func(sql string) error { return alone(conn, its(sql)) },
+	}, nil
+}
+
+// putFile puts the rows of a Parquet file.
+func (b *bench) putFile(s *tables.Store, name, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(b.ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, nil)
+	return err
+}
+
+func eachQuery() []string {
+	all := strings.Split(hitsQueries, ";")
+	return all[:len(all)-1]
+}
+
+// asTexts makes all columns of a query texts.
+func asTexts(sql string) string { return "SELECT COLUMNS(*)::VARCHAR FROM (" + sql + ")" }
+
+// hitsInTurns runs each query some times, and returns the answers of the first contender, which the
+// others must have, too.
+func (b *bench) hitsInTurns(all []*contender) (answers []answer, err error) {
+	for i, sql := range eachQuery() {
+		for k, c := range all {
+			got, err := c.rows(asTexts(sql))
+			if k == 0 {
+				answers = append(answers, got)
+			}
+			if err = errors.Join(err, differ(i+1, answers[i], got)); err != nil {
+				return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
+			}
+		}
+		took := make([][]float64, len(all))
+		for range b.rounds {
+			for k, c := range all {
+				start := time.Now()
+				if err := c.run(sql); err != nil {
+					return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
+				}
+				took[k] = append(took[k], time.Since(start).Seconds())
+				if k == 0 {
+					time.Sleep(50 * time.Millisecond) // in which ours opens a spare database
+				}
+			}
+		}
+		for k, c := range all {
+			c.seconds = append(c.seconds, figures.Median(took[k]))
+		}
+	}
+	return answers, nil
+}
+
+// hitsPeer runs the queries in a peer.
+func (b *bench) hitsPeer(peer, metadata string, answers []answer) (*contender, error) {
+	out, err := b.python("peers.py", peer, peer, "hits", metadata)
+	if err != nil {
+		return nil, err
+	}
+	var got struct {
+		Load    float64
+		Bytes   int64
+		Version string
+		Rows    []answer
+		Seconds []float64
+	}
+	if err := json.Unmarshal(out, &got); err != nil {
+		return nil, err
+	}
+	for i, rows := range got.Rows {
+		if err := differ(i+1, answers[i], rows); err != nil {
+			return nil, fmt.Errorf("query %d, %s: %w", i+1, peer, err)
+		}
+	}
+	newer := "DuckDB " + strings.TrimPrefix(got.Version, "v")
+	names := map[string]string{"duckdb": newer, "ducklake": "DuckLake", "duckiceberg": "DuckDB, Iceberg"}
+	took := time.Duration(got.Load * float64(time.Second))
+	return &contender{name: names[peer], version: got.Version, load: took, bytes: got.Bytes, seconds: got.Seconds}, nil
+}
+
+// hitsReport prints the milliseconds of each query, then sums, and ratios as their geometric mean.
+func (b *bench) hitsReport(all []*contender) error {
+	for i := range eachQuery() {
+		fmt.Printf("hits, query %2d:", i+1)
+		for _, c := range all {
+			fmt.Printf(" %s %.1f ms;", c.name, 1000*c.seconds[i])
+			if err := b.figure(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds); err != nil {
+				return err
+			}
+		}
+		fmt.Println()
+	}
+	for _, c := range all {
+		ratio, sum := 0.0, 0.0
+		for i, s := range c.seconds {
+			ratio += math.Log(s / all[0].seconds[i])
+			sum += s
+		}
+		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; 43 queries in %.0f ms, ours is %.2f × as fast\n",
+			b.hitsRows, c.name, c.version, c.load.Seconds(), c.bytes>>20, 1000*sum, math.Exp(ratio/float64(len(c.seconds))))
+		if err := b.figure(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// differ says where one answer is not the other one: numbers may differ by a billionth.
+func differ(query int, want, got answer) error {
+	if len(want) != len(got) {
+		return fmt.Errorf("%d rows, ours has %d", len(got), len(want))
+	}
+	for i := range want {
+		if len(want[i]) != len(got[i]) {
+			return fmt.Errorf("row %d has %d columns, ours has %d", i+1, len(got[i]), len(want[i]))
+		}
+		for k := range want[i] {
+			if query != anyRows && !same(want[i][k], got[i][k]) {
+				return fmt.Errorf("row %d, column %d is %q, ours is %q", i+1, k+1, got[i][k], want[i][k])
+			}
+		}
+	}
+	return nil
+}
+
+func same(want, got string) bool {
+	if want == got {
+		return true
+	}
+	if _, err := strconv.ParseInt(want, 10, 64); err == nil {
+		return false
+	}
+	a, err := strconv.ParseFloat(want, 64)
+	c, other := strconv.ParseFloat(got, 64)
+	return err == nil && other == nil && math.Abs(a-c) <= 1e-9*math.Abs(a)
+}
+
+// answer is what a query of ours yields, all of whose columns are texts.
+func (b *bench) answer(s *tables.Store, sql string) (all answer, err error) {
+	r, err := s.Query(b.ctx, sql, &tables.QueryOptions{Bucket: "b"})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	for r.Next() {
+		batch := r.RecordBatch()
+		for i := range int(batch.NumRows()) {
+			row := make([]string, batch.NumCols())
+			for k, c := range batch.Columns() {
+				row[k] = strings.Clone(c.(*array.String).Value(i)) // which is the batch's memory
+			}
+			all = append(all, row)
+		}
+	}
+	return all, r.Err()
+}
+
+// texts is that of DuckDB alone.
+func texts(conn duckdb.Connection, sql string) (all answer, err error) {
+	var result duckdb.Result
+	defer duckdb.DestroyResult(&result)
+	if duckdb.Query(conn, sql, &result) == duckdb.StateError {
+		return nil, errors.New(duckdb.ResultError(&result))
+	}
+	for {
+		chunk := duckdb.FetchChunk(result)
+		if chunk.Ptr == nil {
+			return all, nil
+		}
+		n := int(duckdb.DataChunkGetSize(chunk))
+		rows := make(answer, n)
+		for k := range duckdb.ColumnCount(&result) {
+			vector := duckdb.DataChunkGetVector(chunk, k)
+			valid := duckdb.VectorGetValidity(vector)
+			for i, text := range unsafe.Slice((*duckdb.StringT)(duckdb.VectorGetData(vector)), n) {
+				cell := ""
+				if duckdb.ValidityRowIsValid(valid, duckdb.IdxT(i)) {
+					cell = strings.Clone(duckdb.StringTData(&text))
+				}
+				rows[i] = append(rows[i], cell)
+			}
+		}
+		all = append(all, rows...)
+		duckdb.DestroyDataChunk(&chunk)
+	}
+}
+
+// iceberg folds the only table of a store, and returns the file that describes it to readers of Iceberg.
+func (b *bench) iceberg(s *tables.Store) (string, error) {
+	if _, err := s.Fold(b.ctx, nil); err != nil {
+		return "", err
+	}
+	var all []string
+	err := filepath.WalkDir(s.Dir(), func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".metadata.json") {
+			all = append(all, path)
+		}
+		return err
+	})
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%s has no file with metadata of Iceberg", s.Dir())
+	}
+	if err != nil {
+		return "", err
+	}
+	return slices.Max(all), nil // their names begin with a number that grows
+}

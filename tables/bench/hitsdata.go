@@ -1,0 +1,231 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// hit is what the columns of one view of a page are made of.
+type hit struct {
+	row, rows    int64
+	user, page   int64
+	from, phrase int64  // the page before, and what was searched for; 0: none
+	draw         uint64 // of this row alone
+}
+
+// column is a column of hits: a text, or a number of some type.
+type column struct {
+	name   string
+	kind   arrow.DataType
+	number func(*hit) int64
+	text   func(*hit) string
+}
+
+var (
+	short   = arrow.PrimitiveTypes.Int16
+	integer = arrow.PrimitiveTypes.Int32
+	long    = arrow.PrimitiveTypes.Int64
+	text    = arrow.BinaryTypes.String
+	moment  = &arrow.TimestampType{Unit: arrow.Microsecond}
+	words   = strings.Fields("amber basin cedar delta ember fjord grove haven inlet jetty knoll lagoon maple north ocean prairie " +
+		"quartz ridge slope tundra upland valley willow xenon yonder zephyr anchor bridge canyon desert estuary forest")
+)
+
+// hitsStart is the first of the thirty days of all hits.
+var hitsStart = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+
+const hitsDays = 30
+
+// hitsColumns are 105, as ClickBench's hits has, with about as many of each type. The
+// queries use the first 25. The others are like most of ClickBench's: nearly always 0 or empty.
+var hitsColumns = append([]column{
+	{"watch_id", long, func(h *hit) int64 { return id(1, h.row) }, nil},
+	{"event_time", moment, (*hit).at, nil},
+	{"event_date", arrow.FixedWidthTypes.Date32, func(h *hit) int64 { return h.at() / 86_400_000_000 }, nil},
+	{"user_id", long, func(h *hit) int64 { return id(2, h.user) }, nil},
+	{"client_ip", integer, func(h *hit) int64 { return 10 + id(3, h.user*4+h.part(0, 4))%(1<<31-10) }, nil},
+	{"region_id", integer, func(h *hit) int64 { return few(id(4, h.user), 9000) }, nil},
+	{"counter_id", integer, func(h *hit) int64 { return site(h.page) }, nil},
+	{"url_hash", long, func(h *hit) int64 { return id(6, h.page) }, nil},
+	{"referer_hash", long, func(h *hit) int64 { return id(7, h.from) }, nil},
+	{"adv_engine_id", short, func(h *hit) int64 { return h.now(1, 160) * (1 + h.part(2, 18)) }, nil},
+	{"search_engine_id", short, func(h *hit) int64 { return min(h.phrase, 1) * (1 + few(id(8, h.phrase), 90)) }, nil},
+	{"traffic_source_id", short, func(h *hit) int64 { return few(id(9, h.row), 12) - 1 }, nil},
+	{"is_refresh", short, func(h *hit) int64 { return h.now(3, 10) }, nil},
+	{"is_link", short, func(h *hit) int64 { return h.now(4, 25) }, nil},
+	{"is_download", short, func(h *hit) int64 { return h.now(5, 200) }, nil},
+	{"not_counted", short, func(h *hit) int64 { return h.now(6, 50) }, nil},
+	{"resolution_width", short, (*hit).width, nil},
+	{"window_width", short, func(h *hit) int64 { return max(0, h.width()-few(id(10, h.user), 400)) }, nil},
+	{"window_height", short, func(h *hit) int64 { return 300 + few(id(11, h.user), 900) }, nil},
+	{"mobile_phone", short, func(h *hit) int64 { return h.model() % 50 }, nil},
+	{"mobile_phone_model", text, nil, func(h *hit) string { return unless(h.model() == 0, "Model ", h.model()) }},
+	{"title", text, nil, (*hit).title},
+	{"url", text, nil, func(h *hit) string { return url(h.page) }},
+	{"referer", text, nil, (*hit).referer},
+	{"search_phrase", text, nil, (*hit).searched},
+}, hitsRest()...)
+
+func hitsRest() (all []column) {
+	many := []int64{1, 2, 5, 20, 100, 1000}
+	for _, of := range []struct {
+		kind arrow.DataType
+		n    int
+	}{{short, 37}, {integer, 16}, {long, 2}, {moment, 2}, {text, 23}} {
+		for range of.n {
+			k := len(all)
+			c := column{name: fmt.Sprintf("rest_%d", k), kind: of.kind}
+			switch of.kind.ID() {
+			case arrow.STRING:
+				c.text = func(h *hit) string {
+					return unless(h.part(k, 12) != 0, words[h.part(k+1, 32)], h.part(k+2, many[k%6]))
+				}
+			case arrow.TIMESTAMP:
+				c.number = func(h *hit) int64 { return h.at() + 1_000_000*h.part(k, 10) }
+			default:
+				c.number = func(h *hit) int64 { return h.now(k, 3) * h.part(k+1, many[k%6]+1) }
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// mix makes 64 bits that look random of others, always the same.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// id is a number of 63 bits for the nth of a kind.
+func id(kind uint64, n int64) int64 { return int64(mix(kind<<56^uint64(n)*0x9e3779b97f4a7c15) >> 1) }
+
+// few draws one of n by 63 bits, the first ones far more often.
+func few(bits, n int64) int64 {
+	u := float64(bits>>10) / (1 << 53)
+	return int64(float64(n) * u * u * u)
+}
+
+// part draws one of n for a column of the row.
+func (h *hit) part(column int, n int64) int64 { return id(uint64(column), int64(h.draw>>1)) % n }
+
+// now is 1 in one of n rows, else 0.
+func (h *hit) now(column int, n int64) int64 {
+	if h.part(column, n) == 0 {
+		return 1
+	}
+	return 0
+}
+
+func (h *hit) at() int64 { return hitsStart + h.row*hitsDays*86_400_000_000/h.rows }
+
+func (h *hit) width() int64 { return 320 + 16*few(id(14, h.user), 140) }
+
+// model is 0 but for the phones of six in a hundred users.
+func (h *hit) model() int64 {
+	if id(15, h.user)%100 >= 6 {
+		return 0
+	}
+	return 1 + few(id(17, h.user), 166)
+}
+
+func (h *hit) title() string {
+	return phrase(id(12, h.page), 6) + unless(h.now(7, 8) == 1, " – ", site(h.page))
+}
+
+func (h *hit) searched() string {
+	return unless(h.phrase == 0, phrase(id(13, h.phrase), 3)+" ", h.phrase%1000)
+}
+
+func (h *hit) referer() string {
+	switch {
+	case h.from == 0:
+		return ""
+	case h.phrase != 0:
+		return fmt.Sprintf("https://www.lookup%d.example/search?q=%d", h.phrase%9, h.phrase)
+	}
+	return url(h.from)
+}
+
+func site(page int64) int64 { return few(id(5, page), 6500) }
+
+func url(page int64) string {
+	name := id(16, page)
+	return fmt.Sprintf("https://www.site%d.example/%s/%s-%d.html", site(page), words[name%32], words[name>>5%32], page)
+}
+
+func phrase(bits int64, n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(words[bits>>(5*i)%32])
+	}
+	return b.String()
+}
+
+// unless is a word with a number, or empty.
+func unless(empty bool, word string, n int64) string {
+	if empty {
+		return ""
+	}
+	return fmt.Sprint(word, n)
+}
+
+// hitsSchema is that of hits.
+func hitsSchema() *arrow.Schema {
+	var fields []arrow.Field
+	for _, c := range hitsColumns {
+		fields = append(fields, arrow.Field{Name: c.name, Type: c.kind, Nullable: true})
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// hits makes n of all rows of hits, in the order of their times: the same for the same numbers. As in
+// ClickBench there is a user for six rows, a page for five, and a search in one of eight.
+func hits(from, n, rows int) arrow.RecordBatch {
+	random := rand.New(rand.NewPCG(2, uint64(from)))
+	drawn := func(of int) int64 { return few(random.Int64(), int64(1+rows/of)) }
+	b := array.NewRecordBuilder(memory.DefaultAllocator, hitsSchema())
+	defer b.Release()
+	for i := from; i < from+n; i++ {
+		h := hit{row: int64(i), rows: int64(rows), user: drawn(3), page: drawn(2), draw: random.Uint64()}
+		if h.now(100, 5) == 0 {
+			h.from = 1 + drawn(2)
+		}
+		if h.now(101, 8) == 1 {
+			h.phrase = 1 + drawn(10)
+		}
+		for k, c := range hitsColumns {
+			c.append(b.Field(k), &h)
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+func (c *column) append(to array.Builder, h *hit) {
+	switch to := to.(type) {
+	case *array.StringBuilder:
+		to.Append(c.text(h))
+	case *array.Int16Builder:
+		to.Append(int16(c.number(h)))
+	case *array.Int32Builder:
+		to.Append(int32(c.number(h)))
+	case *array.Int64Builder:
+		to.Append(c.number(h))
+	case *array.TimestampBuilder:
+		to.Append(arrow.Timestamp(c.number(h)))
+	case *array.Date32Builder:
+		to.Append(arrow.Date32(c.number(h)))
+	}
+}
