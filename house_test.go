@@ -100,6 +100,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/ratelimit":    {"golang.org/x/time"},
 		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 		"internal/filedir/boot": nil,
+		"internal/groupsync":    {"internal/canceled"},
 		"internal/ledger":       {"github.com/zeebo/xxh3"},
 		"internal/storeerror":   nil,
 		"internal/textfmt":      {"github.com/dustin/go-humanize"},

@@ -132,7 +132,7 @@ func (s *Store) acknowledge(seq uint64) error {
 	if !s.opts.Sync {
 		return nil
 	}
-	return outcome(s.wal.syncTo(seq, s.syncLog))
+	return outcome(s.syncTo(seq))
 }
 
 // commit writes a batch and enters it into the table. mu is held. It returns
@@ -163,7 +163,7 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 
 // writeBatch writes a record that fits, and enters it into the table. mu is held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
-	h.seq, h.synced = s.seq, s.wal.synced.Load()
+	h.seq, h.synced = s.seq, s.wal.group.Synced()
 	if err := s.tables.active.wal.write(b, h); err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (s *Store) leaveFull(t *table) error {
 	if err != nil {
 		return err
 	}
-	s.wal.synced.Store(s.seq - 1)
+	s.wal.group.Note(s.seq - 1)
 	s.activate(t, wal)
 	s.startReclaiming()
 	s.fullErr.Store(nil)

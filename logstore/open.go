@@ -70,7 +70,6 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.catalog.directory, s.catalog.format = &s.directory, &s.format
 	s.wal.directory, s.wal.format = &s.directory, &s.format
 	s.wal.step, s.wal.noEpoch, s.wal.maxRecord = cmp.Or(h.walStep, walStep), h.noEpoch, opts.Memory/8
-	s.wal.cond.L = &s.wal.mu
 	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
 	s.segments.maxFile, s.segments.maxKnown, s.segments.onlyLatest = opts.FileSize, opts.Memory/32, s.considerReclaim

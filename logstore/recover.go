@@ -118,7 +118,7 @@ func (s *Store) recoverWrite(found bool) error {
 		s.tables.free <- t // for abandon to give back
 		return err
 	}
-	s.wal.synced.Store(s.seq - 1)
+	s.wal.group.Note(s.seq - 1)
 	s.activate(t, wal)
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 // Store is an open store. It is safe for concurrent use.
 type Store struct {
-	// Locks are taken in this order: life, firstSync, wal.mu, mu, blobs.mu,
+	// Locks are taken in this order: life, firstSync, mu, blobs.mu,
 	// catalog.mu, directory.syncs.
 
 	directory

@@ -28,7 +28,7 @@ func (s *Store) syncAll() error {
 	if err := s.makeDurable(); err != nil {
 		return err
 	}
-	return s.wal.syncTo(seq, s.syncLog)
+	return s.syncTo(seq)
 }
 
 // syncData syncs the data files written to since they were last synced. It is
@@ -87,40 +87,22 @@ func (s *Store) makeDurable() error {
 	return nil
 }
 
-// syncTo returns once a record, and all before it, survive a loss of power, for
-// which it calls sync. Callers at the same time share one call. Where it fails,
-// nobody can tell what is on the disk.
-func (l *wal) syncTo(seq uint64, sync func() error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.synced.Load() < seq {
-		if l.syncing {
-			l.cond.Wait()
-			continue
-		}
-		if err := l.poisoned(); err != nil {
-			return maybeApplied{err}
-		}
-		l.syncing = true
-		l.mu.Unlock()
-		err := sync()
-		l.mu.Lock()
-		l.syncing = false
-		l.cond.Broadcast()
-		if err != nil {
-			return maybeApplied{err}
-		}
+// syncTo returns once a record, and all before it, survive a loss of power. Where
+// the sync fails, nobody can tell what is on the disk.
+func (s *Store) syncTo(seq uint64) error {
+	if err := s.wal.group.Wait(context.Background(), seq, s.syncLog); err != nil {
+		return maybeApplied{err}
 	}
 	return nil
 }
 
 // syncLog syncs the active write-ahead file, and what its records refer to.
 // Those before it were synced when they ceased to be active.
-func (s *Store) syncLog() error {
+func (s *Store) syncLog(context.Context) (seq uint64, err error) {
 	s.mu.Lock()
 	w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
 	s.mu.Unlock()
-	return s.wal.sync(w, seq, files)
+	return seq, s.wal.sync(w, seq, files)
 }
 
 func (s *Store) syncLogLocked() error {
@@ -138,7 +120,6 @@ func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
 	if err != nil {
 		return err
 	}
-	for old := l.synced.Load(); old < seq && !l.synced.CompareAndSwap(old, seq); old = l.synced.Load() {
-	}
+	l.group.Note(seq)
 	return nil
 }

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/groupsync"
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -30,12 +29,7 @@ type wal struct {
 	endBefore int64  // where the records end of the file before the newest that was found
 	found     Recovery
 
-	// synced is the last record that survives a loss of power.
-	synced atomic.Uint64
-	// mu guards syncing. It is taken before Store.mu.
-	mu      sync.Mutex
-	cond    sync.Cond
-	syncing bool // one of those who wait for it does the sync
+	group groupsync.Group // of the records' numbers
 }
 
 type walFile struct {
@@ -189,7 +183,7 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	b := &batch{}
 	b.reset()
 	b.crc = uint32(slot)
-	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: seq, synced: l.synced.Load()}
+	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: seq, synced: l.group.Synced()}
 	rec := h.put(b, l.format, old.end)
 	err := old.grow(old.end + int64(len(rec)))
 	if err == nil {

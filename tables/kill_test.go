@@ -63,6 +63,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv(syncKillEnv); dir != "" {
+		if err := syncKillChild(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if text := os.Getenv(besideEnv); text != "" {
 		if err := besideChild(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)

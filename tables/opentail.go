@@ -26,7 +26,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
-			Sync:   s.opts.Sync, Logger: s.opts.Logger,
+			Logger: s.opts.Logger, // without Sync: appends share theirs once they have let go of their table
 		}
 		l, err := logstore.Open(dir, &o)
 		if err != nil {
@@ -38,7 +38,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		return fmt.Errorf("the tail, a %T, cannot delete keys: %w", p, errors.ErrUnsupported)
 	}
 	var err error
-	if s.tail, err = tail.Open(ctx, p, s.cat.ID(), s.opts.Sync && s.opts.Tail != nil, s.opts.Memory/4); err != nil {
+	if s.tail, err = tail.Open(ctx, p, s.cat.ID(), s.opts.Sync, s.opts.Memory/4); err != nil {
 		return err
 	}
 	if s.opts.Tail != nil {

@@ -22,6 +22,7 @@ func BenchmarkRead(b *testing.B) {
 		{Name: "price", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
 		{Name: "size", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "note", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 	}, nil)
 	const rows = 1_000_000
 	for _, files := range []int{1, 10} {
@@ -35,6 +36,7 @@ func BenchmarkRead(b *testing.B) {
 				rb.Field(2).(*array.Float64Builder).Append(random.NormFloat64())
 				rb.Field(3).(*array.Int64Builder).Append(random.Int64N(1000))
 				rb.Field(4).(*array.StringBuilder).Append(fmt.Sprintf("note %x", random.Uint32()))
+				rb.Field(5).(*array.Int64Builder).Append(int64(f*rows/files+i) * 7_777_777_777 % 1_000_003)
 			}
 			if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
 				b.Fatal(err)
@@ -58,6 +60,9 @@ func BenchmarkRead(b *testing.B) {
 			{"none", "price > 100", nil},
 			{"one", "size = 5 and sym = 'SYM3'", []string{"price"}},
 			{"range", "at >= '2001-09-15' and at < '2001-09-16'", nil},
+			{"percent", "at >= '2001-09-15' and at < '2001-09-15T02:46:40'", []string{"at", "price"}},
+			{"text", "note = 'note ea5e'", nil},
+			{"integer", "id = 700000", nil},
 		} {
 			var where *filter.Expr
 			if c.where != "" {

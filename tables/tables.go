@@ -108,7 +108,8 @@ type Options struct {
 	ReadOnly bool
 
 	// Sync makes appends to the tail survive a loss of power before they are
-	// acknowledged. Commits always do. A Tail that was given must be a
+	// acknowledged; readers may see them before. Appends that wait at the same time
+	// share a sync. Commits always survive one. A Tail that was given must be a
 	// partd.Syncer.
 	Sync bool
 

@@ -43,7 +43,7 @@ type bench struct {
 
 func main() {
 	b := &bench{ctx: context.Background()}
-	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,clients,hits", "what to measure")
+	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers,clients,hits", "what to measure")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
@@ -64,7 +64,7 @@ func (b *bench) run(only string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	parts := map[string]func() error{
 		"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight,
-		"resample": b.resample, "series": b.series, "clients": b.clients, "hits": b.hitsSQL,
+		"resample": b.resample, "series": b.series, "writers": b.writers, "clients": b.clients, "hits": b.hitsSQL,
 	}
 	for name := range strings.SplitSeq(only, ",") {
 		part, ok := parts[name]

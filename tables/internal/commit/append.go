@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
+	"github.com/go-partd/partd/tables/internal/tail"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -23,53 +24,107 @@ import (
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, fits func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for {
 		e.of.Appending.RLock()
-		v, exists, full, err := e.tryAppend(ctx, src, id, fits)
-		e.of.Appending.RUnlock()
-		if !full || err != nil {
-			return v, exists, err
+		a := appending{id: id}
+		err := e.tryAppend(ctx, src, fits, &a)
+		if err == nil {
+			err = a.in.Sync(ctx) // others go on meanwhile
 		}
-		// Folds do not keep up with appends: who appends helps.
-		if _, err := e.Fold(ctx); err != nil {
-			return 0, false, err
+		e.of.Appending.RUnlock()
+		if err != nil {
+			return 0, a.exists, err
+		}
+		if a.full { // folds do not keep up with appends: who appends helps
+			if _, err = e.Fold(ctx); err != nil {
+				return 0, false, err
+			}
+		} else if !a.again {
+			return a.version, a.exists, nil
 		}
 	}
 }
 
-func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, id string, fits func(*schema.Caster) error) (v int64, exists, full bool, err error) {
+// appending is an attempt at an append.
+type appending struct {
+	id string
+
+	// The table as it was looked at, for which the rows are made without a lock.
+	location string
+	def      *definition.Definition
+	rules    string // those of the bucket
+
+	exists, full bool
+	again        bool // the table changed meanwhile
+	version      int64
+	in           tail.Appended
+}
+
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, fits func(*schema.Caster) error, a *appending) error {
+	if wanted, err := e.lookToAppend(ctx, a); !wanted || err != nil {
+		return err
+	}
+	all, err := joined(a.def, a.rules)
+	if err != nil {
+		return err
+	}
+	rows, err := e.cast(ctx, src, a.def, all, fits)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	defer take.Release(rows)
+	encoder, _ := e.encoders.Get().(*tail.Encoder)
+	if encoder == nil {
+		encoder = &tail.Encoder{}
+	}
+	frame, err := encoder.Encode(a.def.Stored, rows, a.id)
+	if err != nil {
+		return err
+	}
+	e.encoders.Put(encoder)
+	return e.append(ctx, frame, a)
+}
+
+// lookToAppend brings the table up to now, and reports whether there is one that wants rows.
+func (e *Entry) lookToAppend(ctx context.Context, a *appending) (wanted bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
-		return 0, false, false, err
+		return false, err
 	}
+	a.exists, a.version = true, e.state.version
+	a.location, a.def, a.rules = e.state.location, e.state.def, e.bucketRules
 	if e.log != nil {
-		if _, size, _, _ := e.log.Size(e.state.folded); size >= 4*e.of.FoldBytes {
-			return 0, true, true, nil
-		}
+		_, size, _, _ := e.log.Size(e.state.folded)
+		a.full = size >= 4*e.of.FoldBytes
 	}
-	if id != "" {
-		if applied, err := e.applied(ctx, e.state.uuid, id); applied || err != nil {
-			return e.state.version, true, false, err
-		}
+	if a.full || a.id == "" {
+		return !a.full, nil
 	}
-	all, err := joined(e.state.def, e.bucketRules)
-	if err != nil {
-		return 0, true, false, err
+	applied, err := e.applied(ctx, e.state.uuid, a.id)
+	return !applied, err
+}
+
+// append adds a frame to the tail, unless the table is another one than was looked at.
+func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appending) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a.again = e.state.location != a.location || e.bucketRules != a.rules; a.again {
+		return nil
 	}
-	rows, err := e.cast(ctx, src, e.state.def, all, fits)
-	if err != nil || len(rows) == 0 {
-		return e.state.version, true, false, err
-	}
-	defer take.Release(rows)
 	if e.log == nil {
 		e.log = e.of.Tail.Log(e.state.uuid, e.state.folded)
+	} else if a.id != "" { // the same put may have come meanwhile
+		if applied, err := e.log.Applied(ctx, a.id); applied || err != nil {
+			return err
+		}
 	}
-	if err := e.log.Append(ctx, e.state.def.Stored, rows, id, time.Now()); err != nil {
-		return 0, true, false, err
+	var err error
+	if a.in, err = e.log.Append(ctx, frame, time.Now()); err != nil {
+		return err
 	}
 	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.of.FoldBytes {
 		e.queue()
 	}
-	return e.state.version, true, false, nil
+	return nil
 }
 
 // cast returns the rows read so far in the types that are stored, once they were checked:
@@ -144,7 +199,11 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, made table.Met
 	defer take.Release(rows)
 	log := e.of.Tail.Log(made.TableUUID().String(), -1)
 	if len(rows) > 0 {
-		if err = log.Append(ctx, d.Stored, rows, id, time.Now()); err == nil {
+		var frame tail.Frame
+		if frame, err = new(tail.Encoder).Encode(d.Stored, rows, id); err == nil {
+			_, err = log.Append(ctx, frame, time.Now())
+		}
+		if err == nil {
 			err = e.of.Tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
 		}
 	}

@@ -39,6 +39,8 @@ type Entry struct {
 	log         *tail.Log // nil: nothing is in the tail
 	bucketRules string    // those of the bucket, at the last refresh
 	queued      bool      // for a fold
+
+	encoders sync.Pool // of *tail.Encoder, for who appends
 }
 
 // state is what appends need to know of a table, as of one location of its metadata.

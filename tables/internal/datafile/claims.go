@@ -9,8 +9,22 @@ import (
 // many elements of a list as the list claims to have, before it looks for them.
 type claims []byte
 
-// Kinds of values, and how deep a footer's may lie.
-const boolean1, boolean2, byte1, int16s, int32s, int64s, float, text, list, set, structure, deepest = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 32
+// Kinds of values.
+const (
+	boolean1  = 1
+	boolean2  = 2
+	byte1     = 3
+	int16s    = 4
+	int32s    = 5
+	int64s    = 6
+	float     = 7
+	text      = 8
+	list      = 9
+	set       = 10
+	structure = 12
+)
+
+const deepest = 32 // values within values, of which a footer has few
 
 // fits reports whether bytes from one on have a whole structure, lists of which have all the
 // elements that they claim.

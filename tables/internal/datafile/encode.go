@@ -18,10 +18,8 @@ import (
 )
 
 const (
-	pageBytes       = 64 << 10 // a reader that knows where to look decodes little else
-	mostValues      = 1024     // after which a page may end
 	dictionaryBytes = 1 << 20
-	mostIndexed     = 64 // bytes of values of which an index has the least and greatest of each page
+	mostIndexed     = 256 // bytes of values, on average, whose pages have an index: of longer ones it is large
 	zstdLevel       = 1
 )
 
@@ -41,7 +39,8 @@ var arrowProperties = pqarrow.NewArrowWriterProperties()
 type keepOpen struct{ io.Writer }
 
 func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
-	e = &encoder{properties: parquet.NewWriterProperties(parquet.WithPageIndexEnabled(true))}
+	first := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
+	e = &encoder{properties: parquet.NewWriterProperties(first...)}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
@@ -64,7 +63,7 @@ func hasParts(columns *arrow.Schema) bool {
 
 // write writes rows as a group.
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
-	ways, err := e.choose(ctx, rows)
+	ways, values, err := e.choose(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -86,8 +85,7 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 		case ways[i].texts != nil:
 			err = ways[i].texts.write(to, a, e.levels(a, field.Nullable))
 		default:
-			c := pqarrow.NewArrowWriteContext(ctx, &arrowProperties)
-			err = pqarrow.WriteArrowToColumn(c, to, a, e.levels(a, field.Nullable), nil, field.Nullable)
+			err = e.writePages(ctx, to, a, field.Nullable, pageRows/values*values)
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", field.Name, err)
@@ -112,25 +110,9 @@ func sideBySide(ctx context.Context, n int, f func(i int) error) error {
 	return parallel.Each(ctx, numbers, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
 }
 
-// levels says which values of a column without parts are there, as Parquet does.
-func (e *encoder) levels(a arrow.Array, nullable bool) []int16 {
-	switch {
-	case !nullable:
-		return nil
-	case a.NullN() == 0:
-		return e.ones[:a.Len()]
-	}
-	all := make([]int16, a.Len())
-	for i := range all {
-		if a.IsValid(i) {
-			all[i] = 1
-		}
-	}
-	return all
-}
-
-// choose sets the properties for a group of rows, and returns what they were made of.
-func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) ([]way, error) {
+// choose sets the properties for a group of rows. It returns what they were made of, and how
+// many values the library writes before it looks whether a page is large enough.
+func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []way, values int, err error) {
 	var leaves []arrow.Array
 	for _, c := range rows.Columns() {
 		leaves = leafArrays(c, leaves)
@@ -139,25 +121,35 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) ([]way, er
 	for _, a := range leaves {
 		widest = max(widest, width(a))
 	}
-	values := min(max(pageBytes/widest, 1), mostValues)
-	ways := make([]way, len(leaves))
-	err := sideBySide(ctx, len(leaves), func(i int) error {
-		ways[i] = wayOf(leaves[i], e.flat != nil, int(values))
+	values = int(min(max(pageBytes/widest, 1), mostValues))
+	ways = make([]way, len(leaves))
+	err = sideBySide(ctx, len(leaves), func(i int) error {
+		ways[i] = wayOf(leaves[i], e.flat != nil, values)
 		return nil
 	})
 	options := []parquet.WriterProperty{
-		parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithDataPageSize(pageBytes), parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
-		parquet.WithBatchSize(values), parquet.WithDictionaryDefault(false), parquet.WithCompressionLevel(zstdLevel),
+		parquet.WithDataPageVersion(parquet.DataPageV2),
+		parquet.WithDataPageSize(pageBytes),
+		parquet.WithBatchSize(int64(values)),
+		parquet.WithDictionaryDefault(false),
+		parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
+		parquet.WithStoreDecimalAsInteger(true),
+		parquet.WithCompressionLevel(zstdLevel),
 	}
 	for i, w := range ways {
 		path := e.columns.Column(i).Path()
 		options = append(options,
-			parquet.WithEncodingFor(path, w.encoding), parquet.WithDictionaryFor(path, w.dictionary), parquet.WithDictionaryCostFallbackFor(path, false),
-			parquet.WithCompressionFor(path, w.codec), parquet.WithCompressionLevelFor(path, zstdLevel), parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= mostIndexed))
+			parquet.WithEncodingFor(path, w.encoding),
+			parquet.WithDictionaryFor(path, w.dictionary),
+			parquet.WithDictionaryCostFallbackFor(path, false),
+			parquet.WithCompressionFor(path, w.codec),
+			parquet.WithCompressionLevelFor(path, zstdLevel),
+			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= mostIndexed),
+		)
 		leaves[i].Release()
 	}
 	*e.properties = *parquet.NewWriterProperties(options...)
-	return ways, err
+	return ways, values, err
 }
 
 // leafArrays adds the arrays that Parquet makes columns of, in their order, for the caller

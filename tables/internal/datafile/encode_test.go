@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/peers"
@@ -28,7 +29,7 @@ import (
 var stored = []arrow.DataType{
 	arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
 	arrow.BinaryTypes.String, arrow.BinaryTypes.Binary, &arrow.FixedSizeBinaryType{ByteWidth: 2}, &arrow.FixedSizeBinaryType{ByteWidth: 16},
-	&arrow.Decimal128Type{Precision: 7, Scale: 2}, &arrow.Decimal128Type{Precision: 20}, &arrow.Decimal128Type{Precision: 38, Scale: 2},
+	&arrow.Decimal128Type{Precision: 7, Scale: 2}, &arrow.Decimal128Type{Precision: 12, Scale: 4}, &arrow.Decimal128Type{Precision: 20}, &arrow.Decimal128Type{Precision: 38, Scale: 2},
 	arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Time64us, &arrow.TimestampType{Unit: arrow.Microsecond}, &arrow.TimestampType{Unit: arrow.Nanosecond},
 	arrow.FixedWidthTypes.Timestamp_us,
 	arrow.ListOf(arrow.PrimitiveTypes.Int64), arrow.ListOf(arrow.BinaryTypes.String), arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32),
@@ -233,6 +234,9 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 		}
 		for i, a := range group.Columns() {
 			number := numberOf(a)
+			if pages != nil && !hasParts(group.Schema()) && width(a) <= mostIndexed {
+				checkPageRows(t, pages, i, int64(a.Len()))
+			}
 			if text := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; pages == nil || !text && number == nil || parsed.MetaData().Schema.NumColumns() > int(group.NumCols()) {
 				continue
 			}
@@ -282,6 +286,24 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 	}
 }
 
+// checkPageRows checks that each page of a column has rows, and no more than a page may have.
+func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column int, rows int64) {
+	t.Helper()
+	index, err := pages.GetOffsetIndex(column)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begins := []int64{}
+	for _, place := range index.GetPageLocations() {
+		begins = append(begins, place.FirstRowIndex)
+	}
+	for p, end := range append(begins[1:], rows) {
+		if n := end - begins[p]; n < 1 || n > pageRows {
+			t.Fatalf("page %d of column %d has %d rows", p, column, n)
+		}
+	}
+}
+
 // written leaves a file and what is to be read of it.
 func written(t *testing.T, name string, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
@@ -325,6 +347,11 @@ func TestWays(t *testing.T) {
 	texts := func(f func(i int) string) arrow.Array {
 		return of(arrow.BinaryTypes.String, func(b array.Builder, i int) { b.(*array.StringBuilder).Append(f(i)) })
 	}
+	decimals := func(precision int32) arrow.Array {
+		return of(&arrow.Decimal128Type{Precision: precision, Scale: 4}, func(b array.Builder, _ int) {
+			b.(*array.Decimal128Builder).Append(decimal128.FromI64(r.Int64N(200_000_000) - 100_000_000))
+		})
+	}
 	letters := func() string {
 		text := make([]byte, 20)
 		for i := range text {
@@ -351,6 +378,9 @@ func TestWays(t *testing.T) {
 		{"large integers that repeat", integers(func(int) int64 { return r.Int64N(1000) * 1_000_000_007 }), "RLE_DICTIONARY", 140_000},
 		{"any integers", integers(func(int) int64 { return r.Int64() }), "PLAIN", 820_000},
 		{"integers in stretches", of(arrow.PrimitiveTypes.Int64, stretches), "PLAIN zstd", 60_000},
+		{"decimals of nine digits", decimals(9), "PLAIN", 410_000},
+		{"decimals of twelve digits", decimals(12), "DELTA_BINARY_PACKED", 380_000},
+		{"decimals of twenty digits", decimals(20), "PLAIN zstd", 480_000},
 		{"any floats", floats(func(int) float64 { return r.Float64() }), "PLAIN", 820_000},
 		{"floats of two digits", floats(func(int) float64 { return float64(r.IntN(2000)) / 100 }), "RLE_DICTIONARY", 160_000},
 		{"texts that repeat", texts(func(int) string { return fmt.Sprint("S", r.IntN(100)) }), "RLE_DICTIONARY", 100_000},

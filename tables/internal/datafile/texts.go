@@ -45,7 +45,7 @@ func textsOf(a arrow.Array) *texts {
 // write writes the texts, which are those of a, to a column of a group, in pages.
 func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	by, ok := to.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
-	pages, pagewise := to.(interface{ FlushCurrentPage() error })
+	pages, pagewise := to.(pager)
 	about, counts := to.PageStatistics().(*metadata.ByteArrayStatistics)
 	if !ok || !pagewise || !counts {
 		return errors.New("the library does not take a dictionary")
@@ -61,7 +61,7 @@ func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16
 	numbers := take.Made(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.Valid(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.numbers))}, nil, a.NullN(), 0)
 	defer numbers.Release()
 	seen := make([]int, len(t.different)) // the last page that has a text
-	rows := max(pageBytes/int(width(a)), 1)
+	rows := min(max(pageBytes/int(width(a)), 1), pageRows)
 	for from, page := 0, 1; from < a.Len(); from, page = from+rows, page+1 {
 		end := min(from+rows, a.Len())
 		part := array.NewSlice(numbers, int64(from), int64(end))

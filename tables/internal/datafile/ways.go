@@ -2,9 +2,7 @@ package datafile
 
 import (
 	"encoding/binary"
-	"hash/maphash"
 	"math"
-	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
@@ -23,13 +21,10 @@ type way struct {
 	codec      compress.Compression
 }
 
-// What a sample has: a few runs of neighbours, for deltas and zstd, and rows from all over,
-// for the number of different values.
 const (
-	sampleRuns, sampleRun, sampleSpread = 4, 2*deltaBlock + 1, 512
-	deltaBlock, deltaPart               = 128, 32       // values, of DELTA_BINARY_PACKED
-	mostLooked                          = 4 << 10       // bytes of a value
-	leastCompressed, mostCompressed     = 512, 16 << 10 // bytes of a sample
+	mostLooked      = 4 << 10  // bytes of a value that are looked at
+	leastCompressed = 512      // bytes of a sample
+	mostCompressed  = 16 << 10 // of them
 )
 
 // wayOf chooses how to encode an array, of which a page ends after so many values.
@@ -97,12 +92,24 @@ func plainValue(a arrow.Array) func(i int) []byte {
 		}
 		return func(i int) []byte { return all[at[i]:at[i+1]] }
 	case *arrow.Decimal128Type:
-		size := int(pqarrow.DecimalSize(t.Precision))
+		size := decimalBytes(t)
 		return func(i int) []byte { return buffers[1].Bytes()[(offset+i)*16:][:size] }
 	default:
 		size := t.(arrow.FixedWidthDataType).Bytes()
 		return func(i int) []byte { return buffers[1].Bytes()[(offset+i)*size:][:size] }
 	}
+}
+
+// decimalBytes is how many bytes Parquet has for a decimal: Iceberg keeps short ones as
+// integers.
+func decimalBytes(t *arrow.Decimal128Type) int {
+	switch {
+	case t.Precision <= 9:
+		return 4
+	case t.Precision <= 18:
+		return 8
+	}
+	return int(pqarrow.DecimalSize(t.Precision))
 }
 
 // width is about how many bytes a value takes as PLAIN.
@@ -117,109 +124,31 @@ func width(a arrow.Array) int64 {
 		at := arrow.Int32Traits.CastFromBytes(a.Data().Buffers()[1].Bytes())[a.Data().Offset():]
 		return 4 + int64(at[a.Len()]-at[0])/int64(a.Len()-a.NullN())
 	case *arrow.Decimal128Type:
-		return int64(pqarrow.DecimalSize(t.Precision))
+		return int64(decimalBytes(t))
 	default:
 		return int64(t.(arrow.FixedWidthDataType).Bytes())
 	}
 }
 
-// sampled returns values of an array: runs of neighbours, and some from all over.
-func sampled(a arrow.Array, value func(int) []byte) (near [][][]byte, spread [][]byte) {
-	run := func(from, to, step int) (all [][]byte) {
-		for i := from; i < to; i += step {
-			if a.IsValid(i) {
-				all = append(all, value(i))
-			}
-		}
-		return all
-	}
-	n := a.Len()
-	if n <= sampleRuns*sampleRun+sampleSpread {
-		return [][][]byte{run(0, n, 1)}, nil
-	}
-	for i := range sampleRuns {
-		from := i * (n - sampleRun) / (sampleRuns - 1)
-		near = append(near, run(from, from+sampleRun, 1))
-	}
-	return near, run(0, n, n/sampleSpread)
-}
-
-// different estimates how many different values there are among so many. Values that
-// repeat in their neighbourhood may not do so in the whole, and the other way round.
-func different(values int, near [][][]byte, spread [][]byte) float64 {
-	seen, seed := map[uint64]bool{}, maphash.MakeSeed()
-	add := func(run [][]byte) {
-		for _, v := range run {
-			seen[maphash.Bytes(seed, v[:min(len(v), mostLooked)])^uint64(len(v))] = true
-		}
-	}
-	looked := 0
-	for _, run := range near {
-		add(run)
-		looked += len(run)
-	}
-	if looked == 0 { // there are nulls where it was looked
-		return float64(values)
-	}
-	all := float64(values) * float64(len(seen)) / float64(looked)
-	clear(seen)
-	add(spread)
-	// So many that a random choice of as many would have as many that are equal.
-	n, d := float64(len(spread)), float64(len(seen))
-	low, high := d, float64(values)
-	for high-low > 1 {
-		if middle := (low + high) / 2; middle*(1-math.Exp(-n/middle)) < d {
-			low = middle
-		} else {
-			high = middle
-		}
-	}
-	if n > 0 {
-		all = min(all, high)
-	}
-	return all
-}
-
 // numberOf returns what makes an integer of a value's bytes, nil if the type is none of
 // integers.
 func numberOf(a arrow.Array) func([]byte) int64 {
-	switch a.DataType().ID() {
-	case arrow.INT32, arrow.DATE32:
-		return func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
-	case arrow.INT64, arrow.TIME64, arrow.TIMESTAMP:
-		return func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
-	}
-	return nil
-}
-
-// deltaBits is about how many bits a value takes as DELTA_BINARY_PACKED.
-func deltaBits(near [][][]byte, number func([]byte) int64) float64 {
-	total, deltas := 0, 0
-	for _, run := range near {
-		for at := 1; at < len(run); at += deltaBlock {
-			block := make([]int64, 0, deltaBlock)
-			least := int64(math.MaxInt64)
-			for i := at; i < min(at+deltaBlock, len(run)); i++ {
-				d := number(run[i]) - number(run[i-1])
-				block, least = append(block, d), min(least, d)
-			}
-			total += 8 * (deltaBlock/deltaPart + 2)
-			for len(block) > 0 {
-				part := block[:min(len(block), deltaPart)]
-				block = block[len(part):]
-				width := 0
-				for _, d := range part {
-					width = max(width, bits.Len64(uint64(d-least)))
-				}
-				total += width * deltaPart
-				deltas += len(part)
-			}
+	short := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
+	long := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
+	switch t := a.DataType().(type) {
+	case *arrow.Int32Type, *arrow.Date32Type:
+		return short
+	case *arrow.Int64Type, *arrow.Time64Type, *arrow.TimestampType:
+		return long
+	case *arrow.Decimal128Type:
+		switch decimalBytes(t) {
+		case 4:
+			return short
+		case 8:
+			return long
 		}
 	}
-	if deltas == 0 {
-		return math.Inf(1)
-	}
-	return float64(total) / float64(deltas)
+	return nil
 }
 
 // everyPageHasValues reports whether no page can be of nulls alone: the library's encoder

@@ -360,7 +360,7 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		}
 		if from, ok := a.(bytesArray); ok { // of files whose writers note no texts
 			texts := each(from, builder, func(v []byte) { b.Append(string(v)) })
-			return texts, CheckTexts(texts)
+			return texts, CheckArray(texts)
 		}
 	case interface{ Append([]byte) }:
 		if from, ok := a.(bytesArray); ok {

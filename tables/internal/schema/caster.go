@@ -162,7 +162,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), c.stored.NumFields())
 	}
 	for i, a := range batch.Columns() {
-		if err := CheckTexts(a); err != nil {
+		if err := CheckArray(a); err != nil {
 			return nil, &Error{batch.ColumnName(i), err}
 		}
 	}

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 )
 
@@ -86,52 +84,4 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (why string
 		return checkPath(path+".element", t.Elem(), paths)
 	}
 	return why
-}
-
-// CheckTexts returns an error if a text of a column is not UTF-8: no SQL and no other
-// reader would read the table.
-func CheckTexts(a arrow.Array) error {
-	switch a := a.(type) {
-	case array.StringLike:
-		if whole, ok := a.(*array.String); ok && validAtOnce(whole) {
-			return nil
-		}
-		for i := range a.Len() {
-			if a.IsValid(i) && !utf8.ValidString(a.Value(i)) {
-				return fmt.Errorf("row %d of a batch: %.60q is not UTF-8", i+1, a.Value(i))
-			}
-		}
-	case *array.Struct:
-		var all error
-		for i := range a.NumField() {
-			all = errors.Join(all, CheckTexts(a.Field(i)))
-		}
-		return all
-	case array.ListLike:
-		return CheckTexts(a.ListValues())
-	case *array.Dictionary:
-		return CheckTexts(a.Dictionary())
-	case *array.RunEndEncoded:
-		return CheckTexts(a.Values())
-	case array.ExtensionArray:
-		return CheckTexts(a.Storage())
-	}
-	return nil
-}
-
-// validAtOnce reports whether all texts together are UTF-8, and none begins within a letter.
-func validAtOnce(a *array.String) bool {
-	if a.Len() == 0 {
-		return true
-	}
-	all, at := a.ValueBytes(), a.ValueOffsets()
-	if !utf8.Valid(all) {
-		return false
-	}
-	for _, from := range at {
-		if from -= at[0]; int(from) < len(all) && !utf8.RuneStart(all[from]) {
-			return false
-		}
-	}
-	return true
 }

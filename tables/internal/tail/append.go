@@ -8,66 +8,91 @@ import (
 	"slices"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-
 	"github.com/go-partd/partd"
 )
 
-// Append adds rows, under an id if it is not "". It returns once the store has
-// acknowledged them. Where the outcome is unknown, the store is asked for it
-// before the log is used again.
-func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.RecordBatch, id string, at time.Time) error {
+// Appended is an append that is in the store, and visible, but perhaps lost with the power.
+type Appended struct {
+	log   *Log // nil: nothing was appended
+	epoch *epoch
+	pos   uint64
+}
+
+// Append adds a frame. It returns once the store has acknowledged it. Where the outcome is
+// unknown, the store is asked for it before the log is used again.
+func (l *Log) Append(ctx context.Context, f Frame, at time.Time) (done Appended, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
-		return err
+		return done, err
 	}
 	var e *epoch
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next {
-		if e = l.epochs[n-1]; e.encoder == nil || e.schema != schema && !e.schema.Equal(schema) {
+		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
-			l.next++ // the table's schema is another one now, or an append was refused
+			l.next++ // the table's schema is another one now
 		}
 	}
 	first := e == nil
 	if first {
 		e = l.epoch(l.next)
-		e.schema, e.since, e.encoder = schema, at, &encoder{}
-		e.encoder.w = ipc.NewWriterWithPayloadWriter(e.encoder, ipc.WithSchema(schema))
+		e.schema, e.since = f.schema, at
 	}
-	v, err := e.encoder.encode(batches, id, at)
+	v, err := f.bytes(first, at)
 	if err != nil {
-		e.encoder = nil // its writer may write no more
-		return err
+		return done, err
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
-	if err == nil && l.s.sync {
-		if err = partd.Sync(ctx, l.s.p); err != nil {
-			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
-		}
-	}
 	unknown := errors.Is(err, partd.ErrUnknownOutcome)
 	if err != nil && !unknown {
-		return err
+		return done, err
 	}
 	if first {
 		l.epochs = append(l.epochs, e)
 	}
 	if unknown {
 		e.stale, l.unsure = true, true
-		return err
+		return done, err
 	}
-	f, _, err := next(v)
+	l.pos = l.s.written.Add(1)
+	parsed, _, err := next(v)
 	if err == nil {
-		err = l.add(e, f, int64(len(v)))
+		err = l.add(e, parsed, int64(len(v)))
 	}
 	if err != nil { // it is in the store all the same
 		e.stale = true
-		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		return done, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
-	e.schema = schema
-	return nil
+	e.schema = f.schema
+	return Appended{l, e, l.pos}, nil
+}
+
+// Sync returns once the append survives a loss of power, where appends are synced. It shares
+// the sync with others. The outcome of an append whose sync failed is unknown.
+func (a Appended) Sync(ctx context.Context) error {
+	if a.log == nil {
+		return nil
+	}
+	err := a.log.s.durable(ctx, a.pos)
+	if err == nil {
+		return nil
+	}
+	a.log.mu.Lock()
+	defer a.log.mu.Unlock()
+	a.epoch.stale, a.log.unsure = true, true
+	return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+}
+
+// durable returns once all appends up to a position survive a loss of power, where they
+// are synced.
+func (s *Store) durable(ctx context.Context, pos uint64) error {
+	if !s.sync {
+		return nil
+	}
+	return s.syncs.Wait(ctx, pos, func(ctx context.Context) (uint64, error) {
+		upTo := s.written.Load() // what is written from here on may miss the sync
+		return upTo, partd.Sync(ctx, s.p)
+	})
 }
 
 // refresh reads what the store has of epochs with an append of unknown outcome.
@@ -89,7 +114,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Applied reports whether the log has an append of an id.
+// Applied reports whether the log has an append of an id, which then is as durable as one
+// that is acknowledged.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,7 +128,7 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if l.unsure { // it may be that its sync failed
 		return true, l.s.Flush(ctx)
 	}
-	return true, nil
+	return true, l.s.durable(ctx, l.pos) // it may be that its sync goes on
 }
 
 func (l *Log) has(id string) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -43,49 +44,79 @@ type frame struct {
 	messages []byte
 }
 
-// encoder makes the frames of an epoch. It writes all of their messages with one writer,
-// for a new one makes as much garbage as the message of a row.
-type encoder struct {
-	w     *ipc.Writer // begins with the schema
-	begun bool
-	to    bytes.Buffer // the frame
+// Encoder makes frames. It writes their messages with one writer, as long as the schema stays
+// the same, for a new one makes as much garbage as the message of a row.
+type Encoder struct {
+	schema *arrow.Schema
+	w      *ipc.Writer
+	begun  bool         // the schema was written, which no frame but an epoch's first has
+	to     bytes.Buffer // the frame
+}
+
+// Frame is an append to be made.
+type Frame struct {
+	schema *arrow.Schema
+	v      []byte // without the time, and without the schema's message
+	head   int    // the bytes before the messages
 }
 
 // Start, WritePayload and Close are what an ipc.Writer calls.
-func (e *encoder) Start() error { return nil }
+func (e *Encoder) Start() error { return nil }
 
-func (e *encoder) WritePayload(p ipc.Payload) error {
+func (e *Encoder) WritePayload(p ipc.Payload) error {
+	if !e.begun {
+		e.begun = true
+		return nil
+	}
 	_, err := p.WritePayload(&e.to)
 	return err
 }
 
-func (e *encoder) Close() error { return nil }
+func (e *Encoder) Close() error { return nil }
 
-// encode returns the frame of an append.
-func (e *encoder) encode(batches []arrow.RecordBatch, id string, at time.Time) ([]byte, error) {
+// Encode returns the frame of an append of batches with a schema, without dictionaries, under
+// an id if it is not "". After an error the encoder is of no more use.
+func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string) (Frame, error) {
+	if e.schema != schema {
+		e.schema, e.begun = schema, false
+		e.w = ipc.NewWriterWithPayloadWriter(e, ipc.WithSchema(schema))
+	}
 	const usual = 1 << 10 // a few rows
 	e.to = *bytes.NewBuffer(make([]byte, frameHead, frameHead+len(id)+usual))
 	e.to.WriteString(id)
 	var rows int64
 	for _, batch := range batches {
 		if err := e.w.Write(batch); err != nil {
-			return nil, err
+			return Frame{}, err
 		}
 		rows += batch.NumRows()
 	}
 	v := e.to.Bytes()
 	e.to = bytes.Buffer{}
 	if len(v) > maxFrameLen || rows > 1<<32-1 || len(id) > maxIDLen {
-		return nil, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail", rows, len(v))
+		return Frame{}, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail", rows, len(v))
 	}
-	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
-	if !e.begun {
-		v[4] = flagSchema
-		e.begun = true
-	}
-	binary.LittleEndian.PutUint64(v[5:], uint64(at.UnixMilli()))
 	binary.LittleEndian.PutUint32(v[13:], uint32(rows))
 	v[17] = byte(len(id))
+	return Frame{schema, v, frameHead + len(id)}, nil
+}
+
+// bytes returns the frame with a time, and with the schema if it is the first of an epoch.
+func (f Frame) bytes(first bool, at time.Time) ([]byte, error) {
+	v := f.v
+	if first {
+		head, err := schemaMessage(f.schema)
+		if err != nil {
+			return nil, err
+		}
+		v = slices.Concat(v[:f.head], head, v[f.head:])
+		v[4] = flagSchema
+		if len(v) > maxFrameLen {
+			return nil, fmt.Errorf("an append of %d bytes is too large for the tail", len(v))
+		}
+	}
+	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
+	binary.LittleEndian.PutUint64(v[5:], uint64(at.UnixMilli()))
 	return v, nil
 }
 

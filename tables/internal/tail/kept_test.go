@@ -39,7 +39,7 @@ func TestKept(t *testing.T) {
 	few, many := batchOf(t, schema, 1, 2, 3), batchOf(t, schema, make([]int64, 40_000)...)
 	add := func(id string, want error) {
 		t.Helper()
-		if err := l.Append(ctx, schema, []arrow.RecordBatch{few}, id, time.Now()); !errors.Is(err, want) {
+		if err := appendTo(ctx, l, schema, id, time.Now(), few); !errors.Is(err, want) {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +111,7 @@ func TestKeptOfLost(t *testing.T) {
 	add := func(n int64, id string) string {
 		t.Helper()
 		rows := batchOf(t, schema, n)
-		if err := l.Append(ctx, schema, []arrow.RecordBatch{rows}, id, time.Unix(1, 0)); err != nil {
+		if err := appendTo(ctx, l, schema, id, time.Unix(1, 0), rows); err != nil {
 			t.Fatal(err)
 		}
 		mark, err := l.Mark(ctx, -1)

@@ -25,6 +25,7 @@ type Log struct {
 	next    int64 // the epoch that appends go to
 	epochs  []*epoch
 	updated time.Time
+	pos     uint64              // of the last append among those of all tables
 	unsure  bool                // an append of unknown outcome may still arrive
 	void    map[string]struct{} // ids whose rows count elsewhere
 	kept    kept
@@ -40,8 +41,6 @@ type epoch struct {
 	since  time.Time // of the oldest append
 	ids    map[string]time.Time
 	stale  bool // the store may hold more than is known here: it must be read
-
-	encoder *encoder // nil: the epoch is ended
 
 	// What is also in memory, if held: batches that were decoded, and messages
 	// that were not yet. mem is what they count for.

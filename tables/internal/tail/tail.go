@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/groupsync"
 )
 
 // identityKey holds the ids of the warehouse and the tail.
@@ -31,9 +32,12 @@ const identityKey = "partd-tables"
 type Store struct {
 	p      partd.Partd
 	id     string
-	sync   bool  // after each append
+	sync   bool  // appends are synced before they are acknowledged
 	memory int64 // how much of what is in p is held in memory as well
 	used   atomic.Int64
+
+	written atomic.Uint64   // appends that the store has, of all tables
+	syncs   groupsync.Group // of their numbers
 
 	mu      sync.Mutex
 	logs    map[string]*Log    // by the tables' UUIDs, for a table may get another name

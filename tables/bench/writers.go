@@ -1,0 +1,104 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// writers appends single rows, each synced, from several writers at once, to one table and
+// to a table each. The rounds take turns, and each compares with one writer of its own.
+func (b *bench) writers() error {
+	const during = 2 * time.Second
+	counts := []int{1, 8, 32}
+	for _, each := range []bool{false, true} {
+		speeds, ratios := map[int][]float64{}, map[int][]float64{}
+		for range b.rounds {
+			for _, n := range counts {
+				speed, err := b.writersAtOnce(n, each, during)
+				if err != nil {
+					return err
+				}
+				speeds[n] = append(speeds[n], speed)
+				ratios[n] = append(ratios[n], speed/speeds[1][len(speeds[1])-1])
+			}
+		}
+		where := "one table"
+		if each {
+			where = "a table each"
+		}
+		for _, n := range counts {
+			slices.Sort(speeds[n])
+			slices.Sort(ratios[n])
+			job := fmt.Sprintf("append 1 row to %s, synced, %d writers", where, n)
+			speed := speeds[n][b.rounds/2]
+			fmt.Printf("%s: %.0f rows/s, %.1f × one writer\n", job, speed, ratios[n][b.rounds/2])
+			if err := b.figure(job, "tables", 1/speed, b.rounds); err != nil {
+				return err
+			}
+		}
+	}
+	took, err := b.median(b.diskSync)
+	fmt.Printf("a sync of a file, after a write of 512 bytes: %v\n", took)
+	return err
+}
+
+// writersAtOnce returns how many rows n writers append in a second.
+func (b *bench) writersAtOnce(n int, each bool, during time.Duration) (speed float64, err error) {
+	return speed, b.store(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
+		row := trades(0, 1)
+		name := func(i int) string {
+			if each {
+				return fmt.Sprint("t", i)
+			}
+			return "t"
+		}
+		if err := b.times(n, func(i int) error { return b.put(s, name(i), row) }); err != nil {
+			return err
+		}
+		var rows atomic.Int64
+		var all sync.WaitGroup
+		errs := make([]error, n)
+		start := time.Now()
+		for i := range n {
+			all.Go(func() {
+				for time.Since(start) < during && errs[i] == nil {
+					errs[i] = b.put(s, name(i), row)
+					rows.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		speed = float64(rows.Load()) / time.Since(start).Seconds()
+		return errors.Join(errs...)
+	})
+}
+
+// diskSync is what one sync takes, of a file that does not grow.
+func (b *bench) diskSync() (took time.Duration, err error) {
+	const n = 200
+	f, err := os.CreateTemp(b.dir, "sync-")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // it is removed
+	if err := f.Truncate(1 << 20); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	err = b.times(n, func(i int) error {
+		if _, err := f.WriteAt(make([]byte, 512), int64(i)*512); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	return time.Since(start) / n, err
+}

@@ -1,0 +1,121 @@
+package tables
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+)
+
+// Files as they were written before columns were encoded by what is in them, with
+// dictionaries and zstd and no page index, are read, and what compact merges of them is
+// encoded as new files are.
+func TestCompactEncodesAnew(t *testing.T) {
+	b := direct(t)
+	columns := arrow.NewSchema([]arrow.Field{
+		nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+		nullable("sym", arrow.BinaryTypes.String),
+		nullable("price", arrow.PrimitiveTypes.Float64),
+		nullable("amount", &arrow.Decimal128Type{Precision: 12, Scale: 4}),
+	}, nil)
+	const rows = 20_000
+	for f := range 2 {
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+		for i := f * rows; i < (f+1)*rows; i++ {
+			rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1e15 + i*1000))
+			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", i%100))
+			rb.Field(2).(*array.Float64Builder).Append(1 / float64(i+1))
+			if err := rb.Field(3).AppendValueFromString(fmt.Sprint(i, ".25")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.Put(t.Context(), "t", oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := got(t, b, "t", nil)
+	for _, path := range filesOf(t, b, "t") {
+		asBefore(t, strings.TrimPrefix(path, "file://"))
+		if about := aboutColumns(t, path); about != strings.Repeat("RLE_DICTIONARY PLAIN RLE ZSTD, ", 4) {
+			t.Fatal("a file is not as they were before: ", about)
+		}
+	}
+	if read := got(t, b, "t", nil); read != want {
+		t.Error("a file as they were before is not read as it was written")
+	}
+	if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if read := got(t, b, "t", nil); read != want {
+		t.Error("the rows are others after a compaction")
+	}
+	about := aboutColumns(t, filesOf(t, b, "t")[0])
+	deltas := "DELTA_BINARY_PACKED RLE UNCOMPRESSED index, "
+	if about != deltas+"RLE_DICTIONARY PLAIN RLE UNCOMPRESSED index, "+"PLAIN RLE UNCOMPRESSED index, "+deltas {
+		t.Error("after a compaction columns are ", about)
+	}
+}
+
+// asBefore writes a file anew as the library does by itself, with zstd.
+func asBefore(t *testing.T, path string) {
+	t.Helper()
+	old, err := pqfile.OpenParquetFile(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close() //nolint:errcheck // it was only read
+	r, err := pqarrow.NewFileReader(old, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := r.ReadTable(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Release()
+	out, err := os.Create(path + ".new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryCostFallbackFor("price", false))
+	if err := pqarrow.WriteTable(all, out, all.NumRows(), o, pqarrow.DefaultWriterProps()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// aboutColumns says how a file's columns are encoded.
+func aboutColumns(t *testing.T, path string) string {
+	t.Helper()
+	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	var about strings.Builder
+	for i := range r.MetaData().Schema.NumColumns() {
+		chunk, err := r.MetaData().RowGroup(0).ColumnChunk(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Encodings() {
+			about.WriteString(e.String() + " ")
+		}
+		about.WriteString(chunk.Compression().String())
+		if at := chunk.GetOffsetIndexLocation(); at != nil {
+			about.WriteString(" index")
+		}
+		about.WriteString(", ")
+	}
+	return about.String()
+}

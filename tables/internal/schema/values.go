@@ -1,0 +1,91 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal"
+)
+
+// CheckArray returns an error if a column has what its type does not allow: texts that are
+// not UTF-8, which no SQL and no other reader would read, and decimals with more digits, of
+// which a file would keep some bytes.
+func CheckArray(a arrow.Array) error {
+	switch a := a.(type) {
+	case array.StringLike:
+		if whole, ok := a.(*array.String); ok && validAtOnce(whole) {
+			return nil
+		}
+		for i := range a.Len() {
+			if a.IsValid(i) && !utf8.ValidString(a.Value(i)) {
+				return fmt.Errorf("row %d of a batch: %.60q is not UTF-8", i+1, a.Value(i))
+			}
+		}
+	case *array.Decimal128:
+		return checkDigits(a)
+	case *array.Decimal64:
+		return checkDigits(a)
+	case *array.Decimal32:
+		return checkDigits(a)
+	case *array.Struct:
+		var all error
+		for i := range a.NumField() {
+			all = errors.Join(all, CheckArray(a.Field(i)))
+		}
+		return all
+	case array.ListLike:
+		return CheckArray(a.ListValues())
+	case *array.Dictionary:
+		return CheckArray(a.Dictionary())
+	case *array.RunEndEncoded:
+		return CheckArray(a.Values())
+	case array.ExtensionArray:
+		return CheckArray(a.Storage())
+	}
+	return nil
+}
+
+type number[T decimal.DecimalTypes] interface {
+	decimal.DecimalTypes
+	decimal.Num[T]
+}
+
+type decimals[T any] interface {
+	arrow.Array
+	Value(i int) T
+}
+
+// checkDigits returns an error if a decimal has more digits than its type.
+func checkDigits[T number[T]](a decimals[T]) error {
+	t := a.DataType().(arrow.DecimalType)
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			continue
+		}
+		// The least of all numbers has no opposite: it stays negative.
+		if v := a.Value(i); v.Abs().Sign() < 0 || !v.FitsInPrecision(t.GetPrecision()) {
+			return fmt.Errorf("row %d of a batch: %s has more than %d digits", i+1, v.ToString(t.GetScale()), t.GetPrecision())
+		}
+	}
+	return nil
+}
+
+// validAtOnce reports whether all texts together are UTF-8, and none begins within a letter.
+func validAtOnce(a *array.String) bool {
+	if a.Len() == 0 {
+		return true
+	}
+	all, at := a.ValueBytes(), a.ValueOffsets()
+	if !utf8.Valid(all) {
+		return false
+	}
+	for _, from := range at {
+		if from -= at[0]; int(from) < len(all) && !utf8.RuneStart(all[from]) {
+			return false
+		}
+	}
+	return true
+}
