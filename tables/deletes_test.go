@@ -93,6 +93,9 @@ func TestForeignDeletes(t *testing.T) {
 			mustBe(t, "whole", got(t, b, "t", nil), want)
 			mustBe(t, "a column", got(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
 			mustBe(t, "the first", got(t, b, "t", &ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
+			for n, want := range map[int64]string{1: `{"id":6}`, 3: `{"id":4},{"id":5},{"id":6}`, 5: `{"id":1},{"id":3},{"id":4},{"id":5},{"id":6}`} {
+				mustBe(t, "the last", got(t, b, "t", &ScanOptions{Last: n, Columns: []string{"id"}}), want)
+			}
 			deleteRows(t, b, "t", "id = 4")
 			want = strings.Replace(want, `{"b":true,"id":4,"s":"d"},`, "", 1)
 			mustBe(t, "after a delete of ours", fmt.Sprint(strings.Count(got(t, b, "t", nil), "id"), strings.Contains(got(t, b, "t", nil), `"id":2`)), "4 false")

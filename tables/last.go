@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -33,23 +35,20 @@ func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t
 // last prepares a scan of the last rows. It counts rows from some time on, which
 // the files' bounds say, and goes further back where these are not enough.
 func (r *reader) last(wanted int64) error {
-	asked := r.filters
-	few := schema.Names(r.def.Logical)[:1]
-	if r.series != nil {
-		few = r.series.Names
+	if r.series == nil {
+		return r.lastFiles(wanted)
 	}
+	asked := r.filters
 	for enough := wanted; ; enough *= 8 {
 		r.filters = slices.Clone(asked)
-		if r.series != nil {
-			after, err := r.series.Since(r.ctx, enough, r.rows)
-			if err != nil {
-				return err
-			}
-			if after != nil {
-				r.filters = append(r.filters, after)
-			}
+		after, err := r.series.Since(r.ctx, enough, r.rows)
+		if err != nil {
+			return err
 		}
-		count, err := r.count(few)
+		if after != nil {
+			r.filters = append(r.filters, after)
+		}
+		count, err := r.view.reader(r.ctx, r.filters...).count(r.series.Names)
 		if err != nil {
 			return err
 		}
@@ -60,13 +59,52 @@ func (r *reader) last(wanted int64) error {
 	}
 }
 
+// lastFiles is last for rows without an order. It counts those of the tail, and then goes
+// from the last file to the first, more of them at a time, until there are enough.
+func (r *reader) lastFiles(wanted int64) (err error) {
+	var tasks []table.FileScanTask
+	if r.t.CurrentSnapshot() != nil {
+		if tasks, err = datafile.Tasks(r.ctx, r.t, r.at()...); err != nil {
+			return err
+		}
+	}
+	few := schema.Names(r.def.Logical)[:1]
+	r.from = len(tasks)
+	count := func(files *view, from, to int) (n int64, err error) {
+		c := files.reader(r.ctx, r.filters...)
+		c.from, c.to = from, to
+		return c.count(few)
+	}
+	all, err := count(r.view, len(tasks), len(tasks))
+	noTail := *r.view
+	noTail.rows = nil
+	known := len(r.filters) == 0 // what a file's end says are the rows
+	for step := 1; err == nil && all < wanted && r.from > 0; step *= 2 {
+		to := r.from
+		if known {
+			step = 1
+		}
+		r.from = max(0, to-step)
+		var n int64
+		if known = known && !datafile.HasDeletes(tasks[r.from]); known {
+			n, err = datafile.RowsOf(r.ctx, r.t, tasks[r.from])
+		} else {
+			n, err = count(&noTail, r.from, to)
+		}
+		all += n
+	}
+	if r.skip = max(0, all-wanted); known && r.from < len(tasks) {
+		r.skip, r.skipping = 0, r.skip
+	}
+	return err
+}
+
 // count counts the rows that the filters let through, reading a few columns.
 func (r *reader) count(columns []string) (count int64, err error) {
-	c := r.view.reader(r.ctx, r.filters...)
-	if err := c.plan(columns); err != nil {
+	if err := r.plan(columns); err != nil {
 		return 0, err
 	}
-	for b, err := range c.batches {
+	for b, err := range r.batches {
 		if err != nil {
 			return 0, err
 		}

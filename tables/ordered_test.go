@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // countingFS counts the bytes that are read of data files.
@@ -50,7 +51,7 @@ func (c countingFile) ReadAt(p []byte, off int64) (int, error) {
 var _ io.ReaderAt = countingFile{}
 
 // TestReadsNoMore counts the bytes that ranges, and the first and last rows, read of
-// a table of many files.
+// tables of many files.
 func TestReadsNoMore(t *testing.T) {
 	var read atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
@@ -59,46 +60,65 @@ func TestReadsNoMore(t *testing.T) {
 	}
 	defer s.Close() //nolint:errcheck // nothing is lost
 	const files, each = 20, 5000
-	o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: KeepLast}}
-	for i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
-		rows := make([]tick, each)
-		for j := range rows {
-			rows[j] = tick{int64(i*each + j), fmt.Sprint(rand.Int64()), int64(j), 0}
+	for name, settings := range map[string]*Settings{"series": {Time: "ts", OnDuplicate: KeepLast}, "as put": nil} {
+		var last int64
+		for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
+			rows := make([]tick, each)
+			for j := range rows {
+				last = int64(i*each + j)
+				rows[j] = tick{last, fmt.Sprint(rand.Int64()), int64(j), 0}
+			}
+			if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, each), PutAppend, &PutOptions{Settings: settings}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, each), PutAppend, o); err != nil {
+		if settings != nil {
+			last = files*each - 1
+		}
+		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	tbl, err := s.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := tbl.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := info.Bytes / files
-	for name, c := range map[string]struct {
-		scan  func() (array.RecordReader, error)
-		rows  int
-		files int64
-	}{
-		"all":  {func() (array.RecordReader, error) { return tbl.Scan(t.Context(), nil) }, files * each, files},
-		"head": {func() (array.RecordReader, error) { return tbl.Head(t.Context(), 10) }, 10, 1},
-		"tail": {func() (array.RecordReader, error) { return tbl.Tail(t.Context(), 10) }, 10, 1},
-		"last": {func() (array.RecordReader, error) { return tbl.Last(t.Context()) }, 1, 1},
-		"range": {func() (array.RecordReader, error) {
-			return tbl.Scan(t.Context(), &ScanOptions{From: time.Unix(3*each, 0), To: time.Unix(5*each, 0)})
-		}, 2 * each, 2},
-	} {
-		read.Store(0)
-		rows, err := ticksFrom(c.scan())
-		if err != nil || len(rows) != c.rows {
-			t.Fatalf("%s: %d rows, want %d: %v", name, len(rows), c.rows, err)
+		info, err := tbl.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		least, most := c.files*file*6/10, c.files*file*14/10
-		if got := read.Load(); got < least || got > most {
-			t.Errorf("%s: %d bytes read, a file has %d", name, got, file)
+		file := info.Bytes / files
+		after, err := filter.Parse(fmt.Sprintf("v >= %d", each/2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, c := range map[string]struct {
+			scan  func() (array.RecordReader, error)
+			rows  int
+			files int64
+		}{
+			"all":  {func() (array.RecordReader, error) { return tbl.Scan(t.Context(), nil) }, files * each, files},
+			"head": {func() (array.RecordReader, error) { return tbl.Head(t.Context(), 10) }, 10, 1},
+			"tail": {func() (array.RecordReader, error) { return tbl.Tail(t.Context(), 10) }, 10, 1},
+			"last": {func() (array.RecordReader, error) { return tbl.Last(t.Context()) }, 1, 1},
+			"last of some": {func() (array.RecordReader, error) {
+				return tbl.Scan(t.Context(), &ScanOptions{Last: 10, Filter: after})
+			}, 10, 1},
+			"range": {func() (array.RecordReader, error) {
+				return tbl.Scan(t.Context(), &ScanOptions{From: time.Unix(3*each, 0), To: time.Unix(5*each, 0)})
+			}, 2 * each, 2},
+		} {
+			read.Store(0)
+			rows, err := ticksFrom(c.scan())
+			if err != nil || len(rows) != c.rows {
+				t.Fatalf("%s, %s: %d rows, want %d: %v", name, what, len(rows), c.rows, err)
+			}
+			if end := rows[len(rows)-1].ts; end != last && c.files == 1 && what != "head" {
+				t.Errorf("%s, %s: the last row is %d, want %d", name, what, end, last)
+			}
+			least, most := c.files*file*6/10, c.files*file*14/10
+			if settings == nil && (what == "tail" || what == "last") { // pages of a file
+				least, most = 1, file*6/10
+			}
+			if got := read.Load(); got < least || got > most {
+				t.Errorf("%s, %s: %d bytes read, a file has %d", name, what, got, file)
+			}
 		}
 	}
 }
@@ -117,31 +137,33 @@ func TestRowGroups(t *testing.T) {
 	for i := range rows {
 		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
 	}
-	if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
-		t.Fatal(err)
-	}
-	tbl, err := s.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := tbl.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		o    *ScanOptions
-		want []tick
-	}{
-		"tail": {&ScanOptions{Last: 5}, rows[n-5:]}, "head": {&ScanOptions{Limit: 5}, rows[:5]},
-	} {
-		read.Store(0)
-		got, err := ticksFrom(tbl.Scan(t.Context(), c.o))
-		if err != nil || !slices.Equal(got, c.want) {
-			t.Fatalf("%s: got %v: %v", name, got, err)
+	for name, settings := range map[string]*Settings{"series": {Time: "ts"}, "as put": nil} {
+		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: settings}); err != nil {
+			t.Fatal(err)
 		}
-		t.Logf("%s: %d of %d bytes in %d files", name, read.Load(), info.Bytes, info.Files)
-		if read.Load() > info.Bytes*9/10 { // of two groups
-			t.Errorf("%s: %d of %d bytes were read", name, read.Load(), info.Bytes)
+		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := tbl.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, c := range map[string]struct {
+			o    *ScanOptions
+			want []tick
+		}{
+			"tail": {&ScanOptions{Last: 5}, rows[n-5:]}, "head": {&ScanOptions{Limit: 5}, rows[:5]},
+		} {
+			read.Store(0)
+			got, err := ticksFrom(tbl.Scan(t.Context(), c.o))
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Fatalf("%s, %s: got %v: %v", name, what, got, err)
+			}
+			t.Logf("%s, %s: %d of %d bytes in %d files", name, what, read.Load(), info.Bytes, info.Files)
+			if read.Load() > info.Bytes*9/10 { // of two groups
+				t.Errorf("%s, %s: %d of %d bytes were read", name, what, read.Load(), info.Bytes)
+			}
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (r *reader) part(o *ScanOptions) error {
 	}
 	if r.series == nil {
 		if len(paths) > 0 {
-			r.only = paths[o.Part-1]
+			r.from, r.to = int(o.Part-1), int(o.Part)
 		}
 		if o.Part < n {
 			take.Release(r.rows)

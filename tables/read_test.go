@@ -190,7 +190,7 @@ func TestLargeDecimals(t *testing.T) {
 }
 
 // The first rows are those of get, whether they are in files, in the tail or in both.
-func TestHeadIsTheBeginning(t *testing.T) {
+func TestEnds(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
 	for i := range int64(4) {
@@ -212,10 +212,14 @@ func TestHeadIsTheBeginning(t *testing.T) {
 	for n := range 21 {
 		for _, cond := range []string{"", "n > 3"} {
 			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
-			want = want[:min(max(n, 1), len(want))]
-			ns, err := readAll(t.Context(), tab, &ScanOptions{Limit: int64(max(n, 1)), Filter: parsed(t, cond)})
-			if err != nil || !slices.Equal(ns, want) {
-				t.Errorf("the first %d where %q: %v, %v, want %v", n, cond, ns, err, want)
+			n := min(max(n, 1), len(want))
+			ns, err := readAll(t.Context(), tab, &ScanOptions{Limit: int64(n), Filter: parsed(t, cond)})
+			if err != nil || !slices.Equal(ns, want[:n]) {
+				t.Errorf("the first %d where %q: %v, %v, want %v", n, cond, ns, err, want[:n])
+			}
+			ns, err = readAll(t.Context(), tab, &ScanOptions{Last: int64(n), Filter: parsed(t, cond)})
+			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
+				t.Errorf("the last %d where %q: %v, %v, want %v", n, cond, ns, err, want[len(want)-n:])
 			}
 		}
 	}

@@ -131,8 +131,9 @@ type reader struct {
 	left    int64        // rows that may still be handed on; -1: all
 	skip    int64        // rows not to be handed on before
 
-	but  map[string]bool // paths of files that are left out
-	only string          // the path of the one file that is read; "": all are
+	but      map[string]bool // paths of files that are left out
+	from, to int             // where the files that are read begin and end, if the rows have no order; to 0: with the last
+	skipping int64           // rows of the first of them that are not read
 
 	files   iter.Seq2[arrow.RecordBatch, error] // nil: there are none; those of an ordered table have the tail's rows
 	inFiles bool                                // while they are read
@@ -202,7 +203,10 @@ func (r *reader) plan(columns []string) (err error) {
 			return err
 		}
 	}
-	few := r.left >= 0 && where == nil // may be enough
+	few := int64(-1) // rows that may be enough
+	if where == nil {
+		few = r.left
+	}
 	if r.series != nil {
 		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces, few)
 		return err
@@ -214,18 +218,22 @@ func (r *reader) plan(columns []string) (err error) {
 	if err != nil {
 		return err
 	}
-	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
-		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !datafile.MayHold(where, r.def.Columns, t.File)
+	tasks = slices.DeleteFunc(tasks[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
+		return r.but[t.File.FilePath()] || !datafile.MayHold(where, r.def.Columns, t.File)
 	})
 	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, schema.Names(r.read), where)
 	if err != nil {
 		return err
 	}
 	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.of.b.s.opts.Memory/8
-	if few {
-		scan.Workers, scan.Rows = 1, min(scan.Rows, r.left)
+	if few >= 0 {
+		scan.Workers, scan.Rows = 1, min(scan.Rows, few)
 	}
-	r.files = scan.Read(r.ctx, datafile.ToRead(r.t, tasks))
+	files := datafile.ToRead(r.t, tasks)
+	if r.skipping > 0 {
+		files[0].Skip = r.skipping
+	}
+	r.files = scan.Read(r.ctx, files)
 	return nil
 }
 

@@ -73,6 +73,24 @@ func (b *bins) number(t int64) int64 {
 	return (b.place(floorDiv(local, day)) - b.origin + b.over()) / b.length()
 }
 
+// through is a time up to before which those from a time on are in the same bin, as far as
+// that is known without effort: for days, those of the same day and offset.
+func (b *bins) through(t int64) int64 {
+	if b.nanos > 0 {
+		left := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
+		if t > math.MaxInt64-left {
+			return math.MaxInt64
+		}
+		return t + left
+	}
+	second, offset := floorDiv(t, b.second), b.offset(t)/b.second
+	end := (floorDiv(second+offset, day)+1)*day - offset
+	if _, shift := time.Unix(second, 0).In(b.zone).ZoneBounds(); !shift.IsZero() {
+		end = min(end, shift.Unix())
+	}
+	return saturated(end, b.second)
+}
+
 func (b *bins) count(n int64) error {
 	if n > maxBins {
 		return fmt.Errorf("rule %q makes more than %d bins of these times: take a longer one", b.text, maxBins)

@@ -67,7 +67,8 @@ type aggregate struct {
 	empty string
 
 	function string
-	column   int // of the resampling's; size has none
+	column   int  // of the resampling's; size has none
+	byPlace  bool // values are compared by their place among categories
 }
 
 // aggregates are the columns that functions make of columns. Those are named c0,

@@ -2,7 +2,10 @@ package transform
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -12,61 +15,36 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// gathered is what the common functions need of a bin's values.
-type gathered struct {
-	n                          int64 // neither null nor NaN
-	sum, min, max, first, last float64
-}
-
-func (g *gathered) add(c *array.Float64, from, to int) {
-	nulls := c.NullN() > 0
-	for i, v := range c.Float64Values()[from:to] {
-		if v != v || nulls && c.IsNull(from+i) {
-			continue
-		}
-		if g.n == 0 {
-			g.first, g.min, g.max = v, v, v
-		}
-		g.n++
-		g.sum += v
-		g.last = v
-		if v < g.min {
-			g.min = v
-		} else if v > g.max {
-			g.max = v
-		}
-	}
-}
-
-// ofGathered are the functions of numbers that need no more than gathered.
-var ofGathered = map[string]func(*gathered) float64{
-	"mean":  func(g *gathered) float64 { return g.sum / float64(g.n) },
-	"sum":   func(g *gathered) float64 { return g.sum },
-	"min":   func(g *gathered) float64 { return g.min },
-	"max":   func(g *gathered) float64 { return g.max },
-	"first": func(g *gathered) float64 { return g.first },
-	"last":  func(g *gathered) float64 { return g.last },
-	"low":   func(g *gathered) float64 { return g.min },
-	"high":  func(g *gathered) float64 { return g.max },
-	"open":  func(g *gathered) float64 { return g.first },
-	"close": func(g *gathered) float64 { return g.last },
-}
+// errBySQL says that SQL has to do it.
+var errBySQL = errors.New("the rows are in an order that only SQL resamples")
 
 // inOrder resamples a table whose rows come in the order of their times, without
 // SQL: several times as fast, since one bin at a time is in work. It returns nil
-// where that is not so, or where the bins, the columns or the functions are others.
+// where that is not so, or where a column has other types or functions. Where that is
+// seen by the rows alone, their reader ends with errBySQL.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
-	if q.bins.nanos == 0 {
-		return nil, nil
-	}
+	names := make([][]string, len(q.columns))
 	for _, a := range q.all {
-		if ofGathered[a.function] == nil && a.function != "count" && a.function != "size" {
+		switch {
+		case a.byPlace:
 			return nil, nil
+		case a.function != "size":
+			names[a.column] = append(names[a.column], a.function)
 		}
 	}
+	w := &walk{resampling: q, values: make([]gatherer, len(q.columns)), place: make([]int, len(q.columns))}
 	wanted := []string{q.time}
-	for _, c := range q.columns {
-		wanted = append(wanted, c.Name)
+	for i, c := range q.columns {
+		if len(names[i]) == 0 {
+			continue
+		}
+		if w.values[i] = newGatherer(c.Type, names[i]); w.values[i] == nil {
+			return nil, nil
+		}
+		if c.Name != q.time {
+			w.place[i] = len(wanted)
+			wanted = append(wanted, c.Name)
+		}
 	}
 	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
 	if err != nil {
@@ -80,18 +58,16 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	t, ok := r.Schema().Field(0).Type.(*arrow.TimestampType)
-	ok = ok && q.bins.second == int64(1e9/t.Unit.Multiplier()) // else times would have to be converted
-	for _, f := range r.Schema().Fields()[1:] {
-		ok = ok && f.Type.ID() == arrow.FLOAT64
-	}
-	if !ok {
-		r.Release()
-		return nil, nil
-	}
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
-		w := &walk{resampling: q, values: make([]gathered, len(q.columns)), yield: yield, out: array.NewRecordBuilder(memory.DefaultAllocator, q.schema)}
+		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
 		defer w.out.Release()
+		for i, a := range w.all {
+			if a.function == "size" {
+				w.puts = append(w.puts, putCount(&w.size, w.out.Field(i+1)))
+			} else {
+				w.puts = append(w.puts, w.values[a.column].putter(a.function, w.out.Field(i+1)))
+			}
+		}
 		for err == nil && !w.ended && r.Next() {
 			err = w.add(r.RecordBatch())
 		}
@@ -99,8 +75,9 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 			err = r.Err()
 		}
 		if err == nil && !w.ended && w.any {
-			w.endBin()
-			err = w.flush()
+			if err = w.endBin(); err == nil {
+				err = w.flush()
+			}
 		}
 		if err != nil && !w.ended {
 			yield(nil, err)
@@ -111,91 +88,141 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 // walk is a resampling that goes over rows in order.
 type walk struct {
 	*resampling
-	any    bool  // whether there was a row
-	time   int64 // of the last row
-	bin    int64 // in work
-	begin  int64 // of the bin
-	size   int64
-	values []gathered
+	values []gatherer // of the columns; nil: not wanted
+	place  []int      // of the columns, in a batch
+
+	times []int64 // of a batch
+	any   bool    // whether there was a row
+	time  int64   // of the last row
+	bin   int64   // in work
+	until int64   // up to before it, times that follow are in the bin
+	size  int64   // of the bin
 
 	out     *array.RecordBuilder // but for the labels
+	puts    []func() error       // of the bin's values, into it
 	numbers []int64              // of the bins in out
 	yield   func(arrow.RecordBatch, error) bool
 	ended   bool // nobody wants more
 }
 
-// mostBins is how many are handed on together.
-const mostBins = 8192
+const (
+	mostBins = 8192     // are handed on together
+	mostText = 16 << 20 // bytes of a column of them, but for those of a bin
+)
 
 func (w *walk) add(b arrow.RecordBatch) error {
-	times := b.Column(0).(*array.Timestamp).TimestampValues()
-	step := uint64(w.bins.step())
-	for from := 0; from < len(times) && !w.ended; {
-		if err := w.goTo(int64(times[from])); err != nil {
+	w.rows += b.NumRows()
+	times, err := w.timesOf(b.Column(0))
+	if err != nil {
+		return err
+	}
+	for i, g := range w.values {
+		if g != nil {
+			g.batch(b.Column(w.place[i]))
+		}
+	}
+	for from := b.Column(0).NullN(); from < len(times) && !w.ended; { // nulls come first, and are in no bin
+		if err := w.goTo(times[from]); err != nil {
 			return err
 		}
-		to := from
-		for ; to < len(times) && uint64(int64(times[to])-w.begin) < step && int64(times[to]) >= w.time; to++ {
-			w.time = int64(times[to])
+		to := from + 1
+		for to < len(times) && times[to] < w.until && times[to] >= times[to-1] {
+			to++
 		}
-		if to == from {
-			return fmt.Errorf("%w: the table's rows were put in another order meanwhile", tables.ErrConflict)
-		}
-		for i := range w.values {
-			w.values[i].add(b.Column(i+1).(*array.Float64), from, to)
+		w.time = times[to-1]
+		for _, g := range w.values {
+			if g != nil {
+				g.add(from, to)
+			}
 		}
 		w.size += int64(to - from)
-		w.rows += int64(to - from)
 		from = to
 	}
 	return nil
 }
 
+// timesOf returns times in the unit of the bins.
+func (w *walk) timesOf(a arrow.Array) ([]int64, error) {
+	w.times = w.times[:0]
+	switch a := a.(type) {
+	case *array.Timestamp:
+		unit := a.DataType().(*arrow.TimestampType).Unit
+		return inUnit(w, a.TimestampValues(), w.bins.second/int64(time.Second/unit.Multiplier()))
+	case *array.Date32:
+		return inUnit(w, a.Date32Values(), w.bins.second*day)
+	case *array.Date64:
+		return inUnit(w, a.Date64Values(), w.bins.second/1000)
+	}
+	return nil, errBySQL
+}
+
+func inUnit[T ~int32 | ~int64](w *walk, times []T, factor int64) ([]int64, error) {
+	least, most := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
+	for _, t := range times {
+		if int64(t) < least || int64(t) > most {
+			return nil, errBySQL
+		}
+		w.times = append(w.times, int64(t)*factor)
+	}
+	return w.times, nil
+}
+
 // goTo ends bins until the one of a time is in work.
 func (w *walk) goTo(t int64) error {
 	if !w.any {
-		w.any, w.time = true, t
-		err := w.bins.start(t, t)
-		w.begin = w.bins.origin
+		w.any = true
+		if err := w.bins.start(t, t); err != nil {
+			return err
+		}
+	} else if t < w.time {
+		return fmt.Errorf("%w: the table's rows were put in another order meanwhile", tables.ErrConflict)
+	}
+	n := w.bins.number(t)
+	if err := w.bins.count(n); err != nil {
 		return err
 	}
-	n := int64(uint64(t-w.begin) / uint64(w.bins.step())) // exact where times are in order
-	if err := w.bins.count(w.bin + min(n, maxBins+1)); err != nil || t < w.time {
-		return err
+	if n < w.bin { // clocks went back over midnight
+		return errBySQL
 	}
-	for ; n > 0 && !w.ended; n-- {
-		w.endBin()
+	for w.bin < n && !w.ended {
+		if err := w.endBin(); err != nil {
+			return err
+		}
 		w.bin++
-		w.begin += w.bins.step()
-		if len(w.numbers) == mostBins {
+		if len(w.numbers) == mostBins || w.large() {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
 	}
+	w.until = w.bins.through(t)
 	return nil
 }
 
-func (w *walk) endBin() {
+func (w *walk) endBin() error {
 	w.numbers = append(w.numbers, w.bin)
-	for i, a := range w.all {
-		switch column := w.out.Field(i + 1).(type) {
-		case *array.Int64Builder:
-			if a.function == "size" {
-				column.Append(w.size)
-			} else {
-				column.Append(w.values[a.column].n)
-			}
-		case *array.Float64Builder:
-			if g := &w.values[a.column]; g.n > 0 || a.function == "sum" {
-				column.Append(ofGathered[a.function](g))
-			} else {
-				column.AppendNull()
-			}
+	for i, put := range w.puts {
+		if err := put(); err != nil {
+			return &tables.SchemaError{Column: w.columns[w.all[i].column].Name, Err: err}
 		}
 	}
 	w.size = 0
-	clear(w.values)
+	for _, g := range w.values {
+		if g != nil {
+			g.begin()
+		}
+	}
+	return nil
+}
+
+// large reports whether the bins that ended have much text.
+func (w *walk) large() bool {
+	for _, column := range w.out.Fields() {
+		if texts, ok := column.(interface{ DataLen() int }); ok && texts.DataLen() >= mostText {
+			return true
+		}
+	}
+	return false
 }
 
 // flush hands on the bins that ended.

@@ -57,13 +57,6 @@ func TestResampleInOrder(t *testing.T) {
 			functions := []string{"mean", "sum", "min", "max", "count", "size"} // first and last: among equal times each table has an order of its own
 			o := transform.ResampleOptions{Rule: rule, Functions: functions}
 			want, wantTypes := resampled(t, engine, o)
-			if unit == arrow.Second { // which is left to SQL
-				o.Source, o.Target, o.TimeColumn = named("in"), named("out"), "t"
-				if _, err := transform.Resample(t.Context(), plain, &o); err == nil {
-					t.Error("times in seconds were resampled without SQL")
-				}
-				continue
-			}
 			got, types := resampled(t, plain, o)
 			if got != want || types != wantTypes {
 				t.Errorf("%v, %s: %d and %d bytes of rows differ, or %s and %s", unit, rule, len(got), len(want), types, wantTypes)

@@ -57,7 +57,10 @@ func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result,
 	if r, err := q.inOrder(ctx, s, o.Source); err != nil {
 		return Result{}, err
 	} else if r != nil {
-		return q.put(ctx, s, r, o)
+		done, err := q.put(ctx, s, r, o)
+		if !errors.Is(err, errBySQL) {
+			return done, err
+		}
 	}
 	for range mostAttempts {
 		r, err := q.query(ctx, s, o.Source)

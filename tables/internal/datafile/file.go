@@ -24,6 +24,7 @@ type file struct {
 	scan   *Scan
 	name   string // without where it is, which errors keep from strangers
 	drop   *Drop
+	skip   int64
 	source parquet.ReaderAtSeeker
 	parsed *pqfile.Reader
 	reader *pqarrow.FileReader
@@ -47,7 +48,7 @@ func (f *file) sane(err *error) {
 }
 
 func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
-	f = &file{scan: s, name: path.Base(of.Path)}
+	f = &file{scan: s, name: path.Base(of.Path), skip: of.Skip}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -79,7 +80,7 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 		if first += g.rows; g.rows < 0 {
 			return f, errors.New("it has a group of less than no rows")
 		}
-		if g.rows > 0 && f.may(g) {
+		if g.rows > 0 && first > f.skip && f.may(g) {
 			g.size = f.size(g, s.Looked) + f.size(g, s.Columns)
 			f.groups = append(f.groups, g)
 		}

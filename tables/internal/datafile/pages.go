@@ -83,12 +83,14 @@ func (f *file) begins(g group, leaf int) (rows []int64) {
 // spans returns the rows of a group that may be wanted, as the statistics of pages say.
 func (f *file) spans(g *group) (all []span, err error) {
 	defer f.sane(&err)
-	all = []span{{0, g.rows}}
+	all = []span{{max(0, f.skip-g.first), g.rows}}
 	where := f.scan.Where
+	if where != nil || all[0].from > 0 {
+		g.index = f.pageIndex(*g)
+	}
 	if where == nil {
 		return all, nil
 	}
-	g.index = f.pageIndex(*g)
 	for _, c := range f.scan.Looked {
 		pages := f.pages(*g, c)
 		if pages == nil {

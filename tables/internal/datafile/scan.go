@@ -51,6 +51,7 @@ type Drop struct {
 type File struct {
 	Path string
 	Drop func(context.Context) (*Drop, error) // nil: all rows are there
+	Skip int64                                // rows at the beginning that are not read
 }
 
 // Scan says what is read of files.

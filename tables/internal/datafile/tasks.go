@@ -217,6 +217,23 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 	}
 }
 
+// RowsOf returns how many rows a file of a table has, as its end says.
+func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows int64, err error) {
+	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
+	if err != nil {
+		return 0, err
+	}
+	f, err := scan.open(ctx, File{Path: task.File.FilePath()})
+	if err != nil {
+		return 0, err
+	}
+	defer f.close()
+	for _, g := range f.groups {
+		rows += g.rows
+	}
+	return rows, nil
+}
+
 // MayHold reports whether a file of a table may have rows of a condition, which may be nil.
 func MayHold(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
 	if where == nil {

@@ -19,6 +19,7 @@ const (
 	// mostOpen is what a large file takes while it is read: a group of its rows.
 	mostOpen  = 64 << 20
 	leastOpen = 256 << 10 // and a small one
+	fewRows   = 1 << 8    // are read together where few are wanted: others may come before them, or take their place
 )
 
 // source reads a file.
@@ -33,6 +34,9 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 			return
 		}
 		scan.Rows = min(max(8<<20/perRow, 1<<10), datafile.BatchRows)
+		if p.few > 0 {
+			scan.Rows = min(scan.Rows, max(p.few, fewRows))
+		}
 		if p.ahead {
 			scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), cost/2
 		}
@@ -124,10 +128,10 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 
 // Scan yields columns of the rows for which a condition, which may be nil, may hold: those
 // of the files, and among them those of the tail, as SettleTail left them. Whoever wants
-// few of them lets nothing be read ahead.
-func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces, few bool) (sorted.Batches, error) {
+// few of them, so many, lets no more be read ahead; -1 is all.
+func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, few int64) (sorted.Batches, error) {
 	p := s.project(names)
-	p.ahead = !few
+	p.ahead, p.few = few < 0, max(few, 0)
 	files, err := s.Files(ctx)
 	if err != nil {
 		return nil, err

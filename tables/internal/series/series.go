@@ -87,7 +87,8 @@ type projection struct {
 	fields *arrow.Schema
 	keys   []int // of the order, in the fields
 	names  []string
-	ahead  bool // they are read before they are wanted
+	ahead  bool  // they are read before they are wanted
+	few    int64 // rows that may be enough; 0: that is not known
 }
 
 // project returns the projection to some columns, nil for all.

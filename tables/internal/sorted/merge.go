@@ -223,6 +223,7 @@ func (m *merge) take(c *cursor, end int) error {
 		return m.out.add(c.block, c.row, end)
 	}
 	for row := c.row; row < end; row++ {
+		from := row
 		equal := m.held != nil && m.held.keys.compare(m.heldRow, c.keys, row) == 0
 		switch {
 		case equal && m.rule == First:
@@ -239,9 +240,28 @@ func (m *merge) take(c *cursor, end int) error {
 				return err
 			}
 		}
+		row = c.distinct(row, end)
+		if from < row && !c.Hides && m.rule != Extra {
+			if err := m.out.add(c.block, from, row); err != nil {
+				return err
+			}
+		}
 		m.hold(c.block, row, c.Hides)
 	}
 	return nil
+}
+
+// distinct returns the last row, before an end, up to which each differs from the one before it.
+func (b *block) distinct(row, end int) int {
+	first, ok := b.keys[0].(*ints)
+	ok = ok && first.NullN() == 0
+	for ; row+1 < end; row++ {
+		differs := ok && first.values[row] != first.values[row+1]
+		if !differs && b.keys.compare(row, b.keys, row+1) == 0 {
+			break
+		}
+	}
+	return row
 }
 
 // hold keeps a row until it is known whether others are equal to it.

@@ -1,0 +1,174 @@
+package transform
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+)
+
+// gatherer holds what functions need of a column's values in a bin.
+type gatherer interface {
+	batch(c arrow.Array)                                         // of which rows follow
+	add(from, to int)                                            // rows of it
+	begin()                                                      // the next bin
+	putter(function string, to array.Builder) (put func() error) // of the function's value, or null
+}
+
+// The functions that a gatherer has, by what it does for them.
+var (
+	ofEnds    = []string{"count", "first", "last", "open", "close"}
+	ofOrder   = append([]string{"min", "max", "low", "high"}, ofEnds...)
+	ofSums    = append([]string{"mean", "sum"}, ofOrder...)
+	ofMoments = append([]string{"std", "var", "sem", "prod"}, ofSums...)
+)
+
+// newGatherer returns one for a column's functions; nil if SQL has to make them.
+func newGatherer(t arrow.DataType, names []string) gatherer {
+	beyond := func(known []string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
+	}
+	if beyond(ofMoments) {
+		return nil
+	}
+	moments := beyond(ofSums)
+	switch t.ID() {
+	case arrow.INT8:
+		return newNumbers[int8](moments)
+	case arrow.INT16:
+		return newNumbers[int16](moments)
+	case arrow.INT32:
+		return newNumbers[int32](moments)
+	case arrow.INT64:
+		return newNumbers[int64](moments)
+	case arrow.UINT8:
+		return newNumbers[uint8](moments)
+	case arrow.UINT16:
+		return newNumbers[uint16](moments)
+	case arrow.UINT32:
+		return newNumbers[uint32](moments)
+	case arrow.UINT64:
+		return newNumbers[uint64](moments)
+	case arrow.FLOAT32:
+		return newNumbers[float32](moments)
+	case arrow.FLOAT64:
+		return newNumbers[float64](moments)
+	}
+	if beyond(ofOrder) {
+		return nil
+	}
+	ordered := beyond(ofEnds)
+	switch t.ID() {
+	case arrow.STRING, arrow.LARGE_STRING:
+		return &others[string]{order: strings.Compare, ordered: ordered}
+	case arrow.BINARY, arrow.LARGE_BINARY:
+		return &others[[]byte]{order: bytes.Compare, ordered: ordered}
+	case arrow.TIMESTAMP:
+		return &others[arrow.Timestamp]{order: cmp.Compare[arrow.Timestamp], ordered: ordered}
+	case arrow.DATE32:
+		return &others[arrow.Date32]{order: cmp.Compare[arrow.Date32], ordered: ordered}
+	case arrow.DECIMAL128:
+		return &others[decimal128.Num]{order: decimal128.Num.Cmp, ordered: ordered}
+	case arrow.BOOL:
+		return &others[bool]{order: compareBools, ordered: ordered}
+	}
+	return nil
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func putCount(n *int64, to array.Builder) func() error {
+	counts := to.(*array.Int64Builder)
+	return func() error {
+		counts.Append(*n)
+		return nil
+	}
+}
+
+// putEnd puts a value, or null where there are none.
+func putEnd[T any](n *int64, value *T, to array.Builder) func() error {
+	values := to.(interface{ Append(T) })
+	return func() error {
+		if *n == 0 {
+			to.AppendNull()
+		} else {
+			values.Append(*value)
+		}
+		return nil
+	}
+}
+
+// end returns what a function of the ends takes.
+func end[T any](function string, first, last, least, most *T) *T {
+	switch function {
+	case "first", "open":
+		return first
+	case "last", "close":
+		return last
+	case "min", "low":
+		return least
+	}
+	return most
+}
+
+// others is the gatherer of a column of other values.
+type others[T any] struct {
+	order   func(a, b T) int
+	ordered bool // the least and the most are wanted
+	column  interface {
+		IsNull(int) bool
+		Value(int) T
+	}
+
+	n                        int64
+	first, last, least, most T
+}
+
+func (g *others[T]) begin() { g.n = 0 }
+
+func (g *others[T]) batch(c arrow.Array) {
+	g.column = c.(interface {
+		IsNull(int) bool
+		Value(int) T
+	})
+}
+
+func (g *others[T]) add(from, to int) {
+	for i := from; i < to; i++ {
+		if g.column.IsNull(i) {
+			continue
+		}
+		v := g.column.Value(i)
+		if g.n == 0 {
+			g.first, g.least, g.most = v, v, v
+		}
+		g.n++
+		g.last = v
+		switch {
+		case !g.ordered:
+		case g.order(v, g.least) < 0:
+			g.least = v
+		case g.order(v, g.most) > 0:
+			g.most = v
+		}
+	}
+}
+
+func (g *others[T]) putter(function string, to array.Builder) func() error {
+	if function == "count" {
+		return putCount(&g.n, to)
+	}
+	return putEnd(&g.n, end(function, &g.first, &g.last, &g.least, &g.most), to)
+}

@@ -1,0 +1,180 @@
+package transform
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// number is what columns of numbers have.
+type number interface {
+	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
+}
+
+// numbers is the gatherer of a column of numbers.
+type numbers[T number] struct {
+	moments bool // those are wanted, too
+	values  []T
+	nulls   arrow.Array // which of them are null; nil: none
+	gathered[T]
+}
+
+// gathered is what is known of a bin's numbers that are neither null nor NaN.
+type gathered[T number] struct {
+	n                        int64
+	first, last, least, most T
+	sum                      float64 // of floats
+	high                     int64   // and that of integers, with 128 bits
+	low                      uint64
+
+	finite, product, mean, squares float64 // squares are of the differences from the mean
+	infinite                       bool
+}
+
+func newNumbers[T number](moments bool) *numbers[T] {
+	g := &numbers[T]{moments: moments}
+	g.begin()
+	return g
+}
+
+func (g *numbers[T]) begin() { g.gathered = gathered[T]{product: 1} }
+
+// isFloat reports whether numbers are no integers.
+func isFloat[T number]() bool {
+	one := T(1)
+	return one/2 != 0
+}
+
+func (g *numbers[T]) batch(c arrow.Array) {
+	g.values, g.nulls = c.(interface{ Values() []T }).Values(), nil
+	if c.NullN() > 0 {
+		g.nulls = c
+	}
+}
+
+func (g *numbers[T]) add(from, to int) {
+	float := isFloat[T]()
+	n, sum, high, low := g.n, g.sum, g.high, g.low
+	for i, v := range g.values[from:to] {
+		if v != v || g.nulls != nil && g.nulls.IsNull(from+i) {
+			continue
+		}
+		if n == 0 {
+			g.first, g.least, g.most = v, v, v
+		}
+		n++
+		if float {
+			sum += float64(v)
+		} else {
+			var carry uint64
+			low, carry = bits.Add64(low, uint64(v), 0)
+			high += int64(carry)
+			if v < 0 {
+				high--
+			}
+		}
+		g.last = v
+		if v < g.least {
+			g.least = v
+		} else if v > g.most {
+			g.most = v
+		}
+		if g.moments {
+			g.addMoments(float64(v))
+		}
+	}
+	g.n, g.sum, g.high, g.low = n, sum, high, low
+}
+
+func (g *gathered[T]) addMoments(v float64) {
+	g.product *= v
+	if math.IsInf(v, 0) {
+		g.infinite = true
+		return
+	}
+	g.finite++
+	before := v - g.mean
+	g.mean += before / g.finite
+	g.squares += before * (v - g.mean)
+}
+
+// total is the sum as a float.
+func (g *gathered[T]) total() float64 {
+	switch {
+	case isFloat[T]():
+		return g.sum
+	case g.high == int64(g.low)>>63:
+		return float64(int64(g.low))
+	}
+	return float64(g.high)*(1<<64) + float64(g.low)
+}
+
+func (g *numbers[T]) putter(function string, to array.Builder) func() error {
+	floats, _ := to.(*array.Float64Builder)
+	switch function {
+	case "count":
+		return putCount(&g.n, to)
+	case "sum":
+		return func() error { return g.putSum(to) }
+	case "mean":
+		return func() error {
+			if g.n == 0 {
+				floats.AppendNull()
+			} else {
+				floats.Append(g.total() / float64(g.n))
+			}
+			return nil
+		}
+	case "prod":
+		return func() error {
+			floats.Append(g.product)
+			return nil
+		}
+	case "std", "var", "sem":
+		return func() error { return g.putVariance(function, floats) }
+	}
+	return putEnd(&g.n, end(function, &g.first, &g.last, &g.least, &g.most), to)
+}
+
+func (g *gathered[T]) putSum(to array.Builder) error {
+	switch to := to.(type) {
+	case *array.Float64Builder:
+		to.Append(g.sum)
+	case *array.Int64Builder:
+		if g.high != int64(g.low)>>63 {
+			return errors.New("the sum of a bin's values is beyond int64: resample with mean, or put them as floats")
+		}
+		to.Append(int64(g.low))
+	case *array.Uint64Builder:
+		if g.high != 0 {
+			return errors.New("the sum of a bin's values is beyond uint64: resample with mean, or put them as floats")
+		}
+		to.Append(g.low)
+	}
+	return nil
+}
+
+func (g *gathered[T]) putVariance(function string, to *array.Float64Builder) error {
+	variance := g.squares / (g.finite - 1)
+	switch {
+	case g.infinite:
+		variance = math.NaN()
+	case g.finite < 2:
+		to.AppendNull()
+		return nil
+	case math.IsInf(variance, 0) || math.IsNaN(variance):
+		return fmt.Errorf("the variance of a bin's values, for %s, is beyond float64: put smaller values", function)
+	}
+	if function != "var" {
+		variance = math.Sqrt(variance)
+	}
+	if function == "sem" {
+		variance /= math.Sqrt(float64(g.n))
+	}
+	to.Append(variance)
+	return nil
+}
