@@ -19,9 +19,9 @@ func (b *bench) clients() error {
 		}
 		for _, key := range slices.Sorted(maps.Keys(took)) {
 			n, where, _ := strings.Cut(key, " ")
-			job := fmt.Sprintf("append 1 row to one table, synced, %s writers", n)
+			job := fmt.Sprintf("append 1 row to one table, synced; writers: %s", n)
 			if where == "each" {
-				job = fmt.Sprintf("append 1 row to a table each, synced, %s writers", n)
+				job = fmt.Sprintf("append 1 row to a table each, synced; writers: %s", n)
 			}
 			fmt.Printf("%s, %s: %.0f rows/s\n", job, peer, 1/took[key])
 			if err := b.figure(job, peer, took[key], b.rounds); err != nil {

@@ -38,7 +38,7 @@ func (b *bench) writers() error {
 		for _, n := range counts {
 			slices.Sort(speeds[n])
 			slices.Sort(ratios[n])
-			job := fmt.Sprintf("append 1 row to %s, synced, %d writers", where, n)
+			job := fmt.Sprintf("append 1 row to %s, synced; writers: %d", where, n)
 			speed := speeds[n][b.rounds/2]
 			fmt.Printf("%s: %.0f rows/s, %.1f × one writer\n", job, speed, ratios[n][b.rounds/2])
 			if err := b.figure(job, "tables", 1/speed, b.rounds); err != nil {
