@@ -274,8 +274,12 @@ func (s *Store) Discard(ctx context.Context, l *Log) error {
 	if err == nil && ok {
 		err = l.Forget(ctx, last)
 	}
-	if err == nil {
-		s.Retire(l)
+	if err != nil {
+		return err
+	}
+	s.Retire(l)
+	if s.sync {
+		err = s.Flush(ctx) // so that a loss of power brings nothing back
 	}
 	return err
 }

@@ -229,3 +229,19 @@ func TestAppliedWaits(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 }
+
+// What is discarded does not come back with a loss of power.
+func TestDiscardIsSynced(t *testing.T) {
+	s := newSyncs(t)
+	l := s.s.Log("a", -1)
+	put := s.append(t.Context(), l, "")
+	s.next()
+	s.outcome <- nil
+	s.want(nil, put)
+	discarded := make(chan error, 1)
+	go func() { discarded <- s.s.Discard(t.Context(), l) }()
+	s.next()
+	s.waits(discarded)
+	s.outcome <- nil
+	s.want(nil, discarded)
+}
