@@ -104,8 +104,10 @@ def bucket(directory: str) -> Iterator[str]:
     command = [os.environ["PARTD_VERSITYGW"], "--port", address, "--access", "user", "--secret", "secretsecret", "--quiet",
                "--keep-alive", "posix", directory]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as gateway:
-        yield f"s3://bucket/jobs?endpoint=http://{address}"
-        gateway.kill()
+        try:
+            yield f"s3://bucket/jobs?endpoint=http://{address}"
+        finally:
+            gateway.kill()
 
 
 def measure(method: str, rows: int, parts: int, compression: str | None) -> dict[str, float]:
