@@ -175,7 +175,11 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 	}
 }
 
-// Delete removes an object.
+// Delete removes an object. Some gateways answer 404 where another deletes it meanwhile.
 func (b *s3) Delete(ctx context.Context, name string) error {
-	return b.explain(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
+	err := b.explain(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
