@@ -254,6 +254,12 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 		return nil, err
 	}
 	names, err := q.db.Names(sql)
+	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // which is that of another statement
+		if err := q.take(ctx, ""); err != nil {
+			return nil, err
+		}
+		names, err = q.db.Names(sql)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -56,8 +56,8 @@ func (all *idle) remove(at int) lent {
 	return one
 }
 
-// keep adds one that had a statement, and takes out one that is too many, or nil.
-func (all *idle) keep(one lent) database.Runner {
+// keep adds one that had a statement, and takes out one that is too many with those to come, or nil.
+func (all *idle) keep(one lent, coming int) database.Runner {
 	*all = append(*all, one)
 	kept := 0
 	for _, one := range *all {
@@ -66,10 +66,11 @@ func (all *idle) keep(one lent) database.Runner {
 		}
 	}
 	isKept := kept > maxIdle/2
-	if !isKept && len(*all) <= maxIdle {
+	if !isKept && len(*all)+coming <= maxIdle {
 		return nil
 	}
-	return all.remove(slices.IndexFunc(*all, func(one lent) bool { return (one.key != "") == isKept })).db
+	at := slices.IndexFunc(*all, func(one lent) bool { return (one.key != "") == isKept })
+	return all.remove(max(at, 0)).db // all that nobody used may be to come
 }
 
 // take returns a database for a statement of a key.
@@ -124,7 +125,7 @@ func (e *Engine) settle(one lent) {
 	}
 	db := one.db
 	if isKept {
-		db = e.idle.keep(one)
+		db = e.idle.keep(one, e.coming)
 	}
 	wanted, dir := len(e.idle)+e.coming < maxIdle, ""
 	if wanted {
