@@ -31,20 +31,22 @@ const anyKey = "any"
 // idle are the databases that wait, the one used last at the end.
 type idle []lent
 
-// choose is the place of one that a statement may have, -1 without one. Half of those that
-// wait, and those that had a statement, are for callers who have no other one under way.
+// choose is the place of one that a statement may have, -1 without one. A caller who has another
+// statement under way leaves those that had one, and maxIdle/2 that nobody used, to others: few can
+// take the former.
 func (all idle) choose(key string, hasOthers bool) int {
-	if hasOthers && len(all) <= maxIdle/2 {
-		return -1
-	}
-	unused := -1
+	unused, n := -1, 0
 	for i, one := range slices.Backward(all) {
 		switch {
 		case one.key == "":
 			unused = i
+			n++
 		case !hasOthers && (key == anyKey || key == one.key):
 			return i
 		}
+	}
+	if hasOthers && n <= maxIdle/2 {
+		return -1
 	}
 	return unused
 }

@@ -77,6 +77,9 @@ func TestIdle(t *testing.T) {
 	if got := all[:maxIdle/2].choose(anyKey, true); got != -1 {
 		t.Errorf("a caller who has others takes %d of those for who has none", got)
 	}
+	if got := (idle{{key: "a"}, {key: "b"}, {}, {}}).choose(anyKey, true); got != -1 {
+		t.Errorf("a caller who has others takes %d, and leaves only those of few tables", got)
+	}
 	all = all[:0]
 	for range maxIdle {
 		all = append(all, lent{})
