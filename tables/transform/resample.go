@@ -79,7 +79,11 @@ func resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.
 				return
 			}
 		}
-		if err := r.Err(); err != nil {
+		err := r.Err()
+		if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
+			err = q.bins.beyond()
+		}
+		if err != nil {
 			yield(nil, opError("resample", o.Source, err))
 		}
 	}, r.Release), nil

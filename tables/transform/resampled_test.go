@@ -3,6 +3,7 @@ package transform_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,4 +71,36 @@ func read(t *testing.T, s *tables.Store, o transform.ResampleOptions) (json, typ
 		t.Fatal(err)
 	}
 	return text(t, s, "read")
+}
+
+// A date that is seen late, and is beyond all timestamps, ends what Resampled reads with an error
+// that says so, as it ends Resample.
+func TestResampledBeyond(t *testing.T) {
+	s := newStore(t)
+	date := arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{date}, nil))
+	dates := make([]arrow.Date32, 600_001)
+	for i := range dates {
+		dates[i] = arrow.Date32(i)
+	}
+	dates[len(dates)-1] = 120_000_000
+	b.Field(0).(*array.Date32Builder).AppendValues(dates, nil)
+	in := b.NewRecordBatch()
+	inTime(t, s, in)
+	o := transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size"}}
+	if _, err := transform.Resample(t.Context(), s, &o); err == nil {
+		t.Error("no error of Resample")
+	}
+	r, err := transform.Resampled(t.Context(), s, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if err := r.Err(); rows == 0 || !errors.As(err, new(*tables.OpError)) || !strings.Contains(err.Error(), "beyond what a timestamp can hold") {
+		t.Errorf("%d rows, then %v", rows, err)
+	}
 }
