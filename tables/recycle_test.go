@@ -8,25 +8,37 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/tables/filter"
 )
 
 // A scan that recycles memory has the rows of one that does not, of files, of the tail, and
-// by a filter. A batch that is retained keeps them, and without Recycle, so does one that
-// is not.
+// by a filter, with an order and without. A batch that is retained keeps them, and without
+// Recycle, so does one that is not.
 func TestRecycle(t *testing.T) {
+	for _, time := range []string{"", "t"} {
+		t.Run(time, func(t *testing.T) { recycle(t, &Settings{Time: time}) })
+	}
+}
+
+func recycle(t *testing.T, settings *Settings) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
+	put := func(first, count int64) {
+		if _, err := b.Put(t.Context(), "t", dated(first, count), PutAppend, &PutOptions{Settings: settings}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const rows = 400_000
 	for i := range int64(4) {
-		mustPut(t, b, "t", PutAppend, from(i*rows/4, rows/4)...)
+		put(i*rows/4, rows/4)
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, b, "t", PutAppend, from(rows, 10)...)
+	put(rows, 10)
 	table, err := b.Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +96,21 @@ func TestRecycle(t *testing.T) {
 	if with := allocated(&o); !race.On && with > without/2 { // the race detector has pools forget
 		t.Errorf("scans that recycle allocate %d bytes, others %d", with, without)
 	}
+}
+
+// dated returns rows from a number on, each with the date of its number.
+func dated(first, count int64) array.RecordReader {
+	r := rowsOf(from(first, count)...)
+	defer r.Release()
+	r.Next()
+	dates := array.NewDate32Builder(memory.DefaultAllocator)
+	defer dates.Release()
+	for _, n := range from(first, count) {
+		dates.Append(arrow.Date32(n))
+	}
+	all := append([]arrow.Array{dates.NewArray()}, r.RecordBatch().Columns()...)
+	fields := append([]arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}}, numbers.Fields()...)
+	return oneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
 }
 
 // countRows returns how many rows a scan has.

@@ -73,6 +73,28 @@ func read(t *testing.T, s *tables.Store, o transform.ResampleOptions) (json, typ
 	return text(t, s, "read")
 }
 
+// Clocks that go back over midnight, which is seen when many bins were made, are SQL's from the
+// beginning.
+func TestResampledLate(t *testing.T) {
+	s := newStore(t)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{stamps(arrow.Microsecond, "America/St_Johns")}, nil))
+	midnight := time.Date(2006, 10, 29, 2, 31, 0, 0, time.UTC)
+	for days := 9000; days > 0; days-- {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(midnight.AddDate(0, 0, -days).Add(14 * time.Hour).UnixMicro()))
+	}
+	early := b.NewRecordBatch()
+	for _, at := range []time.Time{midnight.Add(-time.Minute), midnight.Add(9 * time.Minute), midnight.Add(3 * time.Hour)} {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at.UnixMicro()))
+	}
+	inTime(t, s, early, b.NewRecordBatch())
+	o := transform.ResampleOptions{Rule: "D", Functions: []string{"size"}, TimeIndex: true}
+	want, _ := resampled(t, s, o)
+	o.Source, o.TimeColumn = named("in"), "t"
+	if got, _ := read(t, s, o); got != want || len(want) == 0 {
+		t.Errorf("%d and %d bytes of rows differ", len(got), len(want))
+	}
+}
+
 // A date that is seen late, and is beyond all timestamps, ends what Resampled reads with an error
 // that says so, as it ends Resample.
 func TestResampledBeyond(t *testing.T) {
