@@ -254,7 +254,8 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 		return nil, err
 	}
 	names, err := q.db.Names(sql)
-	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // which is that of another statement
+	if isOurs := q.key == "" || ctx.Err() != nil; err != nil && !isOurs && (database.NeedsMemory(err) || !q.db.Lives()) {
+		// What failed may be for the little memory of another statement.
 		if err := q.take(ctx, ""); err != nil {
 			return nil, err
 		}
