@@ -213,9 +213,7 @@ func TestWaitingDies(t *testing.T) {
 		expect(t, s, "SELECT 1", nil, "1")
 		time.Sleep(60 * time.Millisecond) // until some wait
 		for _, pid := range workers(t) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
+			_ = syscall.Kill(pid, syscall.SIGKILL) // or it has ended
 		}
 		expect(t, s, "SELECT 1", nil, "1")
 	}
