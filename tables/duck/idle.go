@@ -23,6 +23,8 @@ const maxIdle = 4
 type lent struct {
 	db  database.Runner
 	key string // database.Job.Key of the statements that it runs; "": nobody used it
+
+	waited bool // for this statement
 }
 
 // anyKey stands for those of all statements.
@@ -87,7 +89,7 @@ func (e *Engine) take(ctx context.Context, key string) (lent, error) {
 		}
 		one := e.idle.remove(at)
 		e.mu.Unlock()
-		if one.db.Lives() {
+		if one.waited = true; one.db.Lives() {
 			return one, nil
 		}
 		one.db.Close()
