@@ -58,3 +58,22 @@ func TestOneDatabase(t *testing.T) {
 		})
 	}
 }
+
+// TestMemoryOfAnother finds the tables of a long statement after one that may have next to no memory.
+func TestMemoryOfAnother(t *testing.T) {
+	long := "SELECT 1 IN (" + strings.Repeat("1,", 40_000) + "1)"
+	for _, processes := range []bool{false, true} {
+		for _, memory := range []int64{1, 16 << 20} {
+			t.Run(fmt.Sprintf("processes %v, memory %d", processes, memory), func(t *testing.T) {
+				s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
+				for range 3 {
+					expect(t, s, "SELECT 1", &tables.QueryOptions{Memory: memory}, "1")
+					time.Sleep(20 * time.Millisecond) // until its database waits
+				}
+				if got, err := rows(t, s, long, nil); err != nil || fmt.Sprint(got) != "[true]" {
+					t.Errorf("a long statement: %v, %v", got, err)
+				}
+			})
+		}
+	}
+}

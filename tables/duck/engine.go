@@ -101,6 +101,7 @@ type query struct {
 	o      tables.QueryOptions
 	db     database.Runner
 	key    string // of the statements that can have db; "": of any
+	waited bool   // db did, for a statement
 	tables []*bound
 	slot   bool
 	lent   int64 // of Engine.lent
@@ -118,7 +119,7 @@ func (q *query) close() {
 		<-q.e.slots // nothing is left of the statement
 	}
 	if q.db != nil {
-		q.e.giveBack(lent{q.db, q.key})
+		q.e.giveBack(lent{db: q.db, key: q.key})
 	}
 }
 
@@ -126,14 +127,14 @@ func (q *query) close() {
 func (q *query) take(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
-		q.e.giveBack(lent{q.db, q.key})
+		q.e.giveBack(lent{db: q.db, key: q.key})
 		q.db = nil
 	}
 	got, err := q.e.take(ctx, key)
 	if err != nil {
 		return err
 	}
-	q.db, q.key = got.db, got.key
+	q.db, q.key, q.waited = got.db, got.key, got.waited
 	q.db.Heed(ctx)
 	return nil
 }
@@ -254,6 +255,13 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 		return nil, err
 	}
 	names, err := q.db.Names(sql)
+	// What failed may be for the little memory of another statement, or died while it waited.
+	for err != nil && q.waited && ctx.Err() == nil && (q.key != "" && database.NeedsMemory(err) || !q.db.Lives()) {
+		if err := q.take(ctx, ""); err != nil {
+			return nil, err
+		}
+		names, err = q.db.Names(sql)
+	}
 	if err != nil {
 		return nil, err
 	}

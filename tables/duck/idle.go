@@ -23,6 +23,8 @@ const maxIdle = 4
 type lent struct {
 	db  database.Runner
 	key string // database.Job.Key of the statements that it runs; "": nobody used it
+
+	waited bool // for this statement
 }
 
 // anyKey stands for those of all statements.
@@ -31,20 +33,22 @@ const anyKey = "any"
 // idle are the databases that wait, the one used last at the end.
 type idle []lent
 
-// choose is the place of one that a statement may have, -1 without one. Half of those that
-// wait, and those that had a statement, are for callers who have no other one under way.
+// choose is the place of one that a statement may have, -1 without one. A caller who has another
+// statement under way leaves those that had one, and maxIdle/2 that nobody used, to others: few can
+// take the former.
 func (all idle) choose(key string, hasOthers bool) int {
-	if hasOthers && len(all) <= maxIdle/2 {
-		return -1
-	}
-	unused := -1
+	unused, n := -1, 0
 	for i, one := range slices.Backward(all) {
 		switch {
 		case one.key == "":
 			unused = i
+			n++
 		case !hasOthers && (key == anyKey || key == one.key):
 			return i
 		}
+	}
+	if hasOthers && n <= maxIdle/2 {
+		return -1
 	}
 	return unused
 }
@@ -56,8 +60,8 @@ func (all *idle) remove(at int) lent {
 	return one
 }
 
-// keep adds one that had a statement, and takes out one that is too many, or nil.
-func (all *idle) keep(one lent) database.Runner {
+// keep adds one that had a statement, and takes out one that is too many with those to come, or nil.
+func (all *idle) keep(one lent, coming int) database.Runner {
 	*all = append(*all, one)
 	kept := 0
 	for _, one := range *all {
@@ -66,10 +70,11 @@ func (all *idle) keep(one lent) database.Runner {
 		}
 	}
 	isKept := kept > maxIdle/2
-	if !isKept && len(*all) <= maxIdle {
+	if !isKept && len(*all)+coming <= maxIdle {
 		return nil
 	}
-	return all.remove(slices.IndexFunc(*all, func(one lent) bool { return (one.key != "") == isKept })).db
+	at := slices.IndexFunc(*all, func(one lent) bool { return (one.key != "") == isKept })
+	return all.remove(max(at, 0)).db // all that nobody used may be to come
 }
 
 // take returns a database for a statement of a key.
@@ -84,7 +89,7 @@ func (e *Engine) take(ctx context.Context, key string) (lent, error) {
 		}
 		one := e.idle.remove(at)
 		e.mu.Unlock()
-		if one.db.Lives() {
+		if one.waited = true; one.db.Lives() {
 			return one, nil
 		}
 		one.db.Close()
@@ -124,7 +129,7 @@ func (e *Engine) settle(one lent) {
 	}
 	db := one.db
 	if isKept {
-		db = e.idle.keep(one)
+		db = e.idle.keep(one, e.coming)
 	}
 	wanted, dir := len(e.idle)+e.coming < maxIdle, ""
 	if wanted {

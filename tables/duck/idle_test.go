@@ -77,12 +77,15 @@ func TestIdle(t *testing.T) {
 	if got := all[:maxIdle/2].choose(anyKey, true); got != -1 {
 		t.Errorf("a caller who has others takes %d of those for who has none", got)
 	}
+	if got := (idle{{key: "a"}, {key: "b"}, {}, {}}).choose(anyKey, true); got != -1 {
+		t.Errorf("a caller who has others takes %d, and leaves only those of few tables", got)
+	}
 	all = all[:0]
 	for range maxIdle {
 		all = append(all, lent{})
 	}
 	for _, key := range []string{"a", "b", "c", "d"} {
-		all.keep(lent{key: key})
+		all.keep(lent{key: key}, 0)
 		kept := 0
 		for _, one := range all {
 			if one.key != "" {
@@ -91,6 +94,18 @@ func TestIdle(t *testing.T) {
 		}
 		if len(all) > maxIdle || kept > maxIdle/2 || all[len(all)-1].key != key {
 			t.Errorf("of %v, %d were used", all, kept)
+		}
+	}
+	for _, c := range []struct {
+		keys   []string
+		coming int
+	}{{[]string{"", "", ""}, 1}, {[]string{"a"}, 3}, {[]string{"a", ""}, 2}, {nil, 4}} {
+		all = all[:0]
+		for _, key := range c.keys {
+			all = append(all, lent{key: key})
+		}
+		if all.keep(lent{key: "b"}, c.coming); len(all)+c.coming != maxIdle {
+			t.Errorf("%d wait and %d are to come after %q", len(all), c.coming, c.keys)
 		}
 	}
 }
