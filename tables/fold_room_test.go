@@ -1,6 +1,8 @@
 package tables
 
 import (
+	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +11,12 @@ import (
 
 // TestFoldGivesRoomBack: rows that are in files are not in the tail as well.
 func TestFoldGivesRoomBack(t *testing.T) {
+	for _, background := range []bool{false, true} {
+		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldGivesRoomBack(t, background) })
+	}
+}
+
+func foldGivesRoomBack(t *testing.T, background bool) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	tail := func() (sum int64) {
@@ -39,7 +47,16 @@ func TestFoldGivesRoomBack(t *testing.T) {
 	if n := tail(); n < 5<<20 {
 		t.Fatalf("the tail takes %d bytes before the fold: too few to show anything", n)
 	}
-	if _, err := s.Fold(t.Context(), nil); err != nil {
+	folds := s.Fold
+	if background {
+		folds = func(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+			if _, err := s.maintain(ctx, "fold", o, fold); err != nil { // as the background does
+				return MaintainResult{}, err
+			}
+			return s.Fold(ctx, o)
+		}
+	}
+	if _, err := folds(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := tail(); n > 3<<20 { // two files for small appends have a MiB each
