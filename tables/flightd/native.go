@@ -37,7 +37,7 @@ func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServ
 		return err
 	}
 	defer end()
-	o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries}
+	o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
 	if c.Where != "" {
 		if o.Filter, err = filter.Parse(c.Where); err != nil {
 			return err

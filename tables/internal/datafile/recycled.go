@@ -61,6 +61,7 @@ func (r *recycler) Reallocate(size int, b []byte) []byte {
 func (r *recycler) Free(b []byte) {
 	if c := r.class(cap(b)); c > 0 && cap(b) == 1<<c {
 		b = b[:cap(b)]
+		poison(b)
 		r.pieces[c].Put(&b)
 	}
 }
