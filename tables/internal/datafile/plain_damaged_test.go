@@ -19,7 +19,7 @@ func TestPlainLies(t *testing.T) {
 	rows := plainRows(random, n)
 	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
 		for _, index := range []bool{true, false} {
-			content := plainContent(t, rows, parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithPageIndexEnabled(index))
+			content := plainContent(t, rows, false, parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithPageIndexEnabled(index))
 			f, g, err := plainFile(t, content, index)
 			if err != nil {
 				t.Fatal(err)
@@ -63,7 +63,7 @@ func fewPages(t testing.TB) (files [][]byte) {
 	rows := b.NewRecordBatch()
 	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
 		o := []parquet.WriterProperty{parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithDataPageSize(50), parquet.WithBatchSize(8), parquet.WithPageIndexEnabled(false)}
-		files = append(files, plainContent(t, rows, o...))
+		files = append(files, plainContent(t, rows, false, o...))
 	}
 	return files
 }

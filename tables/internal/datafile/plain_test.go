@@ -184,13 +184,14 @@ func TestPlain(t *testing.T) {
 			{"no index", append(none, parquet.WithPageIndexEnabled(false)), true},
 			{"compressed", append(none, parquet.WithCompression(compress.Codecs.Zstd)), true},
 			{"snappy", append(none, parquet.WithCompression(compress.Codecs.Snappy)), true},
+			{"INT96", none, true},
 			{"integers", append(none, parquet.WithStoreDecimalAsInteger(true)), true},
 			{"no stats", append(none, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)), true},
 			{"dictionary", nil, false},
 			{"full in one", []parquet.WriterProperty{parquet.WithDictionaryPageSizeLimit(1000)}, false},
 		} {
 			name := fmt.Sprintf("%s, pages %v", o.name, version)
-			content := plainContent(t, rows, append(o.with, parquet.WithDataPageVersion(version))...)
+			content := plainContent(t, rows, o.name == "INT96", append(o.with, parquet.WithDataPageVersion(version))...)
 			for _, recycle := range []bool{version == parquet.DataPageV1, random.IntN(2) == 0} {
 				f, g, err := plainFile(t, content, recycle)
 				if err != nil {
@@ -220,8 +221,13 @@ func TestPlain(t *testing.T) {
 							t.Fatalf("%s, %s: rows %d to %d are %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)
 						}
 					}
-					plain := o.plain && want.NullN() == 0 && slices.Contains(plainTypes, c.Field.Type.ID()) &&
-						(o.name != "no stats" || !rows.Schema().Field(i).Nullable)
+					plain := o.plain && want.NullN() == 0 && slices.Contains(plainTypes, c.Field.Type.ID())
+					switch o.name {
+					case "INT96":
+						plain = plain && !arrow.TypeEqual(c.Field.Type, arrow.FixedWidthTypes.Timestamp_ns)
+					case "no stats":
+						plain = plain && !rows.Schema().Field(i).Nullable
+					}
 					if copied[i] != plain {
 						t.Errorf("%s, %s: its pages are copied: %v, want %v", name, c.Field.Name, copied[i], plain)
 					}
@@ -231,14 +237,14 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-func plainContent(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []byte {
+func plainContent(t testing.TB, rows arrow.RecordBatch, int96 bool, o ...parquet.WriterProperty) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	o = append([]parquet.WriterProperty{parquet.WithDataPageSize(1000), parquet.WithBatchSize(50), parquet.WithStats(true), parquet.WithPageIndexEnabled(true)}, o...)
 	for _, f := range rows.Schema().Fields() { // the library would see that random values need no dictionary
 		o = append(o, parquet.WithDictionaryCostFallbackFor(f.Name, false))
 	}
-	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties())
+	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties(pqarrow.WithDeprecatedInt96Timestamps(int96)))
 	if err != nil {
 		t.Fatal(err)
 	}
