@@ -112,12 +112,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {
-			fit, err := schema.CastStored(b, v.def.Stored)
-			if err != nil {
-				return err
-			}
-			p.Tail[i] = array.NewRecordBatch(p.Stored, fit.Columns(), fit.NumRows())
-			fit.Release()
+			p.Tail[i] = array.NewRecordBatch(p.Stored, b.Columns(), b.NumRows())
 			b.Release()
 		}
 		if v.replaces {

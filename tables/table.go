@@ -229,7 +229,7 @@ func (v *view) settleTail(ctx context.Context) error {
 		v.replaces = v.tail.Replaces
 		return nil
 	}
-	one, err := commit.OneBatch(v.rows, v.def.Stored)
+	one, err := take.Concat(v.rows)
 	if err == nil {
 		one, v.replaces, err = v.series.SettleTail(ctx, one)
 	}
