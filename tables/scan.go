@@ -44,7 +44,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err != nil {
 		return nil, err
 	}
-	v, err := t.settled(ctx)
+	v, err := t.deduped(ctx)
 	if err != nil {
 		unpin()
 		return nil, err

@@ -73,7 +73,7 @@ func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 		}
 		unpin()
 	})
-	if p.view, err = t.settled(ctx); err == nil {
+	if p.view, err = t.deduped(ctx); err == nil {
 		p.Tail = p.view.rows
 		err = p.plan(ctx)
 	}

@@ -95,7 +95,7 @@ type Tail struct {
 	Rows []arrow.RecordBatch // as the table stores rows; whoever asked for them releases them
 	Mark string              // the same for the same rows
 
-	Settled, Replaces bool // Rows are what Keep was given
+	Deduped, Replaces bool // Rows are what Keep was given
 
 	log *tail.Log
 	key string
@@ -103,7 +103,7 @@ type Tail struct {
 
 // Keep notes how the rows are read, for those who ask for the same rows of the same state
 // of the table.
-func (t *Tail) Keep(settled arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, settled, replaces) }
+func (t *Tail) Keep(deduped arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, deduped, replaces) }
 
 // View returns the table as it is now and, if they are wanted, the rows that are in the
 // tail alone.
@@ -119,7 +119,7 @@ func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, in *Tail
 		return t, in, err
 	}
 	in.key = e.state.location + " " + in.Mark
-	if in.Rows, in.Replaces, in.Settled = e.log.Kept(in.key); !in.Settled {
+	if in.Rows, in.Replaces, in.Deduped = e.log.Kept(in.key); !in.Deduped {
 		in.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {
