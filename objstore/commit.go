@@ -94,10 +94,8 @@ func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struc
 // waitPieces waits until all are uploaded, while appends go on.
 func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan struct{}) error {
 	for _, d := range done {
-		select {
-		case <-d:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, d); err != nil {
+			return err
 		}
 	}
 	if err := s.mu.lock(ctx); err != nil {
