@@ -124,9 +124,9 @@ func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
 	return v.segments[source].HotFor(hash, key)
 }
 
-func (t *tableView) at(hash uint64) part { return t.parts[segment.Range(hash, t.t.bits)-t.base] }
-
-func (t *tableView) source(hash uint64) segment.Source { return t.t.source(t.at(hash)) }
+func (t *tableView) source(hash uint64) segment.Source {
+	return t.t.source(t.parts[segment.Range(hash, t.t.bits)-t.base])
+}
 
 // runError gives an error of decoding entries a place, if it has none.
 func (v *view) runError(source int, err error) error {

@@ -177,9 +177,9 @@ func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
 	if err != nil || int64(t.used) <= s.opts.hooks.inline {
 		return p, err
 	}
-	data, f := p.part.bytes, fileOf(s.format, s.writer, p.part.n)
+	data := p.part.bytes
 	p.part.inline = false
-	if _, p.part.bytes, err = footerOf(&f, data); err != nil {
+	if p.part.bytes, err = footerOf(fileOf(s.format, s.writer, p.part.n), data); err != nil {
 		return nil, err
 	}
 	err = s.create(ctx, segmentName(s.writer, p.part.n), data)

@@ -134,7 +134,7 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 		return err
 	}
 	e.data = data
-	_, footer, err := footerOf(&f, data)
+	footer, err := footerOf(f, data)
 	if err != nil {
 		return err
 	}
