@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"errors"
-	"io"
 	"sync"
 
 	"github.com/go-partd/partd"
@@ -100,18 +99,7 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	if err := fs.openBlob(encoded, &r); err != nil {
 		return err
 	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = use(b)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return segment.EachBlock(&r, use)
 }
 
 // account adds an entry to a ledger, unless it is a blob, whose bytes are

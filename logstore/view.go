@@ -1,8 +1,6 @@
 package logstore
 
 import (
-	"io"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/storeerror"
@@ -148,14 +146,9 @@ func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
 	if need := len(dst) + int(r.Ref.Length); need > cap(dst) {
 		dst = append(make([]byte, 0, need), dst...)
 	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return dst, nil
-		}
-		if err != nil {
-			return dst, err
-		}
+	err := segment.EachBlock(&r, func(b []byte) error {
 		dst = append(dst, b...)
-	}
+		return nil
+	})
+	return dst, err
 }
