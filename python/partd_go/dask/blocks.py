@@ -73,6 +73,8 @@ def _form(array: Any) -> str:
         return "plain"
     if isinstance(dtype, pd.IntervalDtype) and isinstance(dtype.subtype, pd.DatetimeTZDtype):
         return "pickle"  # pandas 2 has no Arrow array of them
+    if isinstance(dtype, pd.ArrowDtype) and "dictionary<" in str(dtype.pyarrow_dtype):
+        return "pickle"  # its messages would need those of the dictionaries
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
         return "arrow"
     return "text" if dtype == object and all(v is None or type(v) is str for v in array) else "pickle"
@@ -84,7 +86,8 @@ def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
         return np.asarray(array.codes)
     if form == "time":
         return np.asarray(array.asi8)
-    return np.asarray(array)
+    values = np.asarray(array)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)  # as pandas has them in a frame without rows
 
 
 def _hold(array: Any, form: str, order: np.ndarray[Any, Any] | None = None) -> pa.Array:
@@ -138,6 +141,9 @@ def layout_of(df: pd.DataFrame) -> Layout:
     empty = df.iloc[:0].copy()
     if isinstance(df.index, pd.RangeIndex):  # what is left of it has no step
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
+    elif df.index.nlevels > 1:  # whose levels may have another type where a value is missing
+        levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
+        empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])
 
 
@@ -147,6 +153,7 @@ def split(
     """Yields, for a block of rows after the other, the (partition, rows, message) of
     a frame whose rows go to the partitions of ids. A negative id leaves a row out."""
     names = [*df.columns, *df.index.names]
+    columns = _arrays(df)  # of all rows, as those of some may have other types
     options = pa.ipc.IpcWriteOptions(compression=compression)
     step = max(1, len(df) * BLOCK_BYTES // max(1, int(df.memory_usage(deep=True).sum())))
     for start in range(0, len(df), step):
@@ -155,7 +162,8 @@ def split(
         order = (part.astype(np.int16) if part.max() < 1 << 15 else part).argsort(kind="stable")
         order = order[np.count_nonzero(part < 0) :]
         arrays = []
-        for array, form, name in zip(_arrays(df.iloc[start : start + step]), layout.forms, names, strict=True):
+        for whole, form, name in zip(columns, layout.forms, names, strict=True):
+            array = whole[start : start + step]
             try:
                 arrays.append(_hold(array, form, order))
             except Exception as err:
