@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/endian"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
@@ -32,7 +33,7 @@ func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	}
 	width := t.(arrow.FixedWidthDataType).Bytes()
 	column := f.parsed.MetaData().Schema.Column(leaf)
-	if column.MaxRepetitionLevel() > 0 || column.MaxDefinitionLevel() > 1 || column.PhysicalType().ByteSize() != width {
+	if endian.IsBigEndian || column.MaxRepetitionLevel() > 0 || column.MaxDefinitionLevel() > 1 || column.PhysicalType().ByteSize() != width {
 		return nil
 	}
 	rows := f.parsed.RowGroup(g.number)
