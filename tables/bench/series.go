@@ -217,14 +217,14 @@ func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
 				return err
 			}
 		}
-		if err := b.readSeries(s, m); err != nil {
-			return err
-		}
 		fold := func(int) error { // which appends leave to later
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}
 		if err := m.spend("fold the series", 1, fold); err != nil {
+			return err
+		}
+		if err := b.readSeries(s, m); err != nil {
 			return err
 		}
 		if m.Prices, _, err = used(s.Dir()); err != nil {
