@@ -109,31 +109,40 @@ def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_same_as_dask(scheduler: str, expected: dict[str, pd.DataFrame], url: str) -> None:
-    with partd_go.dask.use(url), partd_go.Client(url) as store:
+    with partd_go.dask.use(url) as used:
         check_all(expected, scheduler)
-        gone(store)
+        gone(used.store)
 
 
-def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, url: str) -> None:
-    with Client(cluster), partd_go.dask.use(url, compression="zstd"), partd_go.Client(url) as store:
+@pytest.fixture(params=["server", "files"])
+def where(request: pytest.FixtureRequest, url: str) -> str | None:
+    """A server's URL, or that of none, without which rows are in files."""
+    return url if request.param == "server" else None
+
+
+def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, where: str | None) -> None:
+    with Client(cluster), partd_go.dask.use(where, compression="zstd") as used:
         check_all(expected)
-        gone(store)
+        gone(used.store)
 
 
-def gone(store: partd_go.Client) -> None:
+def gone(store: shuffle.Store) -> None:
     """Waits until nothing is stored."""
     deadline = time.monotonic() + 20
+    left: list[str] = []
     while time.monotonic() < deadline:
         gc.collect()
-        if not list(store.keys()):
+        left = list(store.client.keys()) + (os.listdir(store.directory) if store.directory else [])
+        if not left:
             return
         time.sleep(0.01)
-    raise AssertionError(f"still stored: {list(store.keys())[:5]}")
+    raise AssertionError(f"still stored: {left[:5]}")
 
 
-def test_kept_while_persisted(cluster: LocalCluster, url: str) -> None:
+def test_kept_while_persisted(cluster: LocalCluster, where: str | None) -> None:
     """What a recomputed task reads again is there until the collection is released."""
-    with partd_go.dask.use(url), Client(cluster) as client, partd_go.Client(url) as store:
+    with partd_go.dask.use(where) as used, Client(cluster) as client:
+        store = used.store.client
         want = frame().compute().sort_values("id", ignore_index=True)
         df = frame().shuffle("id").persist()
         wait(df)
@@ -144,17 +153,18 @@ def test_kept_while_persisted(cluster: LocalCluster, url: str) -> None:
         pd.testing.assert_frame_equal(got, want)
         assert len(list(store.keys())) == kept
         del df
-        gone(store)
+        gone(used.store)
 
 
-def test_workers_killed(cluster: LocalCluster, url: str) -> None:
+def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
     """A worker is killed in the middle, at any time, and its tasks run again."""
     parts, rows = 12, 2000
     want = dd.from_map(part, range(parts), rows=rows).compute(scheduler="sync").sort_values("id", ignore_index=True)
     middle = 0
     for kill in range(KILLS):
         rng = random.Random(kill)
-        with partd_go.dask.use(url), Client(cluster) as client, partd_go.Client(url) as store:
+        with partd_go.dask.use(where) as used, Client(cluster) as client:
+            store = used.store.client
             try:
                 client.wait_for_workers(2, timeout=30)
             except TimeoutError:  # dask does not always start one again that is killed while it starts
@@ -225,7 +235,7 @@ def test_task_that_runs_twice(url: str) -> None:
         lost = attempts.Attempt(client, s.key("commits"), "1")
         layout = blocks.layout_of(df[["v"]])
         (block,) = blocks.split(df[["v"]], layout, df["_partitions"].to_numpy(), None)
-        lost.append([(s.key(p), m) for p, _, m in block])
+        lost.append([(s.key(p), b"".join(piece)) for p, _, piece in block])
         for writer in writers:
             writer.join()
         shuffle.write(df + 0, s, 1, "_partitions", None)
@@ -318,9 +328,9 @@ def test_tokens_and_tls(cluster: LocalCluster, secure: tuple[dict[str, str], str
     urls, made, alice, bob = secure
     want = frame().shuffle("id", shuffle_method="tasks").compute(scheduler="threads")
     with Client(cluster):
-        with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store):
+        with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store) as used:
             same(frame().shuffle("id").compute(), want, [])
-            gone(store)
+            gone(used.store)
         with partd_go.Client(urls["tls"], bob, f"{made}/ca.pem") as reader, partd_go.dask.use(reader):
             with pytest.raises(partd_go.Refused, match="check the token and the rights") as caught:
                 frame().shuffle("id").compute()
@@ -346,7 +356,7 @@ def test_lease_does_not_travel(url: str) -> None:
         time.sleep(0.1)
         assert client.get(s.key(0)) == b"x"
         del lease
-        gone(client)
+        gone(s.store)
 
 
 def test_program_that_ends(tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def through(df: pd.DataFrame, ids: np.ndarray, compression: str | None = None) -
     layout = pickle.loads(pickle.dumps(blocks.layout_of(df)))
     found: dict[int, list[memoryview]] = {}
     for block in blocks.split(df, layout, ids, compression):
-        for partition, rows, message in block:
-            found.setdefault(partition, []).append(message)
-    return {p: blocks.join(layout, messages) for p, messages in found.items()}
+        for partition, rows, piece in block:
+            found.setdefault(partition, []).append(memoryview(b"".join(piece)))
+    return {p: blocks.join(layout, pieces, compression) for p, pieces in found.items()}
 
 
 def check(df: pd.DataFrame, compression: str | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import functools
 import os
 import secrets
@@ -22,7 +21,6 @@ from dask.utils import get_default_shuffle_method
 from .. import Client
 from . import private
 from .expression import METHOD, PartdShuffle
-from .files import Files
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
@@ -69,15 +67,11 @@ class use:
         try:
             if url is None:
                 directory = directory or dask.config.get("temporary-directory", None)
-            client = self._connect(url, directory)
-            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression)
-            self.store.work("reach", lambda client: client.stat())
+            client, rows = self._connect(url, directory)
+            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression, rows)
+            self.store.reach()
             _clients[self.store.name] = client
             self._undo.callback(self._remove, self.store)
-            if url is None and isinstance(client, Client):
-                files = Files(client, directory)
-                self._undo.callback(files.close)
-                self.store = dataclasses.replace(self.store, client=files)
             self._patch()
             self._undo.enter_context(dask.config.set({"dataframe.shuffle.method": METHOD}))
             self._check_planner()
@@ -106,22 +100,26 @@ class use:
                 if _active is self:
                     _active = None
 
-    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> Client | Private:
-        """Connects to the store, or to the one that other processes have instead of `Files`."""
+    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> tuple[Client | Private, str | None]:
+        """Connects to the store. Without a URL it is beside a directory for the rows."""
         if isinstance(url, Client):
-            return url
+            return url, None
+        rows = None
         if url is None:
             from .. import serve
 
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
-            url = self._undo.enter_context(serve(directory=directory, flags=("--memory=256MiB",)))
+            server = serve(directory=directory, flags=("--memory=256MiB",))
+            url = self._undo.enter_context(server)
+            rows = os.path.join(server.directory, "rows")
+            os.mkdir(rows)
         opened = private.of(url)
         if opened is not None:
-            return opened
+            return opened, None
         client = Client(url)
         self._undo.callback(client.close)
-        return client
+        return client, rows
 
     @staticmethod
     def _remove(store: Store) -> None:
