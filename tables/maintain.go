@@ -84,10 +84,15 @@ func (r *MaintainResult) add(o MaintainResult) {
 	r.Versions += o.Versions
 }
 
-// Fold moves rows from the tail into files, of those tables that have any there.
+// Fold moves rows from the tail into files, of those tables that have any there, and
+// gives back the room that they took.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.made()
-	return s.maintain(ctx, "fold", o, fold)
+	r, err := s.maintain(ctx, "fold", o, fold)
+	if r.Rows > 0 {
+		s.tail.Reclaim(ctx)
+	}
+	return r, err
 }
 
 func fold(ctx context.Context, e entry) (r MaintainResult, err error) {

@@ -78,6 +78,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *scanned, err error
 		}
 	}()
 	r := v.reader(ctx)
+	r.recycle = o.Recycle
 	if o.Limit > 0 {
 		r.left = o.Limit
 	}
@@ -130,6 +131,7 @@ type reader struct {
 	filter  *filter.Expr // all of them, once it is planned; nil: none
 	left    int64        // rows that may still be handed on; -1: all
 	skip    int64        // rows not to be handed on before
+	recycle bool         // the memory of batches that were released is used again
 
 	but      map[string]bool // paths of files that are left out
 	from, to int             // where the files that are read begin and end, if the rows have no order; to 0: with the last
@@ -208,7 +210,7 @@ func (r *reader) plan(columns []string) (err error) {
 		few = r.left
 	}
 	if r.series != nil {
-		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces, few)
+		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces, few, r.recycle)
 		return err
 	}
 	if r.t.CurrentSnapshot() == nil {
@@ -225,6 +227,7 @@ func (r *reader) plan(columns []string) (err error) {
 	if err != nil {
 		return err
 	}
+	scan.Recycle = r.recycle
 	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.of.b.s.opts.Memory/8
 	if few >= 0 {
 		scan.Workers, scan.Rows = 1, min(scan.Rows, few)

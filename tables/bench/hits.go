@@ -53,7 +53,7 @@ type answer [][]string
 
 // hitsSQL asks ClickBench's questions of made-up rows: our SQL, and the same build of DuckDB on a table and
 // on a Parquet file of its own, in turns; then a newer DuckDB, DuckLake, and DuckDB's reader of Iceberg on our
-// files. Our SQL is DuckDB over our files, in a new database for each query: only that and what reading costs
+// files. Our SQL is DuckDB over our files, in a database that has only this table: only that and what reading costs
 // can differ. All answers must be equal.
 func (b *bench) hitsSQL() (err error) {
 	made := filepath.Join(b.dir, "hits.parquet")

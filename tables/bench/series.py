@@ -51,8 +51,8 @@ def median(work, n=rounds):
     return (statistics.median(times), statistics.median(used)), result
 
 
-def measure(peer, base, tables):
-    """What a peer can is in peer; the first and last time of the range come from base."""
+def measure(peer, base, tables, left):
+    """What a peer can is in peer; the first and last time of the range come from base; left tells the sizes of all files."""
     seconds, results = {}, {}
     sizes = sorted({int(f.split("-")[1]) for f in os.listdir(directory) if f.startswith("more-")})
     peer.write("series", base)
@@ -66,12 +66,13 @@ def measure(peer, base, tables):
     seconds["resample"], got = median(lambda i: peer.resample("series"))
     results["bins"], results["bins sum"] = len(got), float(got.sum())
     seconds["resample and write"], _ = median(lambda i: peer.write("bins", peer.resample("series").to_frame()))
+    prices = sum(left())
     small = pd.read_parquet(file("small"))
     seconds["tables"], _ = median(lambda i: [peer.write(f"t{n}", small, {"group": n % 10}) for n in range(tables)], 1)
     seconds["find"], got = median(lambda i: peer.find("group", 7))
     results["found"] = len(got)
     results["rows"] = peer.rows("series")
-    return seconds, results
+    return seconds, results, prices
 
 
 class PyStore:
@@ -139,6 +140,10 @@ if what == "make":
 else:
     with tempfile.TemporaryDirectory(dir=directory) as place:
         peer = {"pystore": PyStore, "arcticdb": Arctic}[what](place)
-        seconds, results = measure(peer, pd.read_parquet(file("base")), int(sys.argv[4]))
-        left = [os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(place) for f in names]
-        print(json.dumps({"seconds": seconds, "results": results, "bytes": sum(left), "files": len(left)}))
+
+
+        def left():
+            return [os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(place) for f in names]
+
+        seconds, results, prices = measure(peer, pd.read_parquet(file("base")), int(sys.argv[4]), left)
+        print(json.dumps({"seconds": seconds, "results": results, "prices": prices, "bytes": sum(left()), "files": len(left())}))

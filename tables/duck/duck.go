@@ -1,9 +1,9 @@
 // Package duck runs SQL over the tables of a store with DuckDB, which is linked into the
 // program.
 //
-// Each query runs in its own in-memory database. It is a single SELECT that reads the
-// tables it names, in their state when it began, and nothing else: no other files, settings
-// or environment variables. See docs/sql.md.
+// A query is a single SELECT that reads the tables it names, in their state when it began,
+// and nothing else: no other files, settings or environment variables. It runs in an
+// in-memory database that has only these tables, in a connection of its own. See docs/sql.md.
 //
 // The package needs cgo. Without cgo, or on a platform that DuckDB does not support,
 // programs still build, but every query returns an error that wraps errors.ErrUnsupported.

@@ -7,12 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -32,29 +30,22 @@ type Engine struct {
 	temp    *tempdir.Set
 	dir     string
 	slots   chan struct{}
-	spares  chan database.Runner
 	scratch scratch
 
 	opening sync.WaitGroup
 	end     context.Context // at Close
 	stop    context.CancelFunc
 	mu      sync.Mutex
+	idle    idle
 	lent    int64 // of the half of Options.Total that is not in equal parts
 	opened  int   // so far, for the names of their directories
-	coming  int   // spares, beside those that are there
+	coming  int   // databases, beside those of idle
 }
 
 var _ tables.Engine = (*Engine)(nil)
 
 // threadMemory is what a thread of a statement wants, in bytes.
 const threadMemory = 128 << 20
-
-// How many databases wait for a query: one takes 10 to 20 ms to open, in a process
-// of its own 100 ms.
-const (
-	maxSpares         = 2
-	maxSpareProcesses = 4
-)
 
 // New returns an engine. Several stores may share it.
 func New(o *Options) (*Engine, error) {
@@ -79,10 +70,6 @@ func New(o *Options) (*Engine, error) {
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
 	e.end, e.stop = context.WithCancel(context.Background())
-	e.spares = make(chan database.Runner, maxSpares)
-	if e.opts.Processes {
-		e.spares = make(chan database.Runner, maxSpareProcesses)
-	}
 	e.scratch.dir = e.dir
 	return e, nil
 }
@@ -101,111 +88,10 @@ func (e *Engine) Close() error {
 	e.stop()
 	e.mu.Unlock()
 	e.opening.Wait()
-	close(e.spares)
-	for db := range e.spares {
-		db.Close()
+	for _, one := range e.idle {
+		one.db.Close()
 	}
 	return e.temp.Close()
-}
-
-// take returns a database that nobody used. Half of those that wait are for callers
-// who have no other statement under way.
-func (e *Engine) take(ctx context.Context) (database.Runner, error) {
-	if worker.HasOthers(ctx) && len(e.spares) <= cap(e.spares)/2 {
-		return e.open(ctx)
-	}
-	for {
-		select {
-		case db, ok := <-e.spares:
-			if !ok {
-				return nil, tables.ErrClosed
-			}
-			if db.Lives() {
-				return db, nil
-			}
-			db.Close()
-		default:
-			return e.open(ctx)
-		}
-	}
-}
-
-// giveBack ends the use of a database, and makes one ready for a query to come, if
-// there are not enough: both take longer than a small query.
-func (e *Engine) giveBack(db database.Runner) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.isClosed() {
-		db.Close()
-		return
-	}
-	e.opened++
-	dir := e.spill()
-	wanted := len(e.spares)+e.coming < cap(e.spares)
-	if wanted {
-		e.coming++
-	}
-	e.opening.Go(func() {
-		if !wanted {
-			db.Close()
-			return
-		}
-		spare := e.another(db, dir)
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.coming--; spare != nil {
-			e.spares <- spare
-		}
-	})
-}
-
-// another is a database in the place of one that was used; nil: there is none, and the
-// query that finds none says why.
-func (e *Engine) another(db database.Runner, dir string) database.Runner {
-	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
-	if db.Renew(e.limits(), dir) {
-		return db
-	}
-	db.Close()
-	select {
-	case <-e.end.Done():
-		return nil
-	case <-time.After(pause):
-	}
-	spare, err := e.open(context.Background())
-	if err != nil {
-		return nil
-	}
-	if spare.Ready(e.end) != nil {
-		spare.Close()
-		return nil
-	}
-	return spare
-}
-
-// spill is a directory for what exceeds the memory. It wants mu.
-func (e *Engine) spill() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened)) }
-
-func (e *Engine) isClosed() bool { return e.end.Err() != nil }
-
-// limits are what a database begins with.
-func (e *Engine) limits() *database.Options {
-	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
-}
-
-func (e *Engine) open(ctx context.Context) (database.Runner, error) {
-	e.mu.Lock()
-	if e.isClosed() {
-		e.mu.Unlock()
-		return nil, tables.ErrClosed
-	}
-	e.opened++
-	dir := e.spill()
-	e.mu.Unlock()
-	if e.opts.Processes {
-		return database.OpenProcess(ctx, e.limits(), dir)
-	}
-	return database.Open(e.limits(), dir)
 }
 
 // query is one statement in work.
@@ -214,6 +100,8 @@ type query struct {
 	store  *tables.Store
 	o      tables.QueryOptions
 	db     database.Runner
+	key    string // of the statements that can have db; "": of any
+	waited bool   // db did, for a statement
 	tables []*bound
 	slot   bool
 	lent   int64 // of Engine.lent
@@ -231,8 +119,24 @@ func (q *query) close() {
 		<-q.e.slots // nothing is left of the statement
 	}
 	if q.db != nil {
-		q.e.giveBack(q.db)
+		q.e.giveBack(lent{db: q.db, key: q.key})
 	}
+}
+
+// take gives the statement a database that may run those of a key.
+func (q *query) take(ctx context.Context, key string) error {
+	if q.db != nil {
+		q.db.Finish()
+		q.e.giveBack(lent{db: q.db, key: q.key})
+		q.db = nil
+	}
+	got, err := q.e.take(ctx, key)
+	if err != nil {
+		return err
+	}
+	q.db, q.key, q.waited = got.db, got.key, got.waited
+	q.db.Heed(ctx)
+	return nil
 }
 
 // Query implements tables.Engine.
@@ -283,20 +187,11 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 // of its keys has to be in memory whole, and is larger than what is left, before DuckDB
 // begins to spill. It is slower, with one thread, but needs no such table.
 func (q *query) spilling(ctx context.Context, j *database.Job) (database.Rows, error) {
-	q.db.Finish()
-	q.e.giveBack(q.db)
-	q.db = nil
-	db, err := q.e.take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	q.db = db
-	db.Heed(ctx)
-	if _, err := db.Names(j.SQL); err != nil { // it is asked for them first
+	if err := q.take(ctx, ""); err != nil {
 		return nil, err
 	}
 	j.Threads, j.Spills = 1, true
-	return db.Start(ctx, j)
+	return q.db.Start(ctx, j)
 }
 
 // Describe implements tables.Engine.
@@ -356,11 +251,17 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if err != nil {
 		return nil, err
 	}
-	if q.db, err = q.e.take(ctx); err != nil {
+	if err := q.take(ctx, anyKey); err != nil {
 		return nil, err
 	}
-	q.db.Heed(ctx)
 	names, err := q.db.Names(sql)
+	// What failed may be for the little memory of another statement, or died while it waited.
+	for err != nil && q.waited && ctx.Err() == nil && (q.key != "" && database.NeedsMemory(err) || !q.db.Lives()) {
+		if err := q.take(ctx, ""); err != nil {
+			return nil, err
+		}
+		names, err = q.db.Names(sql)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -390,5 +291,15 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 			j.Attach = append(j.Attach, t.catalog)
 		}
 	}
+	key := j.Key()
+	if slices.ContainsFunc(q.tables, func(t *bound) bool { return t.once }) {
+		key = ""
+	}
+	if q.key != "" && q.key != key {
+		if err := q.take(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	q.key = key
 	return j, nil
 }

@@ -58,7 +58,7 @@ func TestHostile(t *testing.T) {
 		"SET memory_limit='1TB'", "SET lock_configuration=false", "SET enable_external_access=true", "RESET memory_limit", "PRAGMA database_list", "PRAGMA threads=99", "PRAGMA table_info('t')",
 		"CALL pragma_version()", "SELECT * FROM pragma_version()", "SELECT current_setting('allowed_paths')", "SELECT Current_Setting('allowed_paths')", `SELECT "current_setting"('temp_directory')`,
 		"SELECT system.main.current_setting('temp_directory')", "SELECT list_transform(['temp_directory'], lambda x: current_setting(x))", "SELECT 'temp_directory'.current_setting()",
-		"SELECT getenv('PARTD_TEST_SECRET')", "SELECT getvariable('x')", "SET VARIABLE x = 1",
+		"SELECT getenv('PARTD_TEST_SECRET')", "SELECT getvariable('x')", "SELECT txid_current()", "SELECT current_transaction_id()", "SELECT current_query_id()", "SELECT current_connection_id()", "SET VARIABLE x = 1",
 		"SELECT * FROM duckdb_settings()", "SELECT * FROM duckdb_views()", "SELECT * FROM duckdb_tables()", "SELECT * FROM duckdb_secrets()", "SELECT * FROM duckdb_logs()", "SELECT * FROM duckdb_temporary_files()",
 		"SELECT * FROM duckdb_functions()", "SELECT * FROM duckdb_external_file_cache()", "SELECT * FROM duckdb_prepared_statements()", "SELECT pg_get_viewdef(1)", "SELECT * FROM enable_logging()", "SELECT * FROM which_secret('x', 's3')",
 		"SELECT * FROM information_schema.tables", "SELECT * FROM pg_catalog.pg_views", "SELECT * FROM pg_views", "SELECT * FROM sqlite_master", "SELECT * FROM duckdb_views", "SELECT * FROM memory.information_schema.tables",

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,6 +204,19 @@ func TestDies(t *testing.T) {
 	eventually(t, "one lives", func() bool { return len(workers(t)) == 0 })
 	time.Sleep(100 * time.Millisecond) // until the engine knows
 	expect(t, s, "SELECT 1", nil, "1")
+}
+
+// TestWaitingDies ends processes that wait just before a statement, which has another one.
+func TestWaitingDies(t *testing.T) {
+	s := newStore(t, &duck.Options{Processes: true, Threads: 1})
+	for range 10 {
+		expect(t, s, "SELECT 1", nil, "1")
+		time.Sleep(60 * time.Millisecond) // until some wait
+		for _, pid := range workers(t) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // or it has ended
+		}
+		expect(t, s, "SELECT 1", nil, "1")
+	}
 }
 
 // TestBeginsSoon starts a process, which works before packages are initialized that only

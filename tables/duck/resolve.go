@@ -28,6 +28,7 @@ type bound struct {
 	replaced      []string // those of whose rows some are in rows anew
 	plan          *tables.ScanPlan
 	rows          *scratchFile // rows that are in no file of the table
+	once          bool         // no other statement reads them
 }
 
 func (t *bound) String() string { return sqlquote.Within(t.bucket, t.table) }
@@ -157,6 +158,7 @@ func (q *query) bind(ctx context.Context, t *bound, table *tables.Table, schemas
 	}
 	switch m := t.plan; {
 	case m.Scanned || copied:
+		t.once = true
 		t.rows, err = q.e.scratch.write(ctx, m, "")
 	default:
 		for _, f := range m.Files {

@@ -111,7 +111,7 @@ func (f *filling) add(b arrow.RecordBatch) error {
 		head[i] = a.(*array.Int64).Int64Values()
 	}
 	if !f.begun && b.NumRows() > 0 {
-		f.begun, f.rows = true, head[4][0]
+		f.begun, f.sourceRows = true, head[4][0]
 		if err := f.bins.start(head[2][0], head[3][0]); err != nil {
 			return err
 		}

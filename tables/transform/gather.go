@@ -21,47 +21,49 @@ type gatherer interface {
 
 // The functions that a gatherer has, by what it does for them.
 var (
+	ofTotals  = []string{"mean", "sum", "count"}
 	ofEnds    = []string{"count", "first", "last", "open", "close"}
 	ofOrder   = append([]string{"min", "max", "low", "high"}, ofEnds...)
 	ofSums    = append([]string{"mean", "sum"}, ofOrder...)
 	ofMoments = append([]string{"std", "var", "sem", "prod"}, ofSums...)
 )
 
+// beyond reports whether some of the functions are not among those known.
+func beyond(names, known []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
+}
+
 // newGatherer returns one for a column's functions; nil if SQL has to make them.
 func newGatherer(t arrow.DataType, names []string) gatherer {
-	beyond := func(known []string) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
-	}
-	if beyond(ofMoments) {
+	if beyond(names, ofMoments) {
 		return nil
 	}
-	moments := beyond(ofSums)
 	switch t.ID() {
 	case arrow.INT8:
-		return newNumbers[int8](moments)
+		return newNumbers[int8](names)
 	case arrow.INT16:
-		return newNumbers[int16](moments)
+		return newNumbers[int16](names)
 	case arrow.INT32:
-		return newNumbers[int32](moments)
+		return newNumbers[int32](names)
 	case arrow.INT64:
-		return newNumbers[int64](moments)
+		return newNumbers[int64](names)
 	case arrow.UINT8:
-		return newNumbers[uint8](moments)
+		return newNumbers[uint8](names)
 	case arrow.UINT16:
-		return newNumbers[uint16](moments)
+		return newNumbers[uint16](names)
 	case arrow.UINT32:
-		return newNumbers[uint32](moments)
+		return newNumbers[uint32](names)
 	case arrow.UINT64:
-		return newNumbers[uint64](moments)
+		return newNumbers[uint64](names)
 	case arrow.FLOAT32:
-		return newNumbers[float32](moments)
+		return newNumbers[float32](names)
 	case arrow.FLOAT64:
-		return newNumbers[float64](moments)
+		return newNumbers[float64](names)
 	}
-	if beyond(ofOrder) {
+	if beyond(names, ofOrder) {
 		return nil
 	}
-	ordered := beyond(ofEnds)
+	ordered := beyond(names, ofEnds)
 	switch t.ID() {
 	case arrow.STRING, arrow.LARGE_STRING:
 		return &others[string]{order: strings.Compare, ordered: ordered}

@@ -33,7 +33,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		}
 	}
 	w := &walk{resampling: q, values: make([]gatherer, len(q.columns)), place: make([]int, len(q.columns))}
-	wanted := []string{q.time}
+	wanted := &tables.ScanOptions{Columns: []string{q.time}, Recycle: true}
 	for i, c := range q.columns {
 		if len(names[i]) == 0 {
 			continue
@@ -41,9 +41,12 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if w.values[i] = newGatherer(c.Type, names[i]); w.values[i] == nil {
 			return nil, nil
 		}
+		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin's first text is kept while others are read
+			wanted.Recycle = false
+		}
 		if c.Name != q.time {
-			w.place[i] = len(wanted)
-			wanted = append(wanted, c.Name)
+			w.place[i] = len(wanted.Columns)
+			wanted.Columns = append(wanted.Columns, c.Name)
 		}
 	}
 	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
@@ -54,7 +57,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil || settings.Time != q.time {
 		return nil, err
 	}
-	r, err := table.Scan(ctx, &tables.ScanOptions{Columns: wanted})
+	r, err := table.Scan(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +114,7 @@ const (
 )
 
 func (w *walk) add(b arrow.RecordBatch) error {
-	w.rows += b.NumRows()
+	w.sourceRows += b.NumRows()
 	times, err := w.timesOf(b.Column(0))
 	if err != nil {
 		return err
@@ -147,7 +150,11 @@ func (w *walk) timesOf(a arrow.Array) ([]int64, error) {
 	switch a := a.(type) {
 	case *array.Timestamp:
 		unit := a.DataType().(*arrow.TimestampType).Unit
-		return inUnit(w, a.TimestampValues(), w.bins.second/int64(time.Second/unit.Multiplier()))
+		factor := w.bins.second / int64(time.Second/unit.Multiplier())
+		if factor == 1 {
+			return arrow.GetData[int64](arrow.GetBytes(a.TimestampValues())), nil
+		}
+		return inUnit(w, a.TimestampValues(), factor)
 	case *array.Date32:
 		return inUnit(w, a.Date32Values(), w.bins.second*day)
 	case *array.Date64:

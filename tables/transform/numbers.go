@@ -18,6 +18,7 @@ type number interface {
 // numbers is the gatherer of a column of numbers.
 type numbers[T number] struct {
 	moments bool // those are wanted, too
+	plain   bool // of floats, nothing but sums and counts is wanted
 	values  []T
 	nulls   arrow.Array // which of them are null; nil: none
 	gathered[T]
@@ -35,8 +36,8 @@ type gathered[T number] struct {
 	infinite                       bool
 }
 
-func newNumbers[T number](moments bool) *numbers[T] {
-	g := &numbers[T]{moments: moments}
+func newNumbers[T number](names []string) *numbers[T] {
+	g := &numbers[T]{moments: beyond(names, ofSums), plain: isFloat[T]() && !beyond(names, ofTotals)}
 	g.begin()
 	return g
 }
@@ -59,6 +60,16 @@ func (g *numbers[T]) batch(c arrow.Array) {
 func (g *numbers[T]) add(from, to int) {
 	float := isFloat[T]()
 	n, sum, high, low := g.n, g.sum, g.high, g.low
+	if g.plain && g.nulls == nil {
+		for _, v := range g.values[from:to] {
+			if v == v {
+				n++
+				sum += float64(v)
+			}
+		}
+		g.n, g.sum = n, sum
+		return
+	}
 	for i, v := range g.values[from:to] {
 		if v != v || g.nulls != nil && g.nulls.IsNull(from+i) {
 			continue

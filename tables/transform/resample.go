@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -26,52 +27,89 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result,
 	return r, opError("resample", o.Source, err)
 }
 
-func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result, error) {
-	asPut, err := schemaOf(ctx, s, o.Source)
+func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (done Result, err error) {
+	q, err := newResampling(ctx, s, o)
 	if err != nil {
-		return Result{}, err
+		return done, err
 	}
-	if o.SQL != "" {
-		if o.Rule != "" || o.TimeColumn != "" || len(o.Functions) > 0 || o.Columns != nil {
-			return Result{}, errors.New("a statement of SQL and a rule with its functions exclude each other")
-		}
-		r, err := s.Query(ctx, o.SQL, &tables.QueryOptions{Bucket: o.Source.Bucket})
+	for _, inOrder := range []bool{true, false} {
+		r, err := q.rows(ctx, s, o, inOrder)
 		if err != nil {
-			return Result{}, err
+			return done, err
 		}
-		defer r.Release()
-		n, err := put(ctx, s, r, o.Target, o.Mode, nil)
-		return Result{TargetRows: n}, err
-	}
-	q, err := newResampling(asPut, o)
-	if err != nil {
-		return Result{}, err
-	}
-	if q.filler() != "" {
-		r, err := q.filled(ctx, s, o.Source)
-		if err != nil {
-			return Result{}, err
-		}
-		return q.put(ctx, s, r, o)
-	}
-	if r, err := q.inOrder(ctx, s, o.Source); err != nil {
-		return Result{}, err
-	} else if r != nil {
-		done, err := q.put(ctx, s, r, o)
-		if !errors.Is(err, errBySQL) {
+		done.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
+		r.Release()
+		if done.SourceRows = q.sourceRows; !errors.Is(err, errBySQL) {
 			return done, err
 		}
 	}
-	for range mostAttempts {
-		r, err := q.query(ctx, s, o.Source)
-		if err != nil {
-			return Result{}, err
-		}
-		if r != nil {
-			return q.put(ctx, s, r, o)
-		}
+	return done, errBySQL
+}
+
+// Resampled reads what Resample would put: Target and Mode are of no concern. The caller
+// releases the reader, which may end with an error.
+func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.RecordReader, error) {
+	o = cmp.Or(o, new(ResampleOptions))
+	r, err := resampled(ctx, s, o)
+	return r, opError("resample", o.Source, err)
+}
+
+func resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.RecordReader, error) {
+	q, err := newResampling(ctx, s, o)
+	if err != nil {
+		return nil, err
 	}
-	return Result{}, fmt.Errorf("%w: rows with times before all others are put again and again", tables.ErrConflict)
+	// Clocks that go back over midnight are seen late, when rows may have been handed on.
+	r, err := q.rows(ctx, s, o, q.bins == nil || q.bins.nanos > 0 || q.bins.zone == time.UTC)
+	if err != nil {
+		return nil, err
+	}
+	more := r.Next()
+	if !more && errors.Is(r.Err(), errBySQL) {
+		r.Release()
+		if r, err = q.rows(ctx, s, o, false); err != nil {
+			return nil, err
+		}
+		more = r.Next()
+	}
+	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
+		for ; more; more = r.Next() {
+			r.RecordBatch().Retain()
+			if !yield(r.RecordBatch(), nil) {
+				return
+			}
+		}
+		err := r.Err()
+		if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
+			err = q.bins.beyond()
+		}
+		if err != nil {
+			yield(nil, opError("resample", o.Source, err))
+		}
+	}, r.Release), nil
+}
+
+// rows returns the result, with dictionaries for the columns that the source has as such.
+// What is resampled in order may end with errBySQL.
+func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
+	switch {
+	case o.SQL != "":
+		return s.Query(ctx, o.SQL, &tables.QueryOptions{Bucket: o.Source.Bucket})
+	case q.filler() != "":
+		r, err = q.filled(ctx, s, o.Source)
+	case inOrder:
+		r, err = q.inOrder(ctx, s, o.Source)
+	}
+	for n := 0; r == nil && err == nil; n++ {
+		if n == mostAttempts {
+			return nil, fmt.Errorf("%w: rows with times before all others are put again and again", tables.ErrConflict)
+		}
+		r, err = q.query(ctx, s, o.Source)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tables.AsDictionaries(r, q.asPut)
 }
 
 // mostAttempts is how often rows may be put that change what a statement was made
@@ -91,21 +129,20 @@ type resampling struct {
 	bins        *bins
 	known       bool  // whether there is any time, of which these are
 	first, last int64 // the earliest and the latest
-	rows        int64 // of the source
+	sourceRows  int64 // of the source
 }
 
-// put puts the result, with dictionaries for the columns that the source has as such.
-func (q *resampling) put(ctx context.Context, s *tables.Store, r array.RecordReader, o *ResampleOptions) (Result, error) {
-	r, err := tables.AsDictionaries(r, q.asPut)
+func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {
+	asPut, err := schemaOf(ctx, s, o.Source)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	defer r.Release()
-	n, err := put(ctx, s, r, o.Target, o.Mode, nil)
-	return Result{SourceRows: q.rows, TargetRows: n}, err
-}
-
-func newResampling(asPut *arrow.Schema, o *ResampleOptions) (*resampling, error) {
+	if o.SQL != "" {
+		if o.Rule != "" || o.TimeColumn != "" || len(o.Functions) > 0 || o.Columns != nil {
+			return nil, errors.New("a statement of SQL and a rule with its functions exclude each other")
+		}
+		return &resampling{}, nil
+	}
 	source := schema.Plain(asPut)
 	rule, err := parseRule(o.Rule)
 	if err != nil {
@@ -188,7 +225,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 			return nil, err
 		}
 		fits := seen[0] == q.first && seen[1] < q.bins.until
-		if q.first, q.last, q.rows, q.known = seen[0], seen[1], seen[2], true; !fits {
+		if q.first, q.last, q.sourceRows, q.known = seen[0], seen[1], seen[2], true; !fits {
 			rows.Release()
 			return nil, nil
 		}
@@ -222,7 +259,7 @@ func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName
 	if err != nil {
 		return err
 	}
-	q.first, q.last, q.rows, q.known = seen[0], seen[1], seen[2], seen[3] > 0
+	q.first, q.last, q.sourceRows, q.known = seen[0], seen[1], seen[2], seen[3] > 0
 	return nil
 }
 

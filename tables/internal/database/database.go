@@ -15,14 +15,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Database is DuckDB in memory, for one query.
+// Database is DuckDB in memory. Its first statement says which tables, and how much memory, it
+// has from then on. It may run others that say the same, each in a connection of its own.
 type Database struct {
-	db   duckdb.Database
-	conn duckdb.Connection
-	stmt duckdb.PreparedStatement
-	dir  string // for what exceeds the memory
-	calm func() // ends what interrupts the statement; nil: nothing does
+	db       duckdb.Database
+	conn     duckdb.Connection   // of this statement
+	unused   []duckdb.Connection // for others
+	confined string              // the Key of its statements; "": it can still do everything
+	begun    bool                // the statement has begun, and did not end well
+	stmt     duckdb.PreparedStatement
+	dir      string // for what exceeds the memory
+	calm     func() // ends what interrupts the statement; nil: nothing does
 }
+
+// maxStatements is how many statements a database runs. Their connections need a setting of
+// their own, which none can have once the database is confined.
+const maxStatements = 16
 
 // Options are what a database may take.
 type Options struct {
@@ -40,8 +48,21 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 			d.Close()
 		}
 	}()
-	if duckdb.Open(":memory:", &d.db) == duckdb.StateError || duckdb.Connect(d.db, &d.conn) == duckdb.StateError {
-		return nil, errors.New("DuckDB: no database in memory could be opened")
+	if duckdb.Open(":memory:", &d.db) == duckdb.StateError {
+		return nil, errNoMemory
+	}
+	for {
+		if duckdb.Connect(d.db, &d.conn) == duckdb.StateError {
+			return nil, errNoMemory
+		}
+		if err := d.execute("SET errors_as_json=true"); err != nil {
+			return nil, err
+		}
+		if len(d.unused) == maxStatements-1 {
+			break
+		}
+		d.unused = append(d.unused, d.conn)
+		d.conn = duckdb.Connection{}
 	}
 	return d, d.execute(append([]string{
 		"SET threads=" + fmt.Sprint(o.Threads),
@@ -51,10 +72,12 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		"SET autoinstall_known_extensions=false",
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
-		"SET TimeZone='UTC'",
-		"SET errors_as_json=true",
+		"SET GLOBAL TimeZone='UTC'",
+		"SET enable_external_file_cache=false", // no statement leaves what it read
 	}, slices.Concat(guards, macros)...)...)
 }
+
+var errNoMemory = errors.New("DuckDB: no database in memory could be opened")
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
@@ -174,12 +197,15 @@ func (d *Database) Finish() {
 	}
 }
 
-// Close ends it.
+// Close ends it. It may be called again.
 func (d *Database) Close() {
 	d.Finish()
-	if d.conn.Ptr != nil {
-		duckdb.Disconnect(&d.conn)
+	for _, c := range append(d.unused, d.conn) {
+		if c.Ptr != nil {
+			duckdb.Disconnect(&c)
+		}
 	}
+	d.unused, d.conn = nil, duckdb.Connection{}
 	if d.db.Ptr != nil {
 		duckdb.Close(&d.db)
 	}

@@ -32,7 +32,14 @@ type Process struct {
 	done bool // with its statement
 }
 
-// opening is what a process is told at first.
+// message is what a process is told: one of these.
+type message struct {
+	Open  *opening    `json:",omitempty"` // a new database
+	Again bool        `json:",omitempty"` // Database.Again
+	Names string      `json:",omitempty"` // of the tables in a statement are wanted
+	Job   *jobMessage `json:",omitempty"`
+}
+
 type opening struct {
 	Options Options
 	Dir     string
@@ -55,7 +62,7 @@ func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) 
 		return nil, err
 	}
 	d := &Process{p: p, dir: dir, most: o.Memory + besideMemory(o)}
-	if err := p.Send(opening{*o, dir}); err != nil {
+	if err := p.Send(message{Open: &opening{*o, dir}}); err != nil {
 		d.Close()
 		return nil, died(p.Died(err))
 	}
@@ -91,16 +98,18 @@ func (d *Process) Names(sql string) (all []Name, err error) {
 	if err := d.Ready(context.Background()); err != nil { // Heed ends it
 		return nil, err
 	}
-	err = d.ask(sql, &all)
-	d.done = err != nil
+	err = d.ask(message{Names: sql}, &all)
+	d.done = true
 	return all, err
 }
 
 // Describe is Runner's.
 func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	d.done = true
+	if err := d.Ready(context.Background()); err != nil { // Heed ends it
+		return nil, nil, err
+	}
 	var found description
-	if err := d.ask(jobMessage{Job: *j, Describe: true}, &found); err != nil {
+	if err := d.ask(message{Job: &jobMessage{Job: *j, Describe: true}}, &found); err != nil {
 		return nil, nil, err
 	}
 	if result, err = worker.ParseSchema(found.Result); err == nil {
@@ -111,7 +120,10 @@ func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 
 // Start is Runner's.
 func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
-	m := jobMessage{Job: *j}
+	if err := d.Ready(context.Background()); err != nil { // Heed ends it
+		return nil, err
+	}
+	m := &jobMessage{Job: *j}
 	if j.Parameters != nil {
 		var b bytes.Buffer
 		w := ipc.NewWriter(&b, ipc.WithSchema(j.Parameters.Schema()))
@@ -120,7 +132,8 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 		}
 		m.Parameters = b.Bytes()
 	}
-	err := d.p.Send(m)
+	d.done = false
+	err := d.p.Send(message{Job: m})
 	var batches *worker.Batches
 	if err == nil {
 		batches, err = d.p.ReceiveBatches(d.most)
@@ -140,8 +153,21 @@ func (d *Process) Finish() {
 	}
 }
 
-// Renew makes the process ready for another statement, with a directory of its own.
+// Again is Runner's.
+func (d *Process) Again() bool { return d.next(message{Again: true}) }
+
+// Renew is Runner's: the database gets a directory of its own.
 func (d *Process) Renew(o *Options, dir string) bool {
+	if !d.next(message{Open: &opening{*o, dir}}) {
+		return false
+	}
+	_ = os.RemoveAll(d.dir) // as close does
+	d.dir = dir
+	return true
+}
+
+// next asks for a database for another statement, and reports whether there is one.
+func (d *Process) next(m message) bool {
 	const patience = 2 * time.Second
 	if !d.Lives() {
 		return false
@@ -149,13 +175,12 @@ func (d *Process) Renew(o *Options, dir string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	d.Heed(ctx)
-	d.open, d.done = false, false
-	if d.p.Send(opening{*o, dir}) != nil || d.p.Receive(&d.open) != nil || !d.calm() {
+	d.open = false
+	if d.ask(m, &d.open) != nil || !d.calm() {
 		return false
 	}
-	_ = os.RemoveAll(d.dir) // as close does
-	d.dir, d.calm = dir, nil
-	return true
+	d.calm = nil
+	return d.open
 }
 
 // Close ends it.

@@ -4,8 +4,11 @@ package database
 
 import (
 	"context"
+	"os"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
 // Runner runs one statement: in a database of this process, or in a process of its
@@ -18,7 +21,8 @@ type Runner interface {
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
 	Finish()                           // it reads no file any more
-	Renew(o *Options, dir string) bool // it is ready for another statement
+	Again() bool                       // it is ready for another statement of the same Key
+	Renew(o *Options, dir string) bool // it is ready for any other statement, in a new database
 	Close()
 }
 
@@ -34,6 +38,15 @@ type Job struct {
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
+// Key is equal for jobs that differ by no more than their statement and its parameters. "": no
+// other job can have the database.
+func (j *Job) Key() string {
+	if j.Spills { // which is set for a connection
+		return ""
+	}
+	return strings.Join(confinement(j), ";\n")
+}
+
 // Rows are a result.
 type Rows interface {
 	Schema() *arrow.Schema
@@ -47,6 +60,18 @@ func (d *Database) Lives() bool { return true }
 // Ready is Runner's.
 func (d *Database) Ready(context.Context) error { return nil }
 
+// Again is Runner's.
+func (d *Database) Again() bool {
+	spilled, _ := os.ReadDir(d.dir) // it is made at need
+	if d.confined == "" || d.begun || len(d.unused) == 0 || len(spilled) > 0 {
+		return false
+	}
+	duckdb.Disconnect(&d.conn)
+	last := len(d.unused) - 1
+	d.conn, d.unused = d.unused[last], d.unused[:last]
+	return true
+}
+
 // Renew is Runner's: a new one is opened as soon.
 func (d *Database) Renew(*Options, string) bool { return false }
 
@@ -55,8 +80,12 @@ func (d *Database) Heed(ctx context.Context) { d.calm = interruptWith(ctx, d.con
 
 // ready prepares a job's statement.
 func (d *Database) ready(j *Job) error {
-	if err := d.execute(confinement(j)...); err != nil {
-		return err
+	d.begun = true
+	if key := j.Key(); d.confined == "" || d.confined != key {
+		if err := d.execute(confinement(j)...); err != nil {
+			return err
+		}
+		d.confined = key
 	}
 	return d.prepare(j.SQL)
 }
@@ -73,6 +102,7 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if err != nil {
 		return nil, nil, err
 	}
+	d.begun = false
 	return withIntegers(result, d.resultTypes()), parameters, nil
 }
 

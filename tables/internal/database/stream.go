@@ -17,6 +17,7 @@ import (
 
 // stream is the result of a statement that runs in a database.
 type stream struct {
+	d       *Database
 	ctx     context.Context // of Query; rows' methods have none
 	sql     string
 	result  duckdb.Result
@@ -29,7 +30,7 @@ type stream struct {
 
 // stream starts the prepared statement.
 func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error) {
-	s := &stream{ctx: ctx, sql: sql}
+	s := &stream{d: d, ctx: ctx, sql: sql}
 	defer func() {
 		if err != nil {
 			s.End()
@@ -116,6 +117,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		return nil, err // an interrupted query may end as if it were complete
 	}
 	if chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0 {
+		s.d.begun = false
 		return nil, nil
 	}
 	batch, err := arrowBatch(s.options, s.raw, chunk)

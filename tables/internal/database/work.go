@@ -24,51 +24,97 @@ func besideMemory(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 // another statement.
 const mayGrow = 32 << 20
 
-// work runs statements one after the other, each in the steps of [Process]: it
-// opens a database, returns the names of tables in the statement, and describes or
-// runs it. It ends where it has grown, or has gone behind others.
+// work runs statements one after the other, each in the steps of [Process]: it has a
+// database, returns the names of tables in the statement, and describes or runs it.
 func work(c *worker.Conn) error {
+	w := &serving{c: c}
+	defer w.close()
 	for {
-		if err := workOne(c); err != nil || worker.Grown(mayGrow) || worker.Behind() {
+		var m message
+		if err := c.Receive(&m); err != nil {
+			return err
+		}
+		var err error
+		switch {
+		case m.Open != nil:
+			w.rest()
+			if w.close() && w.usedUp() {
+				return nil
+			}
+			err = w.open(m.Open)
+		case m.Again:
+			w.rest()
+			err = c.Send(!w.usedUp() && w.d.Again())
+		case m.Job != nil:
+			w.begin()
+			err = w.run(m.Job)
+			w.rest()
+			w.d.Finish()
+		default:
+			w.begin()
+			names, failed := w.d.Names(m.Names)
+			err = c.Reply(names, failed)
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-func workOne(c *worker.Conn) error {
-	var o opening
-	if err := c.Receive(&o); err != nil {
-		return err
+// serving is a process at work.
+type serving struct {
+	c    *worker.Conn
+	d    *Database
+	o    Options
+	calm func() // ends worker.Modest; nil: it has not begun
+}
+
+// begin begins a statement, or goes on with it.
+func (w *serving) begin() {
+	if w.calm == nil {
+		w.calm = worker.Modest()
 	}
+}
+
+// rest ends a statement.
+func (w *serving) rest() {
+	if w.calm != nil {
+		w.calm()
+		w.calm = nil
+	}
+}
+
+// usedUp reports whether the process has grown, or has gone behind others, and so has no other statement.
+func (w *serving) usedUp() bool { return worker.Grown(mayGrow) || worker.Behind() }
+
+// close reports whether there was a database.
+func (w *serving) close() bool {
+	if w.d == nil {
+		return false
+	}
+	w.d.Close()
+	return true
+}
+
+func (w *serving) open(o *opening) error {
+	w.o = o.Options
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
-		defer d.Close()
+		w.d = d
 		worker.Grown(mayGrow) // from here on, at the first database
 		err = worker.Limit(o.Options.Memory + besideMemory(&o.Options))
 	}
-	if err := errors.Join(err, c.Reply(true, err)); err != nil {
-		return err
-	}
-	var sql string
-	if err := c.Receive(&sql); err != nil {
-		return err
-	}
-	defer worker.Modest()()
-	names, failed := d.Names(sql)
-	if err := c.Reply(names, failed); err != nil || failed != nil {
-		return err
-	}
-	var m jobMessage
-	if err := c.Receive(&m); err != nil {
-		return err
-	}
-	if err := worker.Limit(m.Memory + besideMemory(&o.Options)); err != nil {
-		return c.Reply(nil, err)
+	return errors.Join(err, w.c.Reply(true, err))
+}
+
+func (w *serving) run(m *jobMessage) error {
+	if err := worker.Limit(m.Memory + besideMemory(&w.o)); err != nil {
+		return w.c.Reply(nil, err)
 	}
 	if m.Describe {
-		return d.tell(c, &m)
+		return w.d.tell(w.c, m)
 	}
-	return d.send(c, &m)
+	return w.d.send(w.c, m)
 }
 
 func (d *Database) tell(c *worker.Conn, m *jobMessage) error {

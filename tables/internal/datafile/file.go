@@ -67,12 +67,14 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 	if f.parsed, err = s.parse(of.Path, f.source); err != nil {
 		return f, err
 	}
-	f.reader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-	if err != nil {
-		return f, err
-	}
 	if f.looker, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
 		return f, err
+	}
+	if f.reader = f.looker; !s.Recycle {
+		f.reader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+		if err != nil {
+			return f, err
+		}
 	}
 	first := int64(0)
 	for i := range f.parsed.NumRowGroups() {

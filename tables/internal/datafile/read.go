@@ -133,8 +133,11 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.at != nil { // they were copied
+		if st.at != nil || f.scan.Recycle { // they were copied, or the batch has them
 			first.letGo(st.looked)
+		}
+		if f.scan.Recycle {
+			others.letGo(more)
 		}
 		if !yield(b, nil) {
 			return nil

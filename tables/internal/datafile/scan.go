@@ -67,6 +67,7 @@ type Scan struct {
 	Rows    int64            // of a batch, at most
 	Workers int              // groups that are read side by side; more are not read ahead
 	Memory  int64            // about what groups that are read side by side may take, decoded
+	Recycle bool             // the memory of batches that were released is used again
 }
 
 // Schema is that of the batches.

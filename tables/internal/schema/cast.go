@@ -314,6 +314,17 @@ func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) 
 		if from, ok := a.(*array.Float16); ok {
 			return each(from, b, func(v float16.Num) { b.Append(FromHalf(v)) }), nil
 		}
+	case *array.Float64Builder:
+		if from, ok := a.(*array.Int64); ok {
+			out = each(from, b, func(v int64) {
+				f := float64(v)
+				if f == 1<<63 || int64(f) != v {
+					err = fmt.Errorf("%d is no %s: it would be rounded", v, to)
+				}
+				b.Append(f)
+			})
+			return out, err
+		}
 	case *array.FixedSizeBinaryBuilder: // which SQL returns as binary
 		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
 			size := to.(*arrow.FixedSizeBinaryType).ByteWidth

@@ -445,3 +445,22 @@ func floats(f float32) arrow.Array {
 	b.Append(f)
 	return b.NewArray()
 }
+
+// An integer is the float64 that is exactly it, or none.
+func TestExactFloat(t *testing.T) {
+	for n, exact := range map[int64]bool{
+		0: true, 1 << 53: true, 1<<53 + 1: false, 1<<53 + 2: true, -1<<53 - 1: false, 1 << 62: true,
+		math.MinInt64: true, math.MinInt64 + 1: false, math.MaxInt64: false,
+	} {
+		b := array.NewInt64Builder(memory.DefaultAllocator)
+		b.AppendNull()
+		b.Append(n)
+		got, err := schema.ConvertArray(b.NewArray(), arrow.PrimitiveTypes.Float64)
+		switch {
+		case exact != (err == nil):
+			t.Errorf("%d: %v", n, err)
+		case exact && (got.IsValid(0) || got.(*array.Float64).Value(1) != float64(n)):
+			t.Errorf("%d is %v", n, got)
+		}
+	}
+}

@@ -37,6 +37,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 		if p.few > 0 {
 			scan.Rows = min(scan.Rows, max(p.few, fewRows))
 		}
+		scan.Recycle = p.recycle
 		if p.ahead {
 			scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), cost/2
 		}
@@ -128,10 +129,11 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 
 // Scan yields columns of the rows for which a condition, which may be nil, may hold: those
 // of the files, and among them those of the tail, as SettleTail left them. Whoever wants
-// few of them, so many, lets no more be read ahead; -1 is all.
-func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, few int64) (sorted.Batches, error) {
+// few of them, so many, lets no more be read ahead; -1 is all. With recycle the memory of
+// batches that were released is used again.
+func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, few int64, recycle bool) (sorted.Batches, error) {
 	p := s.project(names)
-	p.ahead, p.few = few < 0, max(few, 0)
+	p.ahead, p.few, p.recycle = few < 0, max(few, 0), recycle
 	files, err := s.Files(ctx)
 	if err != nil {
 		return nil, err

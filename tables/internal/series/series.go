@@ -89,6 +89,8 @@ type projection struct {
 	names  []string
 	ahead  bool  // they are read before they are wanted
 	few    int64 // rows that may be enough; 0: that is not known
+
+	recycle bool // the memory of batches that were released is used again
 }
 
 // project returns the projection to some columns, nil for all.

@@ -98,6 +98,15 @@ func (s *Store) Flush(ctx context.Context) error {
 	return err
 }
 
+// Reclaim gives the room of folded rows back now, where the store can.
+func (s *Store) Reclaim(ctx context.Context) {
+	for p := range partd.Layers(s.p) {
+		if p, ok := p.(interface{ Reclaim(ctx context.Context) }); ok {
+			p.Reclaim(ctx)
+		}
+	}
+}
+
 // ID is the tail's own, kept in its store.
 func (s *Store) ID() string { return s.id }
 

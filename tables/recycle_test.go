@@ -1,0 +1,127 @@
+package tables
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/testutil/race"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// A scan that recycles memory has the rows of one that does not, of files, of the tail, and
+// by a filter, with an order and without. A batch that is retained keeps them, and without
+// Recycle, so does one that is not.
+func TestRecycle(t *testing.T) {
+	for _, time := range []string{"", "t"} {
+		t.Run(time, func(t *testing.T) { recycle(t, &Settings{Time: time}) })
+	}
+}
+
+func recycle(t *testing.T, settings *Settings) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	put := func(first, count int64) {
+		if _, err := b.Put(t.Context(), "t", dated(first, count), PutAppend, &PutOptions{Settings: settings}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const rows = 400_000
+	for i := range int64(4) {
+		put(i*rows/4, rows/4)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(rows, 10)
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := filter.Or(filter.Lt("n", int64(rows/3)), filter.Eq("s", fmt.Sprint("row ", rows-1)), filter.Ge("n", int64(rows)))
+	for _, c := range []struct {
+		o    ScanOptions
+		want []int64
+	}{
+		{ScanOptions{}, from(0, rows+10)},
+		{ScanOptions{Columns: []string{"n"}}, from(0, rows+10)},
+		{ScanOptions{Filter: where}, slices.Concat(from(0, rows/3), []int64{rows - 1}, from(rows, 10))},
+	} {
+		for _, c.o.Recycle = range []bool{true, false} {
+			got, err := readAll(t.Context(), table, &c.o)
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%+v: %d rows, want %d (%v)", c.o, len(got), len(c.want), err)
+			}
+			r, err := table.Scan(t.Context(), &c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var values [][]int64
+			var kept []arrow.RecordBatch
+			for r.Next() {
+				if c.o.Recycle {
+					r.RecordBatch().Retain()
+					kept = append(kept, r.RecordBatch())
+				}
+				values = append(values, r.RecordBatch().Column(r.RecordBatch().Schema().FieldIndices("n")[0]).(*array.Int64).Values())
+			}
+			if got := slices.Concat(values...); r.Err() != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%+v: %d rows were kept, want %d (%v)", c.o, len(got), len(c.want), r.Err())
+			}
+			for _, b := range kept {
+				b.Release()
+			}
+			r.Release()
+		}
+	}
+	allocated := func(o *ScanOptions) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range 10 {
+			if n := countRows(t, table, o); n != rows+10 {
+				t.Fatal(n)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	o := ScanOptions{Columns: []string{"n"}}
+	without := allocated(&o)
+	o.Recycle = true
+	if with := allocated(&o); !race.On && with > without/2 { // the race detector has pools forget
+		t.Errorf("scans that recycle allocate %d bytes, others %d", with, without)
+	}
+}
+
+// dated returns rows from a number on, each with the date of its number.
+func dated(first, count int64) array.RecordReader {
+	r := rowsOf(from(first, count)...)
+	defer r.Release()
+	r.Next()
+	dates := array.NewDate32Builder(memory.DefaultAllocator)
+	defer dates.Release()
+	for _, n := range from(first, count) {
+		dates.Append(arrow.Date32(n))
+	}
+	all := append([]arrow.Array{dates.NewArray()}, r.RecordBatch().Columns()...)
+	fields := append([]arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}}, numbers.Fields()...)
+	return oneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
+}
+
+// countRows returns how many rows a scan has.
+func countRows(t *testing.T, table *Table, o *ScanOptions) (n int64) {
+	r, err := table.Scan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		n += r.RecordBatch().NumRows()
+	}
+	return n
+}
