@@ -12,12 +12,6 @@ import (
 // Requests counts requests by kind.
 type Requests = plan.Requests
 
-// Prices are the prices of requests and data.
-type Prices = plan.Prices
-
-// S3Prices returns the list prices of S3 Standard in us-east-1.
-func S3Prices() Prices { return plan.S3Prices() }
-
 // Counter is a bucket that counts the requests to another one.
 type Counter struct {
 	Bucket

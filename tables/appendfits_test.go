@@ -1,14 +1,18 @@
 package tables
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -74,4 +78,54 @@ func TestAppendOtherValues(t *testing.T) {
 			t.Errorf("%q is taken: %v", kinds, err)
 		}
 	}
+}
+
+// TestAppendBesideChanges: an append comes to its end, however many changes of the table come
+// while its rows are made.
+func TestAppendBesideChanges(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
+	if _, err := b.Put(t.Context(), "t", nullsOf(n), PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
+	e, done, err := b.use("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	src, err := datafile.Gather(nullsOf(n), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Release()
+	attempts, last := 0, make(chan error, 1)
+	_, _, err = e.Append(t.Context(), src, "", func(*schema.Caster) error {
+		if attempts++; attempts > 5 {
+			return errors.New("it never ends")
+		}
+		changed := make(chan error, 1)
+		go func() {
+			err := b.SetSettings(t.Context(), "t", Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
+			_, seen := e.Waiting(t.Context())
+			changed <- errors.Join(err, seen)
+		}()
+		select {
+		case err := <-changed:
+			return err
+		case <-time.After(2 * time.Second): // it waits for the append
+			go func() { last <- <-changed }()
+			return nil
+		}
+	})
+	if err != nil {
+		t.Fatalf("attempt %d: %v", attempts, err)
+	}
+	if attempts == 3 { // else a change took its time
+		err = <-last
+	}
+	if err != nil || attempts > 3 {
+		t.Errorf("it took %d attempts, want 3 at most: %v", attempts, err)
+	}
+	mustBe(t, "the rows", got(t, b, "t", nil), `{"n":null},{"n":null},{"n":null},{"n":null}`)
 }

@@ -1,7 +1,9 @@
 package tables
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +91,9 @@ func TestForeignDeletes(t *testing.T) {
 			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
 				t.Fatal("there are no delete files:", tasks, err)
 			}
+			if deletes == "positions" {
+				keepsNoFailure(t, datafile.ToRead(v.t, tasks)[0])
+			}
 			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`
 			mustBe(t, "whole", got(t, b, "t", nil), want)
 			mustBe(t, "a column", got(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
@@ -112,5 +117,23 @@ func TestForeignDeletes(t *testing.T) {
 				t.Error("compacted:", all)
 			}
 		})
+	}
+}
+
+// keepsNoFailure checks that a reading of delete files that fails is no answer for the next one.
+func keepsNoFailure(t *testing.T, f datafile.File) {
+	t.Helper()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := f.Drop(ended); err == nil {
+		t.Fatal("delete files are read after the end of the context")
+	}
+	drop, err := f.Drop(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := []bool{true, true, true, true}
+	if err := drop.Gone(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
+		t.Error("after a failure, these rows are kept:", keep, err)
 	}
 }

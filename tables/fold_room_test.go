@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +10,12 @@ import (
 
 // TestFoldGivesRoomBack: rows that are in files are not in the tail as well.
 func TestFoldGivesRoomBack(t *testing.T) {
+	for _, background := range []bool{false, true} {
+		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldGivesRoomBack(t, background) })
+	}
+}
+
+func foldGivesRoomBack(t *testing.T, background bool) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	tail := func() (sum int64) {
@@ -38,6 +45,11 @@ func TestFoldGivesRoomBack(t *testing.T) {
 	}
 	if n := tail(); n < 5<<20 {
 		t.Fatalf("the tail takes %d bytes before the fold: too few to show anything", n)
+	}
+	if background {
+		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // as the background does
+			t.Fatal(err)
+		}
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)

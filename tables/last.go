@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -61,12 +60,10 @@ func (r *reader) last(wanted int64) error {
 
 // lastFiles is last for rows without an order. It counts those of the tail, and then goes
 // from the last file to the first, more of them at a time, until there are enough.
-func (r *reader) lastFiles(wanted int64) (err error) {
-	var tasks []table.FileScanTask
-	if r.t.CurrentSnapshot() != nil {
-		if tasks, err = datafile.Tasks(r.ctx, r.t, r.at()...); err != nil {
-			return err
-		}
+func (r *reader) lastFiles(wanted int64) error {
+	tasks, err := r.tasks(r.ctx)
+	if err != nil {
+		return err
 	}
 	few := schema.Names(r.def.Logical)[:1]
 	r.from = len(tasks)

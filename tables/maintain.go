@@ -89,8 +89,8 @@ func (r *MaintainResult) add(o MaintainResult) {
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.made()
 	r, err := s.maintain(ctx, "fold", o, fold)
-	if r.Rows > 0 {
-		s.tail.Reclaim(ctx)
+	if err == nil && s.tail != nil && !s.opts.ReadOnly {
+		s.tail.Reclaim(ctx) // of rows that were folded before, too
 	}
 	return r, err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -28,12 +27,9 @@ func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err
 		cuts, err = v.series.Begins(ctx)
 		return cuts, nil, err
 	}
-	if v.t.CurrentSnapshot() == nil {
-		return nil, nil, nil
-	}
-	files, err := datafile.Files(ctx, v.t, v.at()...)
-	for _, f := range files {
-		paths = append(paths, f.FilePath())
+	tasks, err := v.tasks(ctx)
+	for _, task := range tasks {
+		paths = append(paths, task.File.FilePath())
 	}
 	return nil, paths, err
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -29,36 +30,16 @@ func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, e
 	o = cmp.Or(o, new(ScanOptions))
 	t = t.made()
 	ctx, end := t.bucket().store().begin(ctx, "scan", t.bucket().name, t.name.Name)
-	s, err := t.scan(ctx, o)
-	if err == nil && o.Dictionaries {
-		s.RecordReader, err = AsDictionaries(s.RecordReader, s.put)
-	}
+	out, err := t.scan(ctx, o)
 	if err != nil {
 		err = t.error("scan", err)
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	s.RecordReader = t.bucket().store().observed(s.RecordReader, end)
-	return s, nil
+	return t.bucket().store().observed(out, end), nil
 }
 
-// TimeColumn returns the column that From and To of a Scan were about, whose result r is; ""
-// where it had neither.
-func TimeColumn(r array.RecordReader) string {
-	if s, ok := r.(*scanned); ok {
-		return s.timeColumn
-	}
-	return ""
-}
-
-// scanned is the result of a scan.
-type scanned struct {
-	array.RecordReader
-	put        *arrow.Schema // the columns in the types in which they were put
-	timeColumn string
-}
-
-func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *scanned, err error) {
+func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
 	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
 		return nil, err
@@ -68,10 +49,10 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *scanned, err error
 		unpin()
 		return nil, err
 	}
-	end := func() {
+	end := sync.OnceFunc(func() {
 		take.Release(v.rows)
 		unpin()
-	}
+	})
 	defer func() {
 		if err != nil {
 			end()
@@ -89,9 +70,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *scanned, err error
 	if err != nil {
 		return nil, err
 	}
-	out := &scanned{put: v.def.Put}
 	if between != nil {
-		out.timeColumn = between.Columns()[0]
 		r.filters = append(r.filters, between)
 	}
 	switch {
@@ -114,7 +93,14 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *scanned, err error
 	if err := r.plan(o.Columns); err != nil {
 		return nil, err
 	}
-	out.RecordReader = arrowsafe.Reader(r.schema, sorted.Chunks(r.batches, o.ChunkRows), end)
+	batches := r.batches
+	if o.ChunkRows > 0 {
+		batches = sorted.Chunks(batches, o.ChunkRows)
+	}
+	out := arrowsafe.Reader(r.schema, batches, end)
+	if o.Dictionaries {
+		return AsDictionaries(out, v.def.Put)
+	}
 	return out, nil
 }
 
@@ -213,14 +199,11 @@ func (r *reader) plan(columns []string) (err error) {
 		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces, few, r.recycle)
 		return err
 	}
-	if r.t.CurrentSnapshot() == nil {
-		return nil
-	}
-	tasks, err := datafile.Tasks(r.ctx, r.t, r.at()...)
-	if err != nil {
+	tasks, err := r.tasks(r.ctx)
+	if err != nil || tasks == nil {
 		return err
 	}
-	tasks = slices.DeleteFunc(tasks[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
+	tasks = slices.DeleteFunc(slices.Clone(tasks)[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
 		return r.but[t.File.FilePath()] || !datafile.MayHold(where, r.def.Columns, t.File)
 	})
 	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, schema.Names(r.read), where)

@@ -125,10 +125,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 		}
 	}
 	p.Scanned = nestedChanged(v.def.Columns, meta.Schemas())
-	if v.t.CurrentSnapshot() == nil {
-		return nil
-	}
-	tasks, err := datafile.Tasks(ctx, v.t, v.at()...)
+	tasks, err := v.tasks(ctx)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/series"
@@ -123,6 +124,8 @@ type view struct {
 	tail     *commit.Tail
 	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
 
+	found []table.FileScanTask // see tasks
+
 	series   *series.Series // nil: the rows have no order
 	replaces bool           // rows of the tail may take the place of some in files
 }
@@ -172,6 +175,15 @@ func (v *view) describe(columns *iceberg.Schema) (err error) {
 		v.series = series.New(v.def, v.t, v.of.b.s.opts.Memory, v.at()...)
 	}
 	return err
+}
+
+// tasks returns the files of the state, nil if it has none. They are found once, and the caller
+// does not change the slice.
+func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
+	if v.found == nil && v.t.CurrentSnapshot() != nil {
+		v.found, err = datafile.Tasks(ctx, v.t, v.at()...)
+	}
+	return v.found, err
 }
 
 // at chooses the version of a view.

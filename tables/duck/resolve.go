@@ -5,6 +5,7 @@ package duck
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -207,7 +208,8 @@ func (t *bound) view() string {
 	return b.String()
 }
 
-// reading is what reads files of the table.
+// reading is what reads files of the table. DuckDB reads many columns as JSON in half of the time
+// that it takes to bind an expression of as many.
 func (t *bound) reading(files []string) string {
 	var b strings.Builder
 	b.WriteString("read_parquet([")
@@ -217,12 +219,11 @@ func (t *bound) reading(files []string) string {
 		}
 		b.WriteString(sqlquote.Text(f))
 	}
-	b.WriteString("], schema=MAP{")
+	columns := make([]string, len(t.columns)) // in their order, which a map of Go has not
 	for i, c := range t.columns {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "%s: {name: %s, type: %s, default_value: NULL}", c.id, sqlquote.Text(c.name), sqlquote.Text(c.sql))
+		one, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // texts have one
+		columns[i] = fmt.Sprintf("%q:%s", c.id, one)
 	}
-	return b.String() + "})"
+	b.WriteString("], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}"))
+	return b.String() + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)))`
 }

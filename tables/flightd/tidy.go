@@ -19,16 +19,17 @@ func (s *Server) tidy(ctx context.Context) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	size := []runtimemetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	for least := int64(0); ; {
+	for least, again := int64(0), false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		runtimemetrics.Read(size)
-		if now := int64(size[0].Value.Uint64() - size[1].Value.Uint64()); now < least+kept && s.memory.used.Load() < lost || !s.idle() {
+		if now := int64(size[0].Value.Uint64() - size[1].Value.Uint64()); now < least+kept && s.memory.used.Load() < lost && !again || !s.idle() {
 			continue
 		}
+		again = !again
 		debug.FreeOSMemory()
 		runtimemetrics.Read(size)
 		least = int64(size[0].Value.Uint64() - size[1].Value.Uint64())

@@ -75,8 +75,8 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 		// Rows that came later may have others, of whose place nothing is known.
 		q.all[i].byPlace = true
 		q.all[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
-error('column %[4]s: the categories have an order that the value ' || c%[2]d || ' of a later put is not in: take first, last or count')) END)`,
-			by, a.column, strings.Join(order, ", "), strings.ReplaceAll(f.Name, "'", "''"))
+error(%[4]s || c%[2]d || ' of a later put is not in: take first, last or count')) END)`,
+			by, a.column, strings.Join(order, ", "), sqlquote.Text("column "+f.Name+": the categories have an order that the value "))
 	}
 	return arrow.NewSchema(out, nil), nil
 }

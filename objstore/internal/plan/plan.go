@@ -46,20 +46,22 @@ type Plan struct {
 // Requests are how many requests of each kind were made.
 type Requests struct{ Put, Get, List, Delete int64 }
 
-// Prices are what requests cost, in dollars per thousand, and data, in dollars per GB
-// (10^9 bytes) and month. Deleting is free.
-type Prices struct{ Put, Get, List, StorageMonth float64 }
+// The list prices of S3 Standard in us-east-1, in dollars: of a request, and of a GB (10^9 bytes)
+// for a month. Deleting is free.
+const (
+	s3Put          = 0.005 / 1000
+	s3Get          = 0.0004 / 1000
+	s3List         = 0.005 / 1000
+	s3StorageMonth = 0.023
+)
 
-// S3Prices returns the list prices of S3 Standard in us-east-1.
-func S3Prices() Prices { return Prices{Put: 0.005, Get: 0.0004, List: 0.005, StorageMonth: 0.023} }
-
-// Dollars is what the requests cost.
-func (r Requests) Dollars(p Prices) float64 {
-	return (float64(r.Put)*p.Put + float64(r.Get)*p.Get + float64(r.List)*p.List) / 1000
+// dollars is what the requests cost.
+func (r Requests) dollars() float64 {
+	return float64(r.Put)*s3Put + float64(r.Get)*s3Get + float64(r.List)*s3List
 }
 
 func (r Requests) String() string {
-	return fmt.Sprintf("%d PUT, %d GET, %d LIST, %d DELETE: $%.6f at S3's list prices", r.Put, r.Get, r.List, r.Delete, r.Dollars(S3Prices()))
+	return fmt.Sprintf("%d PUT, %d GET, %d LIST, %d DELETE: $%.6f at S3's list prices", r.Put, r.Get, r.List, r.Delete, r.dollars())
 }
 
 // What S3 documents: rates per prefix, at which it answers 503 above, and what one
@@ -92,8 +94,8 @@ func (w Work) Plan(j Job) Plan {
 		Get:  w.Gets*readers + readers*(w.Commits+1) + writers + readers + each*commits.Get,
 		List: each*commits.List + readers*(1+w.Commits/w.ListPage),
 	}
-	p.RequestDollars = p.Requests.Dollars(S3Prices())
-	p.StorageDollarsADay = float64(j.Bytes) / 1e9 * S3Prices().StorageMonth / 30
+	p.RequestDollars = p.Requests.dollars()
+	p.StorageDollarsADay = float64(j.Bytes) / 1e9 * s3StorageMonth / 30
 
 	segments, atOnce := float64(w.Segments), float64(w.Readers)
 	perWriter := (j.Bytes + writers - 1) / writers

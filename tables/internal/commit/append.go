@@ -19,12 +19,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
+// mostChanges is how often a table may change while an append makes its rows. The next attempt
+// holds the table's lock, so that it is the last one, however many others change the table.
+const mostChanges = 2
+
 // Append adds rows to the tail, unless fits has an error for how they are made to fit. It
 // reports whether the table exists: if not, nothing was done.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, fits func(*schema.Caster) error) (version int64, exists bool, err error) {
-	for {
+	for changes := 0; ; changes++ {
 		e.of.Appending.RLock()
-		a := appending{id: id}
+		a := appending{id: id, locks: changes >= mostChanges}
 		err := e.tryAppend(ctx, src, fits, &a)
 		if err == nil {
 			err = a.in.Sync(ctx) // others go on meanwhile
@@ -45,7 +49,8 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, fit
 
 // appending is an attempt at an append.
 type appending struct {
-	id string
+	id    string
+	locks bool // the table's lock is held throughout
 
 	// The table as it was looked at, for which the rows are made without a lock.
 	location string
@@ -59,8 +64,19 @@ type appending struct {
 }
 
 func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, fits func(*schema.Caster) error, a *appending) error {
+	e.mu.Lock()
+	held := true
+	defer func() {
+		if held {
+			e.mu.Unlock()
+		}
+	}()
 	if wanted, err := e.lookToAppend(ctx, a); !wanted || err != nil {
 		return err
+	}
+	if !a.locks {
+		e.mu.Unlock()
+		held = false
 	}
 	all, err := joined(a.def, a.rules)
 	if err != nil {
@@ -80,13 +96,16 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, fits func(*
 		return err
 	}
 	e.encoders.Put(encoder)
+	if !held {
+		e.mu.Lock()
+		held = true
+	}
 	return e.append(ctx, frame, a)
 }
 
-// lookToAppend brings the table up to now, and reports whether there is one that wants rows.
+// lookToAppend brings the table up to now, and reports whether there is one that wants rows. It
+// wants mu.
 func (e *Entry) lookToAppend(ctx context.Context, a *appending) (wanted bool, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return false, err
 	}
@@ -103,10 +122,8 @@ func (e *Entry) lookToAppend(ctx context.Context, a *appending) (wanted bool, er
 	return !applied, err
 }
 
-// append adds a frame to the tail, unless the table is another one than was looked at.
+// append adds a frame to the tail, unless the table is another one than was looked at. It wants mu.
 func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appending) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if a.again = e.state.location != a.location || e.bucketRules != a.rules; a.again {
 		return nil
 	}

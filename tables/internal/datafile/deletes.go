@@ -116,11 +116,14 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (ma
 			all[paths.Value(i)][rows.Value(i)] = true
 		}
 	})
+	if err != nil {
+		return nil, err
+	}
 	if d.positions == nil {
 		d.positions = map[string]map[string]map[int64]bool{}
 	}
 	d.positions[f.FilePath()] = all
-	return all[of], err
+	return all[of], nil
 }
 
 // keysOf returns the columns by which a file deletes rows, and the values that it does.

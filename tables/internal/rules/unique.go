@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/tables/filter"
@@ -26,8 +27,8 @@ type uniqueKeys struct {
 	in      *extsort.Writer
 	buf     []byte
 
-	low, high         []byte // keys of the first column, of the put
-	lowText, highText string
+	low, high       []byte       // keys of the first column, of the put
+	atLeast, atMost *filter.Expr // that the column is within them; nil where no condition says so
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -65,6 +66,7 @@ func (u *uniqueKeys) add(b arrow.RecordBatch, first int64) error {
 		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
 	}
 	var record []byte
+	lowest, highest := -1, -1 // rows with the bounds of the first column, if they are new
 rows:
 	for i := range int(b.NumRows()) {
 		u.buf, record = u.buf[:0], record[:0]
@@ -75,7 +77,12 @@ rows:
 			}
 			u.buf = sorted.AppendKey(u.buf, c, i)
 			if at == 0 && first >= 0 && u.table != nil {
-				u.bound(c, i)
+				if u.low == nil || string(u.buf) < string(u.low) {
+					u.low, lowest = append(u.low[:0], u.buf...), i
+				}
+				if u.high == nil || string(u.buf) > string(u.high) {
+					u.high, highest = append(u.high[:0], u.buf...), i
+				}
 			}
 			if first >= 0 {
 				texts = append(texts, u.columns[at]+"="+shortened(c.ValueStr(i)))
@@ -90,17 +97,41 @@ rows:
 			return err
 		}
 	}
+	if lowest >= 0 {
+		u.atLeast, _ = bounds(u.columns[0], columns[0], lowest)
+	}
+	if highest >= 0 {
+		_, u.atMost = bounds(u.columns[0], columns[0], highest)
+	}
 	return nil
 }
 
-// bound notes the smallest and the largest value of the first column.
-func (u *uniqueKeys) bound(c arrow.Array, i int) {
-	if u.low == nil || string(u.buf) < string(u.low) {
-		u.low, u.lowText = slices.Clone(u.buf), c.ValueStr(i)
+// bounds returns the conditions that a column is at least, and at most, a value of an array; nil
+// for types whose keys are not in order.
+func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) {
+	switch a := a.(type) {
+	case *array.Int32:
+		return both(column, a.Value(i))
+	case *array.Int64:
+		return both(column, a.Value(i))
+	case *array.Float32:
+		return both(column, a.Value(i))
+	case *array.Float64:
+		return both(column, a.Value(i))
+	case *array.String:
+		return both(column, strings.Clone(a.Value(i))) // the rows are released before
+	case *array.Date32:
+		return both(column, a.Value(i).ToTime())
+	case *array.Timestamp:
+		return both(column, a.Value(i).ToTime(a.DataType().(*arrow.TimestampType).Unit))
+	case *array.Time64:
+		return both(column, a.Value(i).FormattedString(a.DataType().(*arrow.Time64Type).Unit))
 	}
-	if u.high == nil || string(u.buf) > string(u.high) {
-		u.high, u.highText = slices.Clone(u.buf), c.ValueStr(i)
-	}
+	return nil, nil
+}
+
+func both[V filter.Value](column string, v V) (atLeast, atMost *filter.Expr) {
+	return filter.Ge(column, v), filter.Le(column, v)
 }
 
 // end finds the rows of the put whose keys others have, before them or in the table.
@@ -154,16 +185,9 @@ func firstRows(r *ruleCheck) {
 // addTable adds the keys of the table's rows between the smallest and the largest
 // value of the put.
 func (u *uniqueKeys) addTable(ctx context.Context) error {
-	var between *filter.Expr // nil: all are compared
-	if sorted.KeysInOrder(u.first.Type) {
-		low, err := filter.Compare(u.first, ">=", u.lowText)
-		high, err2 := filter.Compare(u.first, "<=", u.highText)
-		if err == nil && err2 == nil {
-			e := filter.And(low, high)
-			if _, err := e.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err == nil {
-				between = e
-			}
-		}
+	between := filter.And(u.atLeast, u.atMost)
+	if _, err := between.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err != nil {
+		between = nil // as of a NaN or a year that no text has: all are compared
 	}
 	return u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 }

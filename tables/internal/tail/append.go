@@ -125,10 +125,7 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if !l.has(id) {
 		return false, nil
 	}
-	if l.unsure { // it may be that its sync failed
-		return true, notSynced(l.s.Flush(ctx))
-	}
-	return true, notSynced(l.s.durable(ctx, l.pos)) // it may be that its sync goes on
+	return true, notSynced(l.s.durable(ctx, l.pos)) // it may be that its sync goes on, or failed
 }
 
 // notSynced makes the error of a sync that of an append, which is there and may be lost.

@@ -25,7 +25,7 @@ type Log struct {
 	next    int64 // the epoch that appends go to
 	epochs  []*epoch
 	updated time.Time
-	pos     uint64              // of the last append among those of all tables
+	pos     uint64              // of the last append, or reading, among those of all tables
 	unsure  bool                // an append of unknown outcome may still arrive
 	void    map[string]struct{} // ids whose rows count elsewhere
 	kept    kept
@@ -118,6 +118,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		v = rest
 	}
 	*e = *n
+	l.pos = l.s.written.Add(1) // what was found may not be synced
 	return nil
 }
 

@@ -1,0 +1,76 @@
+package rules
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// TestUniqueBounds: of the table only the rows within the bounds of the put are compared, for
+// every type whose keys are in order; all of them where no condition says the bounds.
+func TestUniqueBounds(t *testing.T) {
+	for _, c := range []struct {
+		of          arrow.DataType
+		values      string // those that are put are the three in the middle
+		comparesAll bool
+	}{
+		{arrow.PrimitiveTypes.Int32, `[-2147483648, -5, 7, 9, 2147483647]`, false},
+		{arrow.PrimitiveTypes.Int64, `[-9223372036854775808, -5, 7, 9007199254740993, 9007199254740994]`, false},
+		{arrow.PrimitiveTypes.Float32, `[-0.2, -0.1, 0, 0.1, 0.2]`, false},
+		{arrow.PrimitiveTypes.Float64, `[-0.2, -0.1, 0, 1e300, 2e300]`, false},
+		{arrow.PrimitiveTypes.Float64, `[-0.2, -0.1, 0, "Inf", "NaN"]`, true},
+		{arrow.BinaryTypes.String, `["a", "it's", "k", "o\"", "p"]`, false},
+		{arrow.BinaryTypes.Binary, `["YQ==", "YWI=", "YWM=", "YWQ=", "YWU="]`, true},
+		{arrow.FixedWidthTypes.Date32, `["1960-01-01", "1960-01-02", "2020-01-01", "2026-11-23", "2026-11-24"]`, false},
+		{arrow.FixedWidthTypes.Time64us, `["00:00:00", "00:00:00.000001", "11:00:00", "23:59:59.999998", "23:59:59.999999"]`, false},
+		{&arrow.TimestampType{Unit: arrow.Microsecond}, `["1960-01-01 00:00:00", "1960-01-01 00:00:00.000001", "2020-01-01 00:00:00",
+			"2026-11-23 00:00:00.000001", "2026-11-23 00:00:00.000002"]`, false},
+		{arrow.FixedWidthTypes.Timestamp_us, `["1960-01-01 00:00:00Z", "1960-01-01 00:00:00.000001Z", "2020-01-01 00:00:00Z",
+			"2026-11-23 00:00:00.000001Z", "2026-11-23 00:00:00.000002Z"]`, false},
+	} {
+		t.Run(fmt.Sprint(c.of, c.comparesAll), func(t *testing.T) {
+			all, _, err := array.FromJSON(memory.DefaultAllocator, c.of, strings.NewReader(c.values))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer all.Release()
+			s := arrow.NewSchema([]arrow.Field{{Name: `a"b`, Type: c.of, Nullable: true}}, nil)
+			table := array.NewRecordBatch(s, []arrow.Array{all}, 5)
+			defer table.Release()
+			var compared []bool
+			o := Options{Table: func(_ context.Context, _ []string, between *filter.Expr, _ func(arrow.RecordBatch) error) error {
+				where, err := between.Bind(s)
+				if err == nil {
+					compared, err = where.Holds(5, func(string) arrow.Array { return all })
+				}
+				return err
+			}}
+			u, err := newUniqueKeys(t.Context(), o, Rule{Kind: "unique", Columns: []string{`a"b`}, InTable: true}, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.close()
+			for _, row := range []int64{2, 3, 1} {
+				one := table.NewSlice(row, row+1)
+				if err := u.add(one, row); err != nil {
+					t.Fatal(err)
+				}
+				one.Release()
+			}
+			if err := u.end(t.Context(), &ruleCheck{Violation: new(Violation)}); err != nil {
+				t.Fatal(err)
+			}
+			want := []bool{c.comparesAll, true, true, true, c.comparesAll}
+			if fmt.Sprint(compared) != fmt.Sprint(want) {
+				t.Errorf("compared are %v, want %v", compared, want)
+			}
+		})
+	}
+}

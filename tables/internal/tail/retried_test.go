@@ -1,0 +1,74 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
+)
+
+// syncing is a store that counts its syncs, which fail at first.
+type syncing struct {
+	*partd.Dict
+	mu    sync.Mutex
+	fails bool
+	syncs int
+}
+
+func (s *syncing) Sync(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.syncs++
+	if s.fails {
+		return errDisk
+	}
+	return nil
+}
+
+// TestRetriedAfterFailedSync: puts that are tried again after a failed sync are acknowledged by
+// a sync that does not fail, and by one for all of them.
+func TestRetriedAfterFailedSync(t *testing.T) {
+	ctx := t.Context()
+	p := &syncing{Dict: partd.NewDict()}
+	s, err := Open(ctx, p, "w", true, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	p.fails = true
+	const puts = 20
+	var all [puts]Appended
+	for i := range all {
+		f, err := new(Encoder).Encode(schema, []arrow.RecordBatch{batchOf(t, schema, int64(i))}, fmt.Sprint(i))
+		if err == nil {
+			all[i], err = l.Append(ctx, f, time.Now())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range all {
+		if err := a.Sync(ctx); !errors.Is(err, errDisk) || !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Fatal(err)
+		}
+	}
+	if applied, err := l.Applied(ctx, "0"); !applied || !errors.Is(err, errDisk) {
+		t.Fatalf("while the disk fails, a put is applied: %v, %v", applied, err)
+	}
+	p.fails, p.syncs = false, 0
+	for i := range puts {
+		if applied, err := l.Applied(ctx, fmt.Sprint(i)); !applied || err != nil {
+			t.Fatalf("put %d is applied: %v, %v", i, applied, err)
+		}
+	}
+	if p.syncs != 1 {
+		t.Errorf("%d puts took %d syncs, want 1", puts, p.syncs)
+	}
+}
