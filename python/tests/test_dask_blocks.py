@@ -48,6 +48,7 @@ def columns() -> dict[str, object]:
         "string": pd.array(text, dtype="string[python]"),
         "string pyarrow": pd.array(text, dtype="string[pyarrow]"),
         "arrow decimal": pd.array([decimal.Decimal(i) for i in range(N)], dtype=pd.ArrowDtype(pa.decimal128(20, 2))),
+        "arrow dictionary": pd.array(words, dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
         "arrow list": pd.array([[i, i] for i in range(N)], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
         "interval": big,
         "sparse": pd.arrays.SparseArray(np.where(gaps, 1.0, 0.0), fill_value=0.0),
@@ -98,6 +99,46 @@ def test_labels() -> None:
     check(twice)
     check(pd.DataFrame(index=pd.date_range("2020", periods=N, freq="min", name="when")))
     check(twice.set_index([pd.Index(range(N), name="x"), pd.Index(["é"] * N)]))
+
+
+@pytest.mark.parametrize("level", [[1, 2], [True, False], [1.5, 2.5], pd.array([1, 2], dtype="Int8"), pd.interval_range(0, 2)])
+def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pandas gives a level that has a gap another type, only where the gap is."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # so that some blocks have none
+    codes = np.where(np.arange(N) < 700, np.arange(N) % 2, -1)
+    df = pd.DataFrame({"v": range(N)}, index=pd.MultiIndex(levels=[level, range(N)], codes=[codes, range(N)]))
+    for got in through(df, np.arange(N) % 7).values():
+        want = df.index.get_level_values(0)[got["v"]]
+        levels = got.index.get_level_values(0)
+        assert levels.dtype == df.index.get_level_values(0).dtype
+        pd.testing.assert_index_equal(levels, want, exact="equiv")
+
+
+def test_bytes_in_the_other_order() -> None:
+    df = pd.DataFrame({"i": np.arange(N, dtype=">i4"), "f": np.arange(N, dtype=">f8")})
+    for p, got in through(df, np.arange(N) % 7).items():
+        assert got["i"].tolist() == got["f"].tolist() == list(range(p, N, 7))
+
+
+def test_columns_of_another_memory_order() -> None:
+    values = np.random.default_rng(3).random((3 * N, 5))
+    for given in (values[:N], np.asfortranarray(values[:N]), values[::-3]):
+        check(pd.DataFrame(given))
+    values.flags.writeable = False
+    check(pd.DataFrame(values[:N], copy=False))
+
+
+def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_CACHED", 1000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 30_000)
+    check(pd.DataFrame(columns()).drop(columns="odd"))
+
+
+def test_a_piece_has_few_parts() -> None:
+    """However many columns there are: the system takes parts one by one."""
+    df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
+    (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)
+    assert len(block) == 500 and all(len(piece) == 3 for _, _, piece in block)
 
 
 def test_layouts_that_differ() -> None:

@@ -1,8 +1,8 @@
 """Data frames cut by partition and put together again.
 
-A block of rows is sorted by partition once, column by column. Each partition's piece is
-the slices of the columns that are held as numbers, none of which is copied for that, and
-one Arrow message, without a schema, of the others. What all slices of a task
+A block of rows is sorted by partition once. Each partition's piece is the records of what
+is held as numbers, a slice of the block's that is not copied for that, and one Arrow
+message, without a schema, of the other columns. What all pieces of a task
 share (labels, types, categories, how each column is held) is its layout.
 """
 
@@ -20,8 +20,9 @@ import pyarrow as pa
 
 BLOCK_BYTES = 8 << 20  # of the rows that are sorted, and of the messages that are sent, at a time
 NUMBERS = ("plain", "code", "time")
+_CACHED = 1 << 20  # bytes of records that are taken apart at a time
 
-Piece: TypeAlias = "list[bytes | memoryview]"  # its number of rows, their numbers by column, and a message of the rest
+Piece: TypeAlias = "list[bytes | memoryview]"  # its number of rows, their records, and a message of the rest
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # partitions, how many rows go there, and those
 
 _ROWS = struct.Struct("<Q")
@@ -80,6 +81,8 @@ def _form(array: Any) -> str:
         return "plain"
     if isinstance(dtype, pd.IntervalDtype) and isinstance(dtype.subtype, pd.DatetimeTZDtype):
         return "pickle"  # pandas 2 has no Arrow array of them
+    if isinstance(dtype, pd.ArrowDtype) and "dictionary<" in str(dtype.pyarrow_dtype):
+        return "pickle"  # its messages would need those of the dictionaries
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
         return "arrow"
     return "text" if dtype == object and all(v is None or type(v) is str for v in array) else "pickle"
@@ -133,39 +136,38 @@ def layout_of(df: pd.DataFrame) -> Layout:
     empty = df.iloc[:0].copy()
     if isinstance(df.index, pd.RangeIndex):  # what is left of it has no step
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
+    elif df.index.nlevels > 1:  # whose levels may have another type where a value is missing
+        levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
+        empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])
 
 
-def _dtypes(layout: Layout) -> list[np.dtype[Any] | None]:
-    """Those of the arrays that are held as numbers."""
-    arrays = zip(_arrays(layout.empty), layout.forms, strict=True)
-    return [_numbers(array, form).dtype if form in NUMBERS else None for array, form in arrays]
+def _record(layout: Layout) -> np.dtype[Any]:
+    """What is held as numbers of a row, each named by its place."""
+    arrays = enumerate(zip(_arrays(layout.empty), layout.forms, strict=True))
+    return np.dtype([(str(i), _numbers(array, form).dtype) for i, (array, form) in arrays if form in NUMBERS])
 
 
 def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None) -> Iterator[Block]:
     """Yields, for a block of rows after the other, the (partition, rows, piece) of
-    a frame whose rows go to the partitions of ids. A negative id leaves a row out."""
+    a frame whose rows go to the partitions of ids. A negative id leaves a row out.
+    The next block takes the memory of the last."""
     names = [*df.columns, *df.index.names]
+    arrays = _arrays(df)
     step = max(1, -(-len(df) // max(1, -(-int(df.memory_usage(deep=True).sum()) // BLOCK_BYTES))))
-    # Memory of the columns in their new order, which the system gives in few large pages, and once.
-    width = sum(dtype.itemsize for dtype in _dtypes(layout) if dtype is not None)
-    memory = np.empty(min(step, len(df)) * width, np.uint8)
+    record = _record(layout)
+    memory, ordered = (np.empty(min(step, len(df)), record) for _ in range(2))
     for start in range(0, len(df), step):
         part = ids[start : start + step]
         # Integers of 16 bits are sorted by radix, in a fraction of the time.
         order = (part.astype(np.int16) if part.max() < 1 << 15 else part).argsort(kind="stable")
         order = order[np.count_nonzero(part < 0) :]
-        numbers: list[tuple[int, memoryview]] = []
-        used = 0
         others: list[pa.Array] = []
-        for array, form, name in zip(_arrays(df.iloc[start : start + step]), layout.forms, names, strict=True):
+        for i, (whole, form, name) in enumerate(zip(arrays, layout.forms, names, strict=True)):
+            array = whole[start : start + step]
             try:
                 if form in NUMBERS:
-                    values = _numbers(array, form)
-                    taken = memory[used : used + len(order) * values.itemsize]
-                    used += len(taken)
-                    values.take(order, out=taken.view(values.dtype), mode="clip")  # which takes no copy to be sure
-                    numbers.append((values.itemsize, taken.data))
+                    memory[str(i)][: len(part)] = _numbers(array, form)
                 else:
                     others.append(_hold(array, form).take(pa.array(order)))
             except Exception as err:
@@ -173,16 +175,28 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
                     f"shuffling column {name!r} of type {array.dtype}: it has a value that neither Arrow nor "
                     f"pickle can hold: {err}"
                 ) from err
+        records = _taken(memory, order, ordered)
         counts = np.bincount(part[order])
         block: Block = []
         row = 0
         for partition, message in zip(np.flatnonzero(counts).tolist(), _messages(others, counts), strict=True):
             rows = int(counts[partition])
-            slices = [data[row * size : (row + rows) * size] for size, data in numbers]
-            piece: Piece = [_ROWS.pack(rows), *slices, message]
+            numbers = records[row * record.itemsize : (row + rows) * record.itemsize]
+            piece: Piece = [_ROWS.pack(rows), numbers, message]
             block.append((partition, rows, piece if compression is None else _compressed(piece, compression)))
             row += rows
         yield block
+
+
+def _taken(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], to: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of the records in that order, each copied as a whole."""
+    size = records.dtype.itemsize
+    if not size:
+        return memoryview(b"")
+    whole = np.dtype((np.void, size))
+    taken = to[: len(order)]
+    records.view(whole).take(order, out=taken.view(whole), mode="clip")  # "raise" would take a copy to be sure
+    return taken.view(np.uint8).data
 
 
 def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
@@ -217,25 +231,21 @@ def _expanded(piece: memoryview, compression: str) -> memoryview:
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
     """Puts pieces of one layout together again, in the order given."""
     like = _arrays(layout.empty)
-    kept = _dtypes(layout)
+    record = _record(layout)
     others = [_hold(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
     schema = pa.schema([(str(i), held.type) for i, held in enumerate(others)])
-    chunks: list[list[np.ndarray[Any, Any]]] = [[] for _ in like]
+    records: list[np.ndarray[Any, Any]] = []
     batches = []
     for piece in pieces:
         data = piece if compression is None else _expanded(piece, compression)
         (rows,), at = _ROWS.unpack_from(data), _ROWS.size
-        for dtype, values in zip(kept, chunks, strict=True):
-            if dtype is not None:
-                values.append(np.frombuffer(data, np.uint8, rows * dtype.itemsize, at))
-                at += rows * dtype.itemsize
+        size = rows * record.itemsize
+        records.append(np.frombuffer(data, np.uint8, size, at))
         if schema.names:
-            batches.append(pa.ipc.read_record_batch(pa.py_buffer(data[at:]), schema))
+            batches.append(pa.ipc.read_record_batch(pa.py_buffer(data[at + size :]), schema))
+    numbers = iter(_columns(record, records))
     others_held = iter(pa.Table.from_batches(batches, schema).columns)
-    held = [
-        np.concatenate(values).view(dtype) if dtype is not None else next(others_held)
-        for dtype, values in zip(kept, chunks, strict=True)
-    ]
+    held = [next(numbers if form in NUMBERS else others_held) for form in layout.forms]
     arrays = list(map(_give_back, held, layout.forms, like))
     width = layout.empty.shape[1]
     levels = [pd.Index(a, dtype=like[width + i].dtype, copy=False) for i, a in enumerate(arrays[width:])]
@@ -246,3 +256,21 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
     df.columns = layout.empty.columns
     df.attrs = layout.empty.attrs
     return df
+
+
+def _columns(record: np.dtype[Any], pieces: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """Takes records apart, few enough at a time to stay in the processor's cache."""
+    names = record.names or ()
+    columns = [np.empty(sum(map(len, pieces)) // record.itemsize, record[name]) for name in names]
+    at = size = 0
+    batch: list[np.ndarray[Any, Any]] = []
+    for i, piece in enumerate(pieces if names else ()):
+        batch.append(piece)
+        size += len(piece)
+        if size >= _CACHED or i == len(pieces) - 1:
+            records = np.concatenate(batch).view(record)
+            for name, column in zip(names, columns, strict=True):
+                column[at : at + len(records)] = records[name]
+            at += len(records)
+            batch, size = [], 0
+    return columns
