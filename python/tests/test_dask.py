@@ -32,7 +32,7 @@ import partd_go.dask
 from partd_go.dask import attempts, blocks, method, shuffle
 
 ROWS = int(os.environ.get("PARTD_DASK_ROWS", "60000"))
-KILLS = int(os.environ.get("PARTD_KILLS", "2"))
+KILLS = range(int(os.environ.get("PARTD_KILLS_FROM", "0")), int(os.environ.get("PARTD_KILLS", "2")))
 
 # dask and pandas warn of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -92,7 +92,8 @@ def expected() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with dask.config.set({"distributed.scheduler.allowed-failures": 100, "distributed.comm.retry.count": 3}):
+    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # of a dead worker
+    with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
         with LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
         ) as cluster:
@@ -161,7 +162,7 @@ def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
     parts, rows = 12, 2000
     want = dd.from_map(part, range(parts), rows=rows).compute(scheduler="sync").sort_values("id", ignore_index=True)
     middle = 0
-    for kill in range(KILLS):
+    for kill in KILLS:
         rng = random.Random(kill)
         with partd_go.dask.use(where) as used, Client(cluster) as client:
             store = used.store.client
@@ -181,7 +182,7 @@ def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
             got = future.result(timeout=120).sort_values("id", ignore_index=True)
             pd.testing.assert_frame_equal(got, want)
             del future
-    assert middle >= KILLS * 0.5, f"of {KILLS} kills only {middle} were before the end"
+    assert middle >= len(KILLS) * 0.5, f"of {len(KILLS)} kills only {middle} were before the end"
 
 
 def kill_one(client: Client, rng: random.Random) -> None:

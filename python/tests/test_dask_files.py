@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,9 +19,11 @@ pytest.importorskip("xxhash")
 
 import dask.dataframe as dd
 import pandas as pd
-from test_dask import check_all, expected, gone  # noqa: F401
+import psutil
+from test_dask import KILLS, check_all, expected, gone  # noqa: F401
 
 import partd_go.dask
+import partd_go.server as server_module
 from partd_go.dask import attempts, files, shuffle
 
 # dask and pandas warn of each other.
@@ -74,6 +78,33 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mos
         assert os.path.getsize(path + "2") == 1
         1 / 0  # noqa: B018
     assert os.listdir(tmp_path / "shuffle") == ["attempt"]
+
+
+def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that has failed before its commit leaves no file, wherever that was."""
+    df = pd.DataFrame({"v": range(90), "_partitions": 0})
+    with partd_go.Client(url) as client:
+        s = shuffle.Shuffle(shuffle.Store("unneeded", client, None, str(tmp_path)), "x", 1)
+        for owner, name in ((os, "writev"), (shuffle, "_append"), (shuffle.pickle, "dumps")):
+            with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+                patch.setattr(owner, name, lambda *args: 1 / 0)
+                shuffle.write(df, s, 0, "_partitions", None)
+            assert os.listdir(tmp_path / "x") == []
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # and the error is the first
+            patch.setattr(os, "writev", lambda *args: (shutil.rmtree(tmp_path / "x"), 1 / 0))
+            shuffle.write(df, s, 0, "_partitions", None)
+        client.drop()
+
+
+def test_graph_that_outlives_use(tmp_path: Path) -> None:
+    with partd_go.dask.use(directory=tmp_path) as used:
+        s = shuffle.Shuffle(used.store, "x", 1)
+    s.delete()
+
+
+def test_process_that_has_another_disk(url: str, tmp_path: Path) -> None:
+    with partd_go.Client(url) as client, pytest.raises(FileNotFoundError, match="elsewhere"):
+        shuffle.Store("x", client, None, str(tmp_path / "elsewhere")).reach()
 
 
 def test_attempts_have_files(url: str, tmp_path: Path) -> None:
@@ -133,7 +164,31 @@ def test_full_disk_is_an_error(tmp_path: Path) -> None:
     assert out.stdout == "File too large\n", out.stderr
 
 
-def test_program_that_is_killed(tmp_path: Path) -> None:
+def test_server_that_is_killed(tmp_path: Path) -> None:
+    """The computation ends with an error, and the next use finds nothing of it."""
+    df = dd.from_pandas(pd.DataFrame({"x": range(10_000)}), npartitions=4)
+
+    def kill(part: pd.DataFrame) -> pd.DataFrame:
+        mine = [s for s in server_module._servers if s.directory.startswith(str(tmp_path)) and not s.ended()]
+        for server in mine:
+            for process in psutil.Process(server._process.pid).children():
+                process.kill()
+        return part
+
+    for before, after in ((kill, len), (len, kill)):
+        killed = df.map_partitions(kill, meta=df._meta) if before is kill else df
+        out = killed.shuffle("x", npartitions=3)
+        out = out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2) if after is kill else out
+        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # which ended by itself
+            with pytest.raises((partd_go.Error, OSError, RuntimeError)):
+                out.compute(scheduler="threads")
+        assert not list(tmp_path.iterdir())
+    with partd_go.dask.use(directory=tmp_path):
+        assert len(df.shuffle("x").compute(scheduler="threads")) == 10_000
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_program_that_is_killed(tmp_path: Path, kill: int) -> None:
     """Its workers may still write as the files are removed."""
     program = (
         "import os, sys, threading, dask.dataframe as dd, pandas as pd, partd_go.dask\n"
@@ -152,6 +207,7 @@ def test_program_that_is_killed(tmp_path: Path) -> None:
         assert process.stdout and process.stdout.readline() == b"begun\n"
         while not list(tmp_path.glob("rows/*/rows/*/*")):
             time.sleep(0.01)
+        time.sleep(random.Random(kill).random() * 0.5)
         process.kill()
     deadline = time.monotonic() + 60
     while left := list((tmp_path / "rows").rglob("*")):

@@ -22,7 +22,7 @@ class Rows:
 
     def __init__(self, file: int) -> None:
         self.file, self.end = file, 0
-        self.places: dict[int, bytes] = {}
+        self.places: dict[int, bytearray] = {}
 
     def append(self, block: Block) -> None:
         buffers: list[memoryview] = []
@@ -30,7 +30,8 @@ class Rows:
             size, sum_ = sum(map(len, piece)), xxhash.xxh3_64()
             for buffer in piece:
                 sum_.update(buffer)
-            self.places[partition] = self.places.get(partition, b"") + _PLACE.pack(self.end, size, sum_.intdigest())
+            places = self.places.setdefault(partition, bytearray())
+            places += _PLACE.pack(self.end, size, sum_.intdigest())
             self.end += size
             buffers += [memoryview(buffer) for buffer in piece if len(buffer)]
         self._write(buffers)
@@ -55,13 +56,14 @@ def created(path: str) -> Iterator[Rows]:
     try:
         yield Rows(file)
     except BaseException:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):  # `use` has ended, and the error says of what
+            os.unlink(path)
         raise
     finally:
         os.close(file)
 
 
-def pieces(path: str, places: bytes | memoryview) -> list[memoryview]:
+def pieces(path: str, places: bytes | bytearray) -> list[memoryview]:
     """The pieces that an attempt has written."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

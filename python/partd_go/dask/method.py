@@ -36,10 +36,10 @@ class use:
 
     url is that of a partd-server, which all workers reach, of several (tcp://A,B,C), or of a
     prefix in a bucket (s3://BUCKET/PREFIX, by the program partd-cloud); or it is a
-    `partd_go.Client`, of which they take address, token and certificates. Without it threads
-    use files, and a server is started for other processes on this machine, all within
-    directory, by default dask's temporary-directory. compression is of the rows that are sent and
-    stored, "lz4" or "zstd".
+    `partd_go.Client`, of which they take address, token and certificates. Without it all
+    processes are on this machine: tasks write their rows to files, and a server is started that
+    keeps what was committed, all within directory, by default dask's temporary-directory.
+    compression is of the rows that are sent and stored, "lz4" or "zstd".
 
     What shuffles store is deleted when dask has no more use for it: it is there as long
     as the collection that was persisted. What then is left goes with close(); where
@@ -100,26 +100,29 @@ class use:
                 if _active is self:
                     _active = None
 
-    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> tuple[Client | Private, str | None]:
+    def _connect(
+        self, url: str | Client | None, directory: str | os.PathLike[str] | None
+    ) -> tuple[Client | Private, str | None]:
         """Connects to the store. Without a URL it is beside a directory for the rows."""
         if isinstance(url, Client):
             return url, None
-        rows = None
         if url is None:
             from .. import serve
 
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            url = self._undo.enter_context(server)
+            client = Client(self._undo.enter_context(server), retry_for=5)  # as it never comes back
+            self._undo.callback(client.close)
             rows = os.path.join(server.directory, "rows")
             os.mkdir(rows)
+            return client, rows
         opened = private.of(url)
         if opened is not None:
             return opened, None
         client = Client(url)
         self._undo.callback(client.close)
-        return client, rows
+        return client, None
 
     @staticmethod
     def _remove(store: Store) -> None:

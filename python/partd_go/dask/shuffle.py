@@ -83,6 +83,8 @@ class Shuffle:
     def delete(self) -> None:
         if isinstance(self.store.client, Bucket):
             self.store.client.remove(f"{self.store.name}/{self.name}")
+        elif self.store.directory and not os.path.isdir(self.store.directory):
+            return  # `use` has ended, and all went with it
         else:
             keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
             self.work(lambda client: delete(client, keys))
@@ -171,9 +173,9 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
                 file.append(block)
             else:
                 _append(attempt, shuffle, block)
-    if file:
-        attempt.append([(shuffle.key(partition), places) for partition, places in file.places.items()])
-    attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
+        if file:
+            _append(attempt, shuffle, [(partition, 0, [bytes(places)]) for partition, places in file.places.items()])
+        attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
     attempt.commit()  # whatever comes of it, the file stays: this may be the attempt that counts
     if in_bucket:
         client.sync()
