@@ -223,13 +223,11 @@ func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
 // takeBatch waits for one of the few batches.
 func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
-	select {
-	case b := <-s.batches:
+	b, err := canceled.Receive(ctx, s.batches)
+	if err == nil {
 		b.reset()
-		return b, nil
-	case <-ctx.Done():
-		return nil, canceled.Err(ctx)
 	}
+	return b, err
 }
 
 // putBatch gives a batch back, or a new one if that grew beyond its share of

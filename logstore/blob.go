@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"errors"
-	"io"
 	"sync"
 
 	"github.com/go-partd/partd"
@@ -100,18 +99,7 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	if err := fs.openBlob(encoded, &r); err != nil {
 		return err
 	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = use(b)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return segment.EachBlock(&r, use)
 }
 
 // account adds an entry to a ledger, unless it is a blob, whose bytes are
@@ -128,14 +116,21 @@ func (fs *fileSet) accountAll(l *Ledger, e *segment.Entry) error {
 		account(l, e)
 		return nil
 	}
+	return fs.accountBlob(l, e.Key, e.Value, ignore)
+}
+
+// accountBlob adds a large value of a key to a ledger, and hands its blocks to use.
+func (fs *fileSet) accountBlob(l *Ledger, key, encoded []byte, use func(b []byte) error) error {
 	var piece pieceHasher
-	piece.start(e.Key)
-	err := fs.eachBlock(e.Value, func(b []byte) error {
+	piece.start(key)
+	err := fs.eachBlock(encoded, func(b []byte) error {
 		piece.write(b)
-		return nil
+		return use(b)
 	})
 	if err == nil {
 		piece.addTo(l)
 	}
 	return err
 }
+
+func ignore([]byte) error { return nil }

@@ -128,17 +128,9 @@ func (j *mergeJob) checkLedger() error {
 
 // partitionSize returns about how many bytes go to a range.
 func (j *mergeJob) partitionSize(p int) int64 {
-	lo, hi := segment.Bounds(p, p+1, j.bits)
 	var n int64
 	for _, g := range j.inputs() {
-		size := g.stored(lo, hi)
-		if g.Raw != nil {
-			size = 0
-			for r := g.RangeOf(lo); r <= g.RangeOf(hi); r++ {
-				size += int64(g.Raw[r])
-			}
-		}
-		n += size >> (max(j.bits, g.Bits) - g.Bits)
+		n += g.rangeSize(p, j.bits)
 	}
 	return n
 }

@@ -132,7 +132,7 @@ func (fs *fileSet) lostBlob(entries []byte) error {
 		if e.Kind != segment.KindBlob {
 			continue
 		}
-		err = fs.eachBlock(e.Value, func([]byte) error { return nil })
+		err = fs.eachBlock(e.Value, ignore)
 		if errors.As(err, new(*partd.CorruptError)) {
 			return errNoRecord
 		}

@@ -124,10 +124,9 @@ func (w *scanWorker) room(n int) (*scanBatch, error) {
 		}
 	}
 	if w.batch == nil {
-		select {
-		case w.batch = <-w.free:
-		case <-w.sc.ctx.Done():
-			return nil, canceled.Err(w.sc.ctx)
+		var err error
+		if w.batch, err = canceled.Receive(w.sc.ctx, w.free); err != nil {
+			return nil, err
 		}
 	}
 	return w.batch, nil
@@ -137,13 +136,11 @@ func (w *scanWorker) send() error {
 	if w.batch == nil || len(w.batch.items) == 0 {
 		return nil
 	}
-	select {
-	case w.out <- w.batch:
+	err := canceled.Send(w.sc.ctx, w.out, w.batch)
+	if err == nil {
 		w.batch = nil
-		return nil
-	case <-w.sc.ctx.Done():
-		return canceled.Err(w.sc.ctx)
 	}
+	return err
 }
 
 // begin begins a key whose value comes in pieces.

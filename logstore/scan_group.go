@@ -254,19 +254,10 @@ func (w *scanWorker) emitKeySize(key []byte, size int64) error {
 
 // readBlob charges the ledger with a large value of a key, and hands it to use.
 func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
-	var piece pieceHasher
-	piece.start(key)
-	err := w.sc.v.files.eachBlock(encoded, func(b []byte) error {
+	return w.sc.v.files.accountBlob(&w.ledger, key, encoded, func(b []byte) error {
 		if err := w.sc.stopped(); err != nil {
 			return err
 		}
-		piece.write(b)
 		return use(b)
 	})
-	if err == nil {
-		piece.addTo(&w.ledger)
-	}
-	return err
 }
-
-func ignore([]byte) error { return nil }

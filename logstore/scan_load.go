@@ -78,7 +78,7 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 		src, read := w.source(i, r)
 		var err error
 		if read == r && !filter {
-			err = w.loadAll(src)
+			err = segment.EachBlock(src, w.load)
 		} else {
 			err = w.loadSome(i, r, filter)
 		}
@@ -90,21 +90,6 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 		}
 	}
 	return w.group(r)
-}
-
-func (w *scanWorker) loadAll(src segment.Source) error {
-	for {
-		b, err := src.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = w.load(b)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // loadSome loads the entries of a source that belong to a range of hashes, without

@@ -47,15 +47,20 @@ func (g *storedSegment) rangesSize(first, end int) int64 {
 	return n
 }
 
+// rangeSize returns about how many bytes of entries the segment has of one of 2^bits
+// ranges: a wider range of its own is taken to spread evenly.
+func (g *storedSegment) rangeSize(i int, bits uint8) int64 {
+	lo, hi := segment.Bounds(i, i+1, bits)
+	return g.rangesSize(g.RangeOf(lo), g.RangeOf(hi)+1) >> (max(bits, g.Bits) - g.Bits)
+}
+
 // rangeSize returns about how many bytes of entries one range holds, those of hot
-// keys left out. A range of a source that is wider is taken to spread evenly. Where
-// it does not, loading ends at the limit.
+// keys left out. Where a source does not spread evenly, loading ends at the limit.
 func (sc *scanner) rangeSize(i int) int64 {
 	var n int64
 	lo, hi := segment.Bounds(i, i+1, sc.bits)
 	for _, g := range sc.v.segments {
-		size := g.rangesSize(g.RangeOf(lo), g.RangeOf(hi)+1)
-		n += size >> (max(sc.bits, g.Bits) - g.Bits)
+		n += g.rangeSize(i, sc.bits)
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]

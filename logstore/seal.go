@@ -35,12 +35,7 @@ func (s *Store) rotateTable(ctx context.Context) error {
 	}
 	t, done := s.tables.frozen, s.sealed
 	s.mu.Unlock()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = canceled.Err(ctx)
-	}
+	err := canceled.Wait(ctx, done)
 	s.mu.Lock()
 	if err == nil && s.tables.frozen == t && !s.sealing {
 		err = s.sealErr

@@ -69,12 +69,7 @@ func (ts *tables) take(ctx context.Context) (*table, error) {
 	}
 	ts.mu.Unlock()
 	defer ts.mu.Lock()
-	select {
-	case t := <-ts.free:
-		return t, nil
-	case <-ctx.Done():
-		return nil, canceled.Err(ctx)
-	}
+	return canceled.Receive(ctx, ts.free)
 }
 
 // tryTake takes a table that is not in use, or makes one where slow readers hold

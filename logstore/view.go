@@ -1,8 +1,6 @@
 package logstore
 
 import (
-	"io"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/storeerror"
@@ -124,9 +122,9 @@ func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
 	return v.segments[source].HotFor(hash, key)
 }
 
-func (t *tableView) at(hash uint64) part { return t.parts[segment.Range(hash, t.t.bits)-t.base] }
-
-func (t *tableView) source(hash uint64) segment.Source { return t.t.source(t.at(hash)) }
+func (t *tableView) source(hash uint64) segment.Source {
+	return t.t.source(t.parts[segment.Range(hash, t.t.bits)-t.base])
+}
 
 // runError gives an error of decoding entries a place, if it has none.
 func (v *view) runError(source int, err error) error {
@@ -148,14 +146,9 @@ func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
 	if need := len(dst) + int(r.Ref.Length); need > cap(dst) {
 		dst = append(make([]byte, 0, need), dst...)
 	}
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return dst, nil
-		}
-		if err != nil {
-			return dst, err
-		}
+	err := segment.EachBlock(&r, func(b []byte) error {
 		dst = append(dst, b...)
-	}
+		return nil
+	})
+	return dst, err
 }

@@ -149,22 +149,16 @@ func (l *wal) size() (n int64, err error) {
 }
 
 // close closes the files. Records stay in them.
-func (l *wal) close() error {
-	var errs []error
-	for i, f := range l.files {
-		if f != nil {
-			errs = append(errs, f.Close())
-			l.files[i] = nil
-		}
-	}
-	return errors.Join(errs...)
-}
+func (l *wal) close() error { return l.letGo(func(string) error { return nil }) }
 
-func (l *wal) remove() error {
+func (l *wal) remove() error { return l.letGo(l.fs.Remove) }
+
+// letGo closes the files, and calls last with the path of each.
+func (l *wal) letGo(last func(path string) error) error {
 	var errs []error
 	for i, f := range l.files {
 		if f != nil {
-			errs = append(errs, f.Close(), l.fs.Remove(walName(l.dir, i)))
+			errs = append(errs, f.Close(), last(walName(l.dir, i)))
 			l.files[i] = nil
 		}
 	}

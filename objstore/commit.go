@@ -94,10 +94,8 @@ func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struc
 // waitPieces waits until all are uploaded, while appends go on.
 func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan struct{}) error {
 	for _, d := range done {
-		select {
-		case <-d:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, d); err != nil {
+			return err
 		}
 	}
 	if err := s.mu.lock(ctx); err != nil {
@@ -179,9 +177,9 @@ func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
 	if err != nil || int64(t.used) <= s.opts.hooks.inline {
 		return p, err
 	}
-	data, f := p.part.bytes, fileOf(s.format, s.writer, p.part.n)
+	data := p.part.bytes
 	p.part.inline = false
-	if _, p.part.bytes, err = footerOf(&f, data); err != nil {
+	if p.part.bytes, err = footerOf(fileOf(s.format, s.writer, p.part.n), data); err != nil {
 		return nil, err
 	}
 	err = s.create(ctx, segmentName(s.writer, p.part.n), data)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
@@ -40,7 +41,7 @@ func half(ctx context.Context, whole time.Duration) error {
 	if rand.IntN(100) == 0 {
 		d *= 5
 	}
-	return sleep(ctx, d)
+	return canceled.Wait(ctx, time.After(d))
 }
 
 func (d *distant) rate(count *int, most int) error {
@@ -76,7 +77,7 @@ func (d *distant) createLog(ctx context.Context, name string, data []byte) error
 	if r, err := d.Bucket.ReadRange(ctx, name, 0, 0); err == nil {
 		return errors.Join(d.Bucket.Create(ctx, name, data), r.Close())
 	}
-	if err := sleep(ctx, 100*time.Millisecond-time.Since(d.last)); err != nil {
+	if err := canceled.Wait(ctx, time.After(100*time.Millisecond-time.Since(d.last))); err != nil {
 		return err
 	}
 	d.last = time.Now()

@@ -74,18 +74,13 @@ func (s *Store) load(ctx context.Context, v view, g *stored, first, end int, b [
 			return err
 		}
 		b = b[:start]
-		for err == nil {
-			var block []byte
-			block, err = r.Next()
+		err = segment.EachBlock(r, func(block []byte) error {
 			if len(b)+len(block) > cap(b) { // others' follow it
-				err = r.Corrupt("its blocks hold more than they take")
-				break
+				return r.Corrupt("its blocks hold more than they take")
 			}
 			b = append(b, block...)
-		}
-		if err == io.EOF {
-			err = nil
-		}
+			return nil
+		})
 		return errors.Join(err, c.Close())
 	})
 	return b, s.explain(ctx, v, g, err)

@@ -59,12 +59,7 @@ func (t turn) lock(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
-	select {
-	case t <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return canceled.Err(ctx)
-	}
+	return canceled.Send(ctx, t, struct{}{})
 }
 
 func (t turn) unlock() { <-t }

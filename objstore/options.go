@@ -156,16 +156,7 @@ func definite(err error) bool {
 // pause waits, the longer the more often, and at random, so that those who contend
 // do not meet again.
 func pause(ctx context.Context, try int) error {
-	return sleep(ctx, randomUpTo(min(10*time.Millisecond<<min(try, 8), time.Second)))
+	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(try, 8), time.Second))))
 }
 
 func randomUpTo(most time.Duration) time.Duration { return rand.N(most+1) + time.Millisecond }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return canceled.Err(ctx)
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // storm is a bucket, in the time of a bubble, of which requests and answers are lost, late,
@@ -34,7 +35,7 @@ func (b *storm) dice(n int) int {
 }
 
 func (b *storm) passes(ctx context.Context) error {
-	return sleep(ctx, time.Duration(10+b.dice(60))*time.Millisecond)
+	return canceled.Wait(ctx, time.After(time.Duration(10+b.dice(60))*time.Millisecond))
 }
 
 func (b *storm) Create(ctx context.Context, name string, data []byte) error {

@@ -132,16 +132,14 @@ func (m *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // footerOf returns the footer of a data file of one segment, which is its end.
-func footerOf(f *segment.File, data []byte) (segment.Layout, []byte, error) {
-	file := *f
-	file.ReaderAt = &tail{0, data}
-	layout, _, err := segment.ReadFooter(&file, int64(len(data)))
+func footerOf(f segment.File, data []byte) ([]byte, error) {
+	f.ReaderAt = &tail{0, data}
+	layout, _, err := segment.ReadFooter(&f, int64(len(data)))
 	if err != nil {
-		return layout, nil, err
+		return nil, err
 	}
 	// Its start is that of what follows the last range.
-	at := layout.Start + int64(layout.Off[len(layout.Off)-1])
-	return layout, data[at:], nil
+	return data[layout.Start+int64(layout.Off[len(layout.Off)-1]):], nil
 }
 
 // tail is a file of which the end is known.

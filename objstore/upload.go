@@ -93,10 +93,8 @@ func (s *Store) seal(ctx context.Context) error {
 		return err
 	}
 	if n := len(s.uploading); n > 0 {
-		select {
-		case <-s.uploading[n-1].encoded:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, s.uploading[n-1].encoded); err != nil {
+			return err
 		}
 	}
 	s.giveArena(s.spare.arena)
@@ -136,7 +134,7 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 		return err
 	}
 	e.data = data
-	_, footer, err := footerOf(&f, data)
+	footer, err := footerOf(f, data)
 	if err != nil {
 		return err
 	}
@@ -158,10 +156,8 @@ func (s *Store) upload(p *piece) error {
 func (s *Store) waitUploads(ctx context.Context, most int) error {
 	for try := 0; len(s.uploading) > most; try++ {
 		p := s.uploading[0]
-		select {
-		case <-p.done:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, p.done); err != nil {
+			return err
 		}
 		if p.err == nil || p.abandoned {
 			s.giveArena(p.encoder.data)

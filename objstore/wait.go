@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // A record that lost its number to others again and again waits: it becomes an object of
@@ -102,7 +104,7 @@ func (s *Store) named(ctx context.Context, c *commitment) (bool, error) {
 		case waited:
 			return false, nil
 		default: // of those that wait, few should go on at the same time
-			if err := sleep(ctx, randomUpTo(4*c.took)); err != nil {
+			if err := canceled.Wait(ctx, time.After(randomUpTo(4*c.took))); err != nil {
 				return false, err
 			}
 			waited = true
@@ -116,7 +118,7 @@ func (s *Store) stillNamed(ctx context.Context, c *commitment) (bool, error) {
 	if s.opts.hooks.hasty {
 		return true, nil
 	}
-	if err := sleep(ctx, 2*c.took); err != nil {
+	if err := canceled.Wait(ctx, time.After(2*c.took)); err != nil {
 		return false, err
 	}
 	found, err := s.readBack(ctx, c)

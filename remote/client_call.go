@@ -119,10 +119,8 @@ func (c *Client) start(ctx context.Context, k *call) error {
 			return nil
 		}
 		<-l.token
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, wait); err != nil {
+			return err
 		}
 	}
 }
@@ -142,13 +140,11 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 		}
 		c.mu.Unlock()
 		if l == nil {
-			select {
-			case <-at.done:
-				if at.err != nil {
-					return nil, at.err
-				}
-			case <-ctx.Done():
-				return nil, canceled.Err(ctx)
+			if err := canceled.Wait(ctx, at.done); err != nil {
+				return nil, err
+			}
+			if at.err != nil {
+				return nil, at.err
 			}
 			continue
 		}

@@ -111,10 +111,8 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	defer k.recycle()
 	defer k.forget(c)
 	_ = l.send(ctx, k) // its reader notices
-	select {
-	case <-k.done:
-	case <-ctx.Done():
-		return canceled.Err(ctx)
+	if err := canceled.Wait(ctx, k.done); err != nil {
+		return err
 	}
 	if k.err != nil {
 		if errors.Is(k.err, ErrLost) {

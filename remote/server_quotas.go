@@ -214,12 +214,7 @@ const maxTurns = 2
 type semaphore chan struct{}
 
 func (p semaphore) acquire(ctx context.Context) error {
-	select {
-	case p <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return canceled.Err(ctx)
-	}
+	return canceled.Send(ctx, p, struct{}{})
 }
 
 func (p semaphore) release() { <-p }

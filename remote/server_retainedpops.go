@@ -267,10 +267,8 @@ func (p *retainedPops) read(a *answer, session, number, offset uint64) error {
 }
 
 func (r *popResult) wait(a *answer, offset uint64) error {
-	select {
-	case <-r.done:
-	case <-a.ctx.Done():
-		return canceled.Err(a.ctx)
+	if err := canceled.Wait(a.ctx, r.done); err != nil {
+		return err
 	}
 	if r.err != nil {
 		return r.err

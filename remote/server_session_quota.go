@@ -43,10 +43,8 @@ func (s *sessions) reserve(ctx context.Context, c *conn) error {
 			return fmt.Errorf("%w: all %d sessions belong to open connections", ErrBusy, maxSessions)
 		}
 		c.server.endHolder(from)
-		select {
-		case <-time.After(handlePoll):
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, time.After(handlePoll)); err != nil {
+			return err
 		}
 	}
 	return nil

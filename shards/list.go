@@ -79,12 +79,10 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	defer cancel(nil)
 	defer context.AfterFunc(s.life, func() { cancel(canceled.Because(partd.ErrClosed)) })()
 	failed := sh.failed.Load()
-	select {
-	case sh.turn <- struct{}{}:
-		defer func() { <-sh.turn }()
-	case <-ctx.Done():
-		return canceled.Err(ctx)
+	if err := canceled.Send(ctx, sh.turn, struct{}{}); err != nil {
+		return err
 	}
+	defer func() { <-sh.turn }()
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}

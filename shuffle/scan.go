@@ -147,10 +147,9 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		b = nil
 	}
 	if b == nil {
-		select {
-		case b = <-sc.empty:
-		case <-sc.ctx.Done():
-			return canceled.Err(sc.ctx)
+		var err error
+		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
+			return err
 		}
 		if cap(b.data)+cap(b.parts)*partAtSize > 2*sc.size { // a long record had it grow, or now parts are small
 			b.data, b.parts = nil, nil
@@ -187,11 +186,9 @@ func (sc *scanner) send() error {
 		sc.more = nil
 	}
 	sc.cur.more = sc.more
-	select {
-	case to <- sc.cur:
+	err := canceled.Send(sc.ctx, to, sc.cur)
+	if err == nil {
 		sc.cur = nil
-		return nil
-	case <-sc.ctx.Done():
-		return canceled.Err(sc.ctx)
 	}
+	return err
 }

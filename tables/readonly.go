@@ -172,10 +172,8 @@ func settled(ctx context.Context, state func() (string, error), copies func() er
 		if n == tries {
 			return true, errors.New("another process changes it all the time: ask that one's server")
 		}
-		select {
-		case <-ctx.Done():
-			return true, canceled.Err(ctx)
-		case <-time.After(pause):
+		if err := canceled.Wait(ctx, time.After(pause)); err != nil {
+			return true, err
 		}
 	}
 }

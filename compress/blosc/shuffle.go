@@ -85,29 +85,12 @@ func transpose(m *[8]uint64) {
 // bitShuffle puts the bits of src, numbers of size bytes, into dst: the lowest
 // bits of all numbers, then the next ones, and so on, eight to a byte, the first
 // number's lowest. Where the numbers do not come in eights, all stays as it is.
-func bitShuffle(dst, src []byte, size int) {
-	n := len(src) / size
-	if n%8 != 0 {
-		copy(dst, src)
-		return
-	}
-	for j := range size {
-		for g := range n / 8 {
-			var bits uint64
-			for i := range 8 {
-				bits |= uint64(src[(g*8+i)*size+j]) << (8 * i)
-			}
-			bits = transposeBits(bits)
-			for k := range 8 {
-				dst[(j*8+k)*n/8+g] = byte(bits >> (8 * k))
-			}
-		}
-	}
-	copy(dst[n*size:], src[n*size:])
-}
+func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
 // unbitShuffle undoes bitShuffle.
-func unbitShuffle(dst, src []byte, size int) {
+func unbitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, true) }
+
+func moveBits(dst, src []byte, size int, back bool) {
 	n := len(src) / size
 	if n%8 != 0 {
 		copy(dst, src)
@@ -115,13 +98,17 @@ func unbitShuffle(dst, src []byte, size int) {
 	}
 	for j := range size {
 		for g := range n / 8 {
+			from, step, to, stride := g*8*size+j, size, j*n+g, n/8
+			if back {
+				from, step, to, stride = to, stride, from, step
+			}
 			var bits uint64
-			for k := range 8 {
-				bits |= uint64(src[(j*8+k)*n/8+g]) << (8 * k)
+			for i := range 8 {
+				bits |= uint64(src[from+i*step]) << (8 * i)
 			}
 			bits = transposeBits(bits)
 			for i := range 8 {
-				dst[(g*8+i)*size+j] = byte(bits >> (8 * i))
+				dst[to+i*stride] = byte(bits >> (8 * i))
 			}
 		}
 	}

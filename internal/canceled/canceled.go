@@ -1,5 +1,5 @@
-// Package canceled makes the errors of operations whose context has ended: they wrap both
-// the context's error and its cause.
+// Package canceled waits no longer than a context goes on, and makes the errors of operations
+// whose context has ended: they wrap both the context's error and its cause.
 package canceled
 
 import (

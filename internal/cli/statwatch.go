@@ -52,10 +52,8 @@ func (w *watch) run(ctx context.Context, store partd.Partd) error {
 			return err
 		}
 		w.before = r
-		select {
-		case <-ctx.Done():
-			return canceled.Err(ctx)
-		case <-time.After(max(watchEvery-time.Since(begin), watchRest*time.Since(begin))):
+		if err := canceled.Wait(ctx, time.After(max(watchEvery-time.Since(begin), watchRest*time.Since(begin)))); err != nil {
+			return err
 		}
 	}
 }

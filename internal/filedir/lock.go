@@ -49,10 +49,8 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	select {
 	case d.turn <- struct{}{}:
 	default:
-		select {
-		case d.turn <- struct{}{}:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Send(ctx, d.turn, struct{}{}); err != nil {
+			return err
 		}
 	}
 	err := d.Check()

@@ -65,10 +65,8 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 			}
 			continue
 		}
-		select {
-		case <-r.ended:
-		case <-ctx.Done():
-			return canceled.Err(ctx)
+		if err := canceled.Wait(ctx, r.ended); err != nil {
+			return err
 		}
 		if r.err != nil && pos <= r.upTo {
 			return r.err

@@ -270,12 +270,7 @@ func (s *Set) Close(ctx context.Context) error {
 		}
 		wait := s.freed
 		s.mu.Unlock()
-		var err error
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			err = canceled.Err(ctx)
-		}
+		err := canceled.Wait(ctx, wait)
 		s.mu.Lock()
 		if err != nil {
 			return err

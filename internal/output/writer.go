@@ -73,13 +73,11 @@ func (b *Writer) Write(p []byte) (int, error) {
 		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
 		if len(b.buf) == cap(b.buf) {
 			b.full <- b.buf // has room for all there are
-			b.buf = nil
-			select {
-			case b.buf = <-b.empty:
-			case <-b.ctx.Done():
-				return 0, canceled.Err(b.ctx)
+			var err error
+			if b.buf, err = canceled.Receive(b.ctx, b.empty); err == nil {
+				err = b.failed()
 			}
-			if err := b.failed(); err != nil {
+			if err != nil {
 				return 0, err
 			}
 		}
@@ -97,13 +95,11 @@ func (b *Writer) Close() error {
 		b.full <- b.buf
 	}
 	close(b.full)
-	select {
-	case <-b.done:
-		if err := b.failed(); err != nil || b.written == b.bytes {
-			return err
-		}
-		return fmt.Errorf("%d bytes should have been written, but %d were", b.bytes, b.written)
-	case <-b.ctx.Done():
-		return canceled.Err(b.ctx)
+	if err := canceled.Wait(b.ctx, b.done); err != nil {
+		return err
 	}
+	if err := b.failed(); err != nil || b.written == b.bytes {
+		return err
+	}
+	return fmt.Errorf("%d bytes should have been written, but %d were", b.bytes, b.written)
 }

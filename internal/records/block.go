@@ -121,12 +121,7 @@ func (b *Block) Offset() int64 {
 
 // Turn waits until use has returned for all blocks before this one.
 func (b *Block) Turn() error {
-	select {
-	case <-b.order.turn(b.Seq):
-		return nil
-	case <-b.ctx.Done():
-		return canceled.Err(b.ctx)
-	}
+	return canceled.Wait(b.ctx, b.order.turn(b.Seq))
 }
 
 // BadError says why a record is bad.

@@ -79,10 +79,8 @@ func (r *reader) turn(end int) error {
 	r.seq++
 	r.sent += int64(len(data))
 	r.fresh = false
-	select {
-	case r.full <- b:
-	case <-r.ctx.Done():
-		return canceled.Err(r.ctx)
+	if err := canceled.Send(r.ctx, r.full, b); err != nil {
+		return err
 	}
 	block, err := r.takeBlock(n)
 	if err != nil {
@@ -102,15 +100,14 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 		}
 	}()
 	for {
-		select {
-		case b := <-r.empty:
-			if cap(b) >= n {
-				return b[:0], nil
-			}
-			small = append(small, b)
-		case <-r.ctx.Done():
-			return nil, canceled.Err(r.ctx)
+		b, err := canceled.Receive(r.ctx, r.empty)
+		if err != nil {
+			return nil, err
 		}
+		if cap(b) >= n {
+			return b[:0], nil
+		}
+		small = append(small, b)
 	}
 }
 
@@ -128,11 +125,11 @@ func (r *reader) grow() error {
 	all := make([][]byte, r.cfg.blocks())
 	all[0] = r.block
 	for i := range all[1:] {
-		select {
-		case all[i+1] = <-r.empty:
-		case <-r.ctx.Done():
-			return canceled.Err(r.ctx)
+		b, err := canceled.Receive(r.ctx, r.empty)
+		if err != nil {
+			return err
 		}
+		all[i+1] = b
 	}
 	slices.SortFunc(all, func(a, b []byte) int { return cap(b) - cap(a) })
 	largest := all[0]

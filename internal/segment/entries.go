@@ -11,6 +11,22 @@ type Source interface {
 	Next() ([]byte, error)
 }
 
+// EachBlock calls use for each piece of a source, which is valid during the call.
+func EachBlock(src Source, use func(b []byte) error) error {
+	for {
+		b, err := src.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = use(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // EntryReader reads the entries of a Source. An entry may be spread over
 // several blocks.
 type EntryReader struct {

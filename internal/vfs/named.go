@@ -31,10 +31,8 @@ func WaitLock(ctx context.Context, fsys FS, name string, exclusive bool) (Lock, 
 		if l, err := TryLock(fsys, name, exclusive); l != nil || err != nil {
 			return l, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, canceled.Err(ctx)
-		case <-time.After(wait):
+		if err := canceled.Wait(ctx, time.After(wait)); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -66,12 +66,11 @@ func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
 		f, err := os.OpenFile(name, flag, 0)
 		opened <- result{f, err}
 	}()
-	select {
-	case r := <-opened:
-		return r.file, r.err
-	case <-ctx.Done():
-		return nil, canceled.Err(ctx)
+	r, err := canceled.Receive(ctx, opened)
+	if err != nil {
+		return nil, err
 	}
+	return r.file, r.err
 }
 
 type osFile struct{ *os.File }

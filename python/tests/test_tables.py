@@ -216,6 +216,10 @@ def test_transformed(tables):
     assert tables.resample("q", "weeks", "W", "when", ["min", "max"], columns=["price"]) == (40, 6)
     want = frame[["price"]].resample("W").agg(["min", "max"])
     assert list(tables.get("weeks").price_max) == list(want[("price", "max")])
+    pd.testing.assert_frame_equal(tables.resampled("q", "W", "when", ["min", "max"], columns=["price"]), tables.get("weeks"))
+    assert tables.resampled("q", "W", "when", "max", columns=["price"], as_="polars")["price"].to_list() == list(want[("price", "max")])
+    with pytest.raises(NotFound):
+        tables.resampled("q", "W", "when", bucket="none")
     assert tables.resample("q", "some", sql="SELECT * FROM q WHERE price > 35", target_bucket="b") == (0, 5)
     assert tables.combine(["q", ("b", "some")], "both") == (45, 45)
     assert tables.combine(["q", ("b", "some")], "joined", "join", ["when", "sym", "price"], mode="append") == (45, 5)

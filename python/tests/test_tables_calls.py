@@ -53,6 +53,7 @@ CALLS = {
     "delete_bucket": lambda tables, **more: tables.delete_bucket("none", **more),
     "combine": lambda tables, **more: tables.combine(["t", "t"], "both", mode="replace", **more),
     "resample": lambda tables, **more: tables.resample("t", "resampled", sql="SELECT n FROM t", mode="replace", **more),
+    "resampled": lambda tables, **more: tables.resampled("t", "1us", "n", "size", **more),
     "action": lambda tables, **more: tables.action("partd.buckets", **more),
 }
 CHANGES = {"put", "delete", "delete_bucket", "combine", "resample"}

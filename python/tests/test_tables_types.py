@@ -85,7 +85,10 @@ def halves(values):
 def resampled(tables, name, frame, rule, how, **options):
     tables.put(name, frame, "replace")
     tables.resample(name, f"{name} resampled", rule, "when", how, mode="replace", **options)
-    return tables.get(f"{name} resampled")
+    got = tables.get(f"{name} resampled")
+    same = pd.testing.assert_series_equal if isinstance(got, pd.Series) else pd.testing.assert_frame_equal
+    same(tables.resampled(name, rule, "when", how, **options), got)
+    return got
 
 
 @pytest.mark.parametrize(("name", "how"), [*itertools.product(VALUES, [*KEEPING, "count", "nunique"]), *((name, "mean") for name in NUMBERS)])

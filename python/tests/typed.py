@@ -39,6 +39,8 @@ def synchronous(tables: Tables) -> None:
     assert_type(tables.describe("t")["Rows"], int)
     assert_type(tables.list(), list[str])
     assert_type(tables.resample("t", "u", "1D"), tuple[int, int])
+    assert_type(tables.resampled("t", "1D", "when"), pd.DataFrame)
+    assert_type(tables.resampled("t", "1D", "when", ["min"], columns=["a"], as_="arrow"), pa.Table)
     assert_type(tables["t"], Table)
     assert_type(tables["t"].get(), pd.DataFrame)
     assert_type(tables["t"].get(as_="polars"), pl.DataFrame)

@@ -241,12 +241,10 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
 	}
-	select {
-	case q.e.slots <- struct{}{}:
-		q.slot = true
-	case <-ctx.Done():
-		return nil, canceled.Err(ctx)
+	if err := canceled.Send(ctx, q.e.slots, struct{}{}); err != nil {
+		return nil, err
 	}
+	q.slot = true
 	sql, err := q.shown(ctx, sql)
 	if err != nil {
 		return nil, err

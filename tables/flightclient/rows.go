@@ -2,6 +2,7 @@ package flightclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/messages"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/transform"
 )
 
 // Scan reads the rows of a table, as it is or at a version, snapshot or time. The server
@@ -69,6 +72,16 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 		return nil, err
 	}
 	ticket, err := flightsql.CreateStatementQueryTicket(handle)
+	if err != nil {
+		return nil, err
+	}
+	return c.get(ctx, ticket, 0)
+}
+
+// Resampled is transform.Resampled.
+func (c *Client) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
+	o = cmp.Or(o, new(transform.ResampleOptions))
+	ticket, err := json.Marshal(operations.Resampling{Partd: wire.ResampleCall, ResampleOptions: *o})
 	if err != nil {
 		return nil, err
 	}

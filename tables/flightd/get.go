@@ -27,6 +27,8 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 		return s.FlightServer.DoGet(t, st)
 	case wire.Is(wire.ScanCall, t.Ticket):
 		return s.native.scan(t.Ticket, st)
+	case wire.Is(wire.ResampleCall, t.Ticket):
+		return s.native.resampled(t.Ticket, st)
 	}
 	return told(st, s.get(t, st))
 }

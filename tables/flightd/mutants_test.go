@@ -52,6 +52,7 @@ func seeds(t *testing.T) (all []mutant) {
 	}
 	for _, of := range []string{
 		`{"name":"t","bucket":"b"}`, `{"name":"t","sql":"select x from t where x > 1"}`, `{"partd":"scan","name":"t","columns":["x"],"limit":1}`,
+		`{"partd":"resample","Source":{"Name":"t"},"Rule":"s","TimeColumn":"t","Functions":["size"]}`,
 	} {
 		add(callGet, []byte(of), nil)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/transform"
 )
 
 // nativeServer serves package flightclient, in calls of its own beside those of Flight SQL.
@@ -25,11 +27,36 @@ type nativeServer struct {
 func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "the call: %v", err) }
 
 // scan answers a ticket for which wire.Is(wire.ScanCall).
-func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServer) (err error) {
+func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
+	var c wire.Scan
+	return read(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
+		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries}
+		if c.Where != "" {
+			if o.Filter, err = filter.Parse(c.Where); err != nil {
+				return nil, err
+			}
+		}
+		table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name, c.At())
+		if err != nil {
+			return nil, err
+		}
+		return table.Scan(ctx, o)
+	})
+}
+
+// resampled answers a ticket for which wire.Is(wire.ResampleCall).
+func (s *nativeServer) resampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
+	var c operations.Resampling
+	return read(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
+		return transform.Resampled(ctx, s.store, &c.ResampleOptions)
+	})
+}
+
+// read decodes a ticket into c, and sends the rows for it.
+func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows func(context.Context) (array.RecordReader, error)) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
-	var c wire.Scan
-	if err := wire.Unmarshal(ticket, &c); err != nil {
+	if err := wire.Unmarshal(ticket, c); err != nil {
 		return badCall(err)
 	}
 	end, err := AcquireQuery(ctx)
@@ -37,17 +64,7 @@ func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServ
 		return err
 	}
 	defer end()
-	o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries}
-	if c.Where != "" {
-		if o.Filter, err = filter.Parse(c.Where); err != nil {
-			return err
-		}
-	}
-	table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name, c.At())
-	if err != nil {
-		return err
-	}
-	r, err := table.Scan(ctx, o)
+	r, err := rows(ctx)
 	if err != nil {
 		return err
 	}

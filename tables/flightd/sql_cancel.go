@@ -25,10 +25,14 @@ type execution struct {
 	cancel context.CancelCauseFunc
 }
 
-// add notes an execution until the function that it returns is called.
+// add notes an execution until the function that it returns is called. To cancel it ends
+// its call, for a send to a client that receives nothing returns only then.
 func (r *running) add(ctx context.Context, id string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	e := &execution{id, cancel}
+	if c, ok := ctx.Value(callKey{}).(*call); ok && c.cancel != nil {
+		e.cancel = c.cancel
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.all == nil {
@@ -50,6 +54,7 @@ func (r *running) cancel(id string) (found bool) {
 	for e := range r.all {
 		if id != "" && e.id == id {
 			e.cancel(errCancelled)
+			delete(r.all, e)
 			found = true
 		}
 	}

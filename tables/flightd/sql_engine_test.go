@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,10 @@ import (
 
 // fakeEngine knows four statements: "SELECT * FROM t" of a table of the bucket,
 // "SELECT ?" which returns its parameters, "SELECT forever", and any other is wrong.
-type fakeEngine struct{ ended chan error }
+type fakeEngine struct {
+	ended   chan error
+	batches atomic.Int64 // of "SELECT forever"
+}
 
 func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	switch {
@@ -30,6 +34,7 @@ func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *
 		schema := numbers(1).Schema()
 		return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 			for ctx.Err() == nil && yield(numbers(1000), nil) {
+				f.batches.Add(1)
 			}
 			f.ended <- ctx.Err()
 		}), nil

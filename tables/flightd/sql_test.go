@@ -157,6 +157,9 @@ func TestSQLCancel(t *testing.T) {
 	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: other}); err != nil || r.Status != flight.CancelStatusNotCancellable {
 		t.Error(r, err)
 	}
+	for sent := int64(-1); s.engine.batches.Load() != sent; time.Sleep(200 * time.Millisecond) {
+		sent = s.engine.batches.Load() // until the server waits for this client, who receives nothing
+	}
 	if got := cancel(); got != flight.CancelStatusCancelled {
 		t.Error(got)
 	}

@@ -147,6 +147,9 @@ func (w *watched) failure(err error) error {
 	if code, ok := causes[cause]; ok && err != nil {
 		return status.Error(code, cause.Error())
 	}
+	if cause == errCancelled && err != nil {
+		return cause
+	}
 	return err
 }
 

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,25 +179,7 @@ func TestMemoryStays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	held := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before, peak := held(), atomic.Int64{}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-				peak.Store(max(peak.Load(), held()-before))
-			}
-		}
-	}()
+	peak := peakOf(heap)
 	o := transform.ResampleOptions{Source: named("in"), Target: named("out"), TimeColumn: "t", Rule: "h", Functions: []string{"sum", "last", "size"}, Columns: []string{"x"}, Mode: tables.PutReplace}
 	done, err := transform.Resample(t.Context(), s, &o)
 	if err != nil || done.SourceRows != files*each {
@@ -208,10 +189,40 @@ func TestMemoryStays(t *testing.T) {
 	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
 		t.Error(err)
 	}
-	close(stop)
-	<-stopped
-	t.Logf("%d MiB at most, of rows with %d", peak.Load()>>20, files*each*32>>20)
-	if peak.Load() > most*3/2 {
-		t.Errorf("%d MiB were held at a time, of %d", peak.Load()>>20, most>>20)
+	held := peak()
+	t.Logf("%d MiB at most, of rows with %d", held>>20, files*each*32>>20)
+	if held > most*3/2 {
+		t.Errorf("%d MiB were held at a time, of %d", held>>20, most>>20)
+	}
+}
+
+// heap is what the heap holds.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// peakOf begins to look at how much is held beyond what is held now. It returns a function
+// that ends this, and says how much that was at most.
+func peakOf(held func() int64) func() int64 {
+	before, most := held(), int64(0)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				most = max(most, held()-before)
+			}
+		}
+	}()
+	return func() int64 {
+		close(stop)
+		<-stopped
+		return most
 	}
 }

@@ -23,7 +23,7 @@ from . import files, progress
 from . import filters as filtering
 from .connection import Connection, only_here
 from .errors import MissingColumns, NotFound
-from .results import MODES, Data, Described, Mode, Query, Read, State, Time, Version, state, time_of
+from .results import MODES, Data, Described, Mode, Query, Read, Resampled, State, Time, Version, state, time_of
 from .server import Server, own_flags
 from .table import Table
 
@@ -40,6 +40,7 @@ T = TypeVar("T")
 Names: TypeAlias = list[str]  # the class has a method of the name of list
 Versions: TypeAlias = list[Version]
 Errors: TypeAlias = list[BaseException]
+Functions: TypeAlias = "str | Sequence[str]"
 Missing = Literal["warn", "error", "ignore"]
 _MESSAGE = 4 << 20  # bytes, about, that a message of a put has
 _GAVE_UP = b"partd.gave-up"  # the note of a put that is not to be kept
@@ -315,20 +316,40 @@ class Tables(Connection, Shown):
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")
 
     def resample(
-        self, source: str, target: str, rule: str = "", time_col: str = "", how: str | Sequence[str] = "mean", *,
+        self, source: str, target: str, rule: str = "", time_col: str = "", how: Functions = "mean", *,
         columns: Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts aggregates of a table by bins of time, of pandas' offsets such as "5min", or the rows of
         a SELECT, into another. It returns how many rows the source has (0 with a SELECT) and were put."""
-        call: dict[str, Any] = {"SQL": sql}
-        if not sql:
-            functions = [how] if isinstance(how, str) else [*how]
-            call = {"Rule": rule, "TimeColumn": time_col, "Functions": functions, "Columns": columns}
+        call: dict[str, Any] = {"SQL": sql} if sql else _bins(rule, time_col, how, columns)
         to = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
         (done,) = self._ask("partd.resample", timeout, Source=source_, Target=to, Mode=MODES.index(mode), **call)
         return done["SourceRows"], done["TargetRows"]
+
+    @overload
+    def resampled(
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["pandas"] = "pandas", **of: Unpack[Resampled]
+    ) -> pandas.DataFrame: ...
+
+    @overload
+    def resampled(
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["polars"], **of: Unpack[Resampled]
+    ) -> polars.DataFrame: ...
+
+    @overload
+    def resampled(
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["arrow"], **of: Unpack[Resampled]
+    ) -> pa.Table: ...
+
+    def resampled(
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
+        columns: Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
+    ) -> Any:  # fmt: skip
+        """The rows that resample() would put into a table."""
+        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_bins(rule, time_col, how, columns)}
+        return from_arrow(self._rows(json.dumps(call).encode(), f"resample {source!r}", timeout).read_all(), as_)
 
     def combine(
         self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: Sequence[str] = (), *,
@@ -342,6 +363,11 @@ class Tables(Connection, Shown):
             Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
         )  # fmt: skip
         return done["SourceRows"], done["TargetRows"]
+
+
+def _bins(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:
+    """What the server is told of aggregates by bins of time."""
+    return {"Rule": rule, "TimeColumn": time_col, "Functions": [how] if isinstance(how, str) else [*how], "Columns": columns}
 
 
 def _each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:

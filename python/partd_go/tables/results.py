@@ -81,6 +81,14 @@ class Query(State, total=False):
     timeout: float | None
 
 
+class Resampled(TypedDict, total=False):
+    """What goes with bins of time: see resampled()."""
+
+    columns: Sequence[str] | None
+    bucket: str
+    timeout: float | None
+
+
 def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]:
     """What the server is told of a state."""
     if (version is not None) + (at is not None) + bool(snapshot) > 1:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/transform"
 )
 
 // backend is what commands work with: a directory's store, or a server.
@@ -25,6 +26,7 @@ type streams interface {
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
 	Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error)
 	Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error)
+	Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error)
 	ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error)
 	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error)
 }
@@ -54,6 +56,10 @@ func (l local) Scan(ctx context.Context, bucket, name string, at tables.At, o *t
 		return nil, err
 	}
 	return t.Scan(ctx, o)
+}
+
+func (l local) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
+	return transform.Resampled(ctx, l.Store, o)
 }
 
 func (l local) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error) {

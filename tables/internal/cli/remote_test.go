@@ -81,6 +81,8 @@ func TestRemoteAsLocal(t *testing.T) {
 		"sql SELECT\u00a0v\u00a0FROM\u00a0series --bucket b --version 1",
 		"sql SELECT\u00a01\u00a0FROM\u00a0nothing", "sql SELEKT",
 		"resample series bins --bucket b --rule 10s --time at --func sum --mode error", "get bins --bucket b",
+		"resample series --bucket b --rule 10s --time at --func sum", "resample series --bucket b --sql SELECT\u00a0sum(v)\u00a0AS\u00a0s\u00a0FROM\u00a0series --format jsonl",
+		"resample nothing --rule 10s --time at --func sum", "resample ticks --rule 10s --time sym --func size",
 		"resample series totals --bucket b --sql SELECT\u00a0sum(v)\u00a0AS\u00a0s\u00a0FROM\u00a0series", "get totals --bucket b",
 		"combine series series both --bucket b", "get both --bucket b",
 		"clean both --bucket b --drop-nulls at", "get both --bucket b",
@@ -136,8 +138,8 @@ func TestRemoteAsLocal(t *testing.T) {
 	if got := local[slices.Index(commands, "get ticks")]; !strings.Contains(got, "at,sym,v\n2026-01-01T00:00:00,A,4\n2026-01-01T00:00:00,B,3\n2026-01-03T00:00:00,A,1\n") {
 		t.Errorf("not in order, or with duplicates: %s", got)
 	}
-	if failed != 40 {
-		t.Errorf("%d commands failed, 40 of them should", failed)
+	if failed != 42 {
+		t.Errorf("%d commands failed, 42 of them should", failed)
 	}
 }
 
@@ -175,6 +177,8 @@ func TestRemoteRefuses(t *testing.T) {
 		text string
 	}{
 		{"put x " + birdstrikes + " --token-file " + read, cliutil.ExitFailed, "reading only"},
+		{"resample x y --sql x --token-file " + read, cliutil.ExitFailed, "reading only"},
+		{"resample x --rule s --time t --func size --token-file " + read, cliutil.ExitFailed, "not found"},
 		{"delete x --token-file " + read, cliutil.ExitFailed, "reading only"},
 		{"fold --token-file " + read, cliutil.ExitFailed, "reading only"},
 		{"list", cliutil.ExitFailed, url},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -72,16 +73,17 @@ func columnNames(flag, text string) ([]string, error) {
 
 func newResample(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "resample [flags] [--] SOURCE TARGET",
-		Short: "Put aggregates by time, or the rows of a query, into a table",
+		Use:   "resample [flags] [--] SOURCE [TARGET]",
+		Short: "Put aggregates by time, or the rows of a query, into a table, or write them",
 		Long: `Put aggregates of SOURCE's rows, one for each bin of time, into TARGET, as pandas'
-resample does, or put the rows of a query.
+resample does, or put the rows of a query. Without TARGET, write them as get does.
 
 --rule is the length of a bin, a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
 --func is one or more of
-` + strings.Join(transform.Functions, " ") + `. The time is TARGET's first column.`,
+` + strings.Join(transform.Functions, " ") + `. The time is the first column.`,
 		Example: `  partd-tables resample trades candles --rule 5min --time at --func ohlc --columns price
+  partd-tables resample trades --rule 1h --time at --func mean,size --columns price -o hours.parquet
   partd-tables resample trades daily --rule D --time at --func mean,max --columns price --mode replace
   partd-tables resample trades totals --sql "SELECT sym, sum(size) AS size FROM trades GROUP BY sym"`,
 	}
@@ -94,17 +96,39 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, separated by commas (default: all)")
 	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT`")
 	cliutil.Complete(cmd, "func", transform.Functions...)
-	return transforms(t, cmd, operations.Resample, func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
+	out := resultFlags(a, cmd)
+	input := func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
 		if (o.SQL == "") == (o.Rule == "") {
 			return nil, cliutil.Usagef("give either --sql, or --rule with --time and --func")
 		}
 		if o.Rule != "" && (o.TimeColumn == "" || len(o.Functions) == 0) {
 			return nil, cliutil.Usagef("--rule needs --time and --func")
 		}
-		o.Source, o.Target, o.Mode = t.source(args[0]), t.target(cmd, args[1]), mode
+		o.Source, o.Target, o.Mode = t.source(args[0]), t.target(cmd, args[len(args)-1]), mode
 		o.Columns, err = columnNames("columns", *columns)
 		return o, err
-	})
+	}
+	put := transforms(t, cmd, operations.Resample, input).RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 1 && (fs.Changed("output") || fs.Changed("format") || fs.Changed("force")):
+			return cliutil.Usagef("--output, --format and --force go without TARGET")
+		case len(args) > 1:
+			return put(cmd, args)
+		case fs.Changed("mode") || fs.Changed("target-bucket"):
+			return cliutil.Usagef("--mode and --target-bucket need a TARGET")
+		}
+		o, err := input(args, tables.PutError)
+		if err = errors.Join(err, out.choose()); err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		return t.p.withSQL(ctx, func(s backend) error {
+			r, err := s.Resampled(ctx, o)
+			return out.write(ctx, r, err)
+		})
+	}
+	return cmd
 }
 
 func newCombine(a *app) *cobra.Command {

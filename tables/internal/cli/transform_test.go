@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,17 @@ func TestTransformCommands(t *testing.T) {
 	run("resample", "trades", "mean", "--rule", "D", "--time", "at", "--func", "sum,size", "--columns", "price", "--mode", "replace")
 	if got, want := run("get", "mean"), "at,price_sum,size\n2026-01-01T00:00:00,9,4\n"; got != want {
 		t.Errorf("%s, want\n%s", got, want)
+	}
+	if got, want := run("resample", "trades", "--rule", "10s", "--time", "at", "--func", "mean", "--columns", "price"), "at,price\n2026-01-01T00:00:00,2\n2026-01-01T00:00:10,\n2026-01-01T00:00:20,5\n"; got != want {
+		t.Errorf("%s, want\n%s", got, want)
+	}
+	file := filepath.Join(t.TempDir(), "counts.jsonl")
+	run("resample", "trades", "--sql", "SELECT count(*) AS n FROM trades", "-o", file)
+	if got, err := os.ReadFile(file); string(got) != "{\"n\":4}\n" {
+		t.Error(string(got), err)
+	}
+	if got := run("list"); strings.Count(got, "\n") != 3 {
+		t.Errorf("there are other tables than trades and mean: %s", got)
 	}
 	run("resample", "trades", "counts", "--sql", "SELECT sym, count(*) AS n FROM trades GROUP BY sym ORDER BY sym", "--target-bucket", "b")
 	if got := run("get", "counts", "--bucket", "b"); got != "sym,n\nA,3\nB,1\n" {
@@ -47,6 +59,13 @@ func TestTransformCommands(t *testing.T) {
 		want string
 	}{
 		{"resample trades x --rule 10s --time at", cliutil.ExitUsage, "--rule needs --time and --func"},
+		{"resample trades --rule 10s --time at", cliutil.ExitUsage, "--rule needs --time and --func"},
+		{"resample trades --rule 10s --time at --func size --mode replace", cliutil.ExitUsage, "need a TARGET"},
+		{"resample trades --rule 10s --time at --func size --target-bucket b", cliutil.ExitUsage, "need a TARGET"},
+		{"resample trades --rule 10s --time at --func size --format xml", cliutil.ExitUsage, "xml"},
+		{"resample trades --rule 10s --time at --func avg", cliutil.ExitFailed, `there is no function "avg"`},
+		{"resample trades x --rule 10s --time at --func size --format csv", cliutil.ExitUsage, "go without TARGET"},
+		{"resample trades x --rule 10s --time at --func size -o x.csv", cliutil.ExitUsage, "go without TARGET"},
 		{"resample trades x", cliutil.ExitUsage, "give either --sql, or --rule"},
 		{"resample trades x --rule 10s --time at --func mean", cliutil.ExitFailed, `column "sym": it has type`},
 		{"resample trades x --rule 10s --time at --func avg", cliutil.ExitFailed, `there is no function "avg"`},

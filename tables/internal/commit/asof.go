@@ -71,12 +71,7 @@ func (e *Entry) lockCommits(ctx context.Context) error {
 			e.Commits.Unlock()
 		}
 	}()
-	select {
-	case <-locked:
-		return nil
-	case <-ctx.Done():
-		return canceled.Err(ctx)
-	}
+	return canceled.Wait(ctx, locked)
 }
 
 // waiting returns the table, and the times between which the rows in its tail came, zero if

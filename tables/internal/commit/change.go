@@ -139,10 +139,9 @@ func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, cha
 		if n == MostAttempts {
 			return fmt.Errorf("%w: %w", ErrConflict, err)
 		}
-		select {
-		case <-ctx.Done():
-			return canceled.Err(ctx)
-		case <-time.After(time.Duration(rand.Int64N(int64(min(n, 50)) * int64(2*time.Millisecond)))):
+		pause := time.Duration(rand.Int64N(int64(min(n, 50)) * int64(2*time.Millisecond)))
+		if err := canceled.Wait(ctx, time.After(pause)); err != nil {
+			return err
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package operations
 
-import "github.com/go-partd/partd/tables"
+import (
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
 
 // List asks for the tables of a bucket.
 type List struct {
@@ -46,6 +49,12 @@ type RuleEdit struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name,omitempty"`
 	tables.RuleEdit
+}
+
+// Resampling is a ticket for the rows that [Resample] would put.
+type Resampling struct {
+	Partd string `json:"partd"` // wire.ResampleCall
+	transform.ResampleOptions
 }
 
 // Deletion says which rows of a table to delete.

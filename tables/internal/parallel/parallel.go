@@ -35,10 +35,8 @@ func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(con
 				defer func() { free <- struct{}{} }()
 				return f(ctx, item)
 			})
-			select {
-			case <-free:
-			case <-ctx.Done():
-				return canceled.Err(ctx)
+			if err := canceled.Wait(ctx, free); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -319,7 +319,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) 
 			out = each(from, b, func(v int64) {
 				f := float64(v)
 				if f == 1<<63 || int64(f) != v {
-					err = fmt.Errorf("%d would be rounded as %s", v, to)
+					err = fmt.Errorf("as %s: %d would be rounded", to, v)
 				}
 				b.Append(f)
 			})

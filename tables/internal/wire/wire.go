@@ -14,8 +14,9 @@ import (
 
 // The calls: of a ticket, and of a put's command.
 const (
-	ScanCall = "scan"
-	PutCall  = "put"
+	ScanCall     = "scan"
+	ResampleCall = "resample"
+	PutCall      = "put"
 )
 
 // PutModes are the modes of a put by their names.

@@ -1,0 +1,33 @@
+package canceled
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// What waits for a channel returns what the channel has, and the cause once the context has ended.
+func TestWaiting(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c := make(chan int, 1)
+	if err := Send(ctx, c, 7); err != nil {
+		t.Error(err)
+	}
+	if v, err := Receive(ctx, c); v != 7 || err != nil {
+		t.Error(v, err)
+	}
+	ended := make(chan struct{})
+	close(ended)
+	if err := Wait(ctx, ended); err != nil {
+		t.Error(err)
+	}
+	why := errors.New("why")
+	cancel(why)
+	full := make(chan int)
+	if err := Send(ctx, full, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+		t.Error(err)
+	}
+	if err := Wait(ctx, full); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+		t.Error(err)
+	}
+}
