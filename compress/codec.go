@@ -49,11 +49,6 @@ func overLimit(n uint64, limit int64) error {
 	return fmt.Errorf("%w: it claims %d bytes, the limit is %d", errTooLong, n, limit)
 }
 
-// implausible is the error for a piece that cannot hold what it claims.
-func implausible(n uint64, compressed int64) error {
-	return fmt.Errorf("it claims %d bytes, which %d compressed ones cannot hold", n, compressed)
-}
-
 // claim checks a length that a header claims: whether it is within the limit,
 // and whether that many compressed bytes can hold it if each becomes ratio bytes
 // at most.
@@ -62,7 +57,7 @@ func claim(n uint64, compressed, ratio, limit int64) (int64, error) {
 		return 0, overLimit(n, limit)
 	}
 	if n > uint64(compressed)*uint64(ratio)+uint64(ratio) {
-		return 0, implausible(n, compressed)
+		return 0, fmt.Errorf("it claims %d bytes, which %d compressed ones cannot hold", n, compressed)
 	}
 	return int64(n), nil
 }

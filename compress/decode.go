@@ -111,7 +111,7 @@ type valueReader struct {
 func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
-	r.source.reset(next)
+	r.source = source{next: next, joined: r.source.joined[:0]}
 }
 
 // stop gives the memory of a stream back.

@@ -13,11 +13,6 @@ type source struct {
 	ended  bool
 }
 
-// reset makes the source deliver the parts that next returns.
-func (s *source) reset(next func() ([]byte, error)) {
-	*s = source{next: next, joined: s.joined[:0]}
-}
-
 // more replaces an empty buf by the next bytes.
 func (s *source) more() error {
 	for len(s.buf) == 0 {

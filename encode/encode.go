@@ -115,7 +115,8 @@ func (s *Store[T]) encode(b *buffer, op, key string, v T) error {
 		return &partd.Error{Op: op, Key: key, HasKey: true, Err: fmt.Errorf("encode %T: %w", v, err)}
 	}
 	b.bytes = frame.End(bytes, start)
-	b.add(key)
+	b.ends = append(b.ends, len(b.bytes))
+	b.entries = append(b.entries, partd.Entry{Key: key})
 	return nil
 }
 
@@ -145,11 +146,6 @@ func (s *Store[T]) release(b *buffer) {
 	clear(b.entries)
 	b.bytes, b.ends, b.entries = b.bytes[:0], b.ends[:0], b.entries[:0]
 	s.buffers.Put(b)
-}
-
-func (b *buffer) add(key string) {
-	b.ends = append(b.ends, len(b.bytes))
-	b.entries = append(b.entries, partd.Entry{Key: key})
 }
 
 // batch returns the entries. Only now do the bytes stay where they are.

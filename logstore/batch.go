@@ -76,10 +76,6 @@ func (b *batch) addBlob(key string, ref segment.BlobRef, piece *pieceHasher, has
 	b.maxBlobNo = max(b.maxBlobNo, ref.File)
 }
 
-func (b *batch) addRaw(raw []byte, hash uint64, partBits uint8) {
-	b.push(len(b.buf), append(b.buf, raw...), hash, partBits)
-}
-
 func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
 	b.buf = buf
 	b.at = append(b.at, uint32(at))

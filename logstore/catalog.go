@@ -55,7 +55,7 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	m.durable = c.durable.Load()
 	tmp := c.path(manifestTmpName)
 	err := c.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
-	if isNoSpace(err) && len(m.files) == 0 && c.useSpare() == nil {
+	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
 		// The empty store is what may give room back. The spare file has blocks
 		// already; where they are not written to in place, it gives up its own.
 		if err = c.writeWhole(tmp, 0, m.encode(), sync); isNoSpace(err) {
@@ -127,11 +127,6 @@ func (c *catalog) keepSpare() {
 		err = errors.Join(err, f.Close())
 	}
 	c.warn(err, "no room could be set aside for a drop on a full disk", "path", path)
-}
-
-// useSpare makes the spare file the one that the next manifest is written to.
-func (c *catalog) useSpare() error {
-	return c.fs.Rename(c.path(spareName), c.path(manifestTmpName))
 }
 
 // newFile describes a data file, which is not opened.

@@ -29,12 +29,6 @@ func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	})
 }
 
-func (j *mergeJob) findResetsOf(h *segment.HotRun) error {
-	return j.noteResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
-		return j.eachOf(h, first, end, f)
-	})
-}
-
 // noteResets notes the resets among the entries that each yields of segments.
 func (j *mergeJob) noteResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}

@@ -72,10 +72,13 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	end := func() {
 		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.bytes, Reset: size.reset, Gone: size.gone})
 	}
-	if err := j.findResetsOf(h); err != nil {
+	err := j.noteResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
+		return j.eachOf(h, first, end, f)
+	})
+	if err != nil {
 		return err
 	}
-	err := j.leaveOut(func(f func(e *segment.Entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *segment.Entry) error {
+	err = j.leaveOut(func(f func(e *segment.Entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *segment.Entry) error {
 		if j.w.Written() > j.maxLen {
 			if size.encoded > 0 {
 				end()

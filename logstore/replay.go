@@ -154,7 +154,7 @@ func (s *Store) addRecord(b *batch, entries []byte) error {
 		if err := s.catalog.files.accountAll(&b.ledger, &e); err != nil {
 			return err
 		}
-		b.addRaw(e.Raw, s.format.HashBytes(e.Key), s.tables.bits)
+		b.push(len(b.buf), append(b.buf, e.Raw...), s.format.HashBytes(e.Key), s.tables.bits)
 		entries = entries[len(e.Raw):]
 	}
 	return nil

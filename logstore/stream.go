@@ -51,7 +51,7 @@ func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream
 // where the ledger of a segment says that there are any.
 func (k *keyStream) findStart() error {
 	for i := k.v.sources() - 1; i >= 0; i-- {
-		if !k.v.marksIn(i) {
+		if i < len(k.v.segments) && k.v.segments[i].ledger.Marks == 0 {
 			continue
 		}
 		src, _ := k.v.keySource(i, k.hash, k.key, &k.run)

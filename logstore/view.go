@@ -100,11 +100,6 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// marksIn reports whether a source holds resets of keys.
-func (v *view) marksIn(source int) bool {
-	return source >= len(v.segments) || v.segments[source].ledger.Marks > 0
-}
-
 // keySource returns the run in which a source holds a key's entries, maybe
 // among others.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {

@@ -114,12 +114,9 @@ func (c *conn) may(needs Rights, what string) error {
 	if c.rights()&needs != 0 {
 		return nil
 	}
-	return c.deny(what, errors.New("without the right "+needs.String()))
-}
-
-func (c *conn) deny(what string, cause error) error {
 	c.server.meters.denied.Add(1)
-	c.server.opts.Logger.Warn("refused", "operation", what, "user", c.access.who.User, "namespace", c.namespace, "peer", peerName(c.nc), "reason", cause)
+	c.server.opts.Logger.Warn("refused", "operation", what, "user", c.access.who.User, "namespace", c.namespace,
+		"peer", peerName(c.nc), "reason", "without the right "+needs.String())
 	return errDenied
 }
 

@@ -179,8 +179,8 @@ func (t *handleTable) dropped(p *space, before time.Time, idle time.Duration) {
 const dropGrace = 10 * time.Second
 
 func (s *Server) changed(p *space, what partd.Change, err error) {
-	if p == s.space { // a namespace's store is opened again
-		s.meters.noteChange(err)
+	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // a namespace's store is opened again
+		s.meters.needsReopen.Store(&err)
 	}
 	switch {
 	case err == nil && what == partd.ChangeDrop:

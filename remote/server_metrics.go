@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/metrics"
 )
 
@@ -158,11 +157,4 @@ func (s *Server) Ready() error {
 		return *p
 	}
 	return nil
-}
-
-// noteChange notes the outcome of a change.
-func (m *meters) noteChange(err error) {
-	if errors.Is(err, partd.ErrNeedsReopen) {
-		m.needsReopen.Store(&err)
-	}
 }

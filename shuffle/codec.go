@@ -9,12 +9,6 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// Codec is a codec of package encode. A shuffle calls Encode and Decode, from several
-// goroutines at once. It does not use Join: each value stands alone.
-//
-// Deprecated: it is [encode.ValueCodec].
-type Codec[T any] = encode.ValueCodec[T]
-
 // DefaultCodec returns the codec that is used if none is given. It encodes bytes
 // and strings unchanged, numbers in the machine's byte order, structs, arrays,
 // slices, maps and pointers by their contents, including unexported fields, and

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/go-partd/partd/encode"
 )
 
 type gaps struct {
@@ -179,19 +177,4 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%+v, encoded again, gives %v, %v", v, again, err)
 		}
 	})
-}
-
-// The old name is the same type: programs that use it, and the codecs of package encode,
-// are taken alike.
-func TestOneCodec(t *testing.T) {
-	old := Codec[int]{Encode: encode.JSON[int]().Encode, Decode: encode.JSON[int]().Decode}
-	for name, o := range map[string]*Options[int]{"old": {Codec: old}, "encode": {Codec: encode.JSON[int]()}} {
-		c, err := o.codec()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := c.Encode(nil, 12); err != nil || string(b) != "12" {
-			t.Errorf("%s: %q, %v", name, b, err)
-		}
-	}
 }

@@ -29,16 +29,10 @@ const maxPending = 256
 // in order. Records that could change after they were added are not kept.
 func newPending[T any](table *hashagg.Table, use func(v *T, state []uint64, isNew bool)) *pending[T] {
 	p := &pending[T]{table: table, use: use, limit: 1}
-	if mayBeKept(reflect.TypeFor[T]()) {
+	if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || inPlace(k) }) {
 		p.limit = maxPending
 	}
 	return p
-}
-
-// mayBeKept reports whether values of a type stay what they are: they hold nothing
-// by reference but strings.
-func mayBeKept(t reflect.Type) bool {
-	return consistsOf(t, func(k reflect.Kind) bool { return k == reflect.String || inPlace(k) })
 }
 
 // add adds a record whose key encode appends, and returns the length of that.

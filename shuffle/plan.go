@@ -35,7 +35,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	b.within[t] = true
 	defer delete(b.within, t)
 	// Only encodings that are compared must not have gaps.
-	if !b.forKeys && pointerFree(t) {
+	if !b.forKeys && consistsOf(t, inPlace) {
 		return flatPlan(t.Size()), nil
 	}
 	if t.Implements(marshaler) && reflect.PointerTo(t).Implements(unmarshaler) {
@@ -64,9 +64,6 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	}
 	return nil, fmt.Errorf("%v cannot be encoded", t)
 }
-
-// pointerFree reports whether a value is all in its own memory.
-func pointerFree(t reflect.Type) bool { return consistsOf(t, inPlace) }
 
 func inPlace(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 

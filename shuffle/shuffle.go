@@ -70,8 +70,9 @@ type Options[T any] struct {
 	// log-structured store. Sorting, aggregating, Distinct and TopK use files of
 	// their own for records that do not fit in memory, and refuse a Store.
 	Store partd.Partd
-	// Codec encodes the records. The zero value means [DefaultCodec]. Aggregate
-	// stores no records and needs no codec.
+	// Codec encodes the records, on several goroutines at once; its Join is not
+	// used. The zero value means [DefaultCodec]. Aggregate stores no records and
+	// needs no codec.
 	Codec encode.ValueCodec[T]
 	// Progress is called to report progress. Feeds and readers call it on the
 	// goroutine that adds or reads, after some 256 records or 256 KiB, but at most

@@ -40,12 +40,12 @@ func TestKeepsTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		kept := func() bool {
-			v, err := tab.settled(t.Context())
+			v, err := tab.deduped(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			take.Release(v.rows)
-			return v.tail.Settled
+			return v.tail.Deduped
 		}
 		if kept() || !kept() {
 			t.Error(rule, "the tail is made ready again")

@@ -44,7 +44,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err != nil {
 		return nil, err
 	}
-	v, err := t.settled(ctx)
+	v, err := t.deduped(ctx)
 	if err != nil {
 		unpin()
 		return nil, err
@@ -112,6 +112,7 @@ type reader struct {
 	schema  *arrow.Schema // of what it hands on
 	read    *arrow.Schema // of the columns that are read
 	columns []int         // of read, in the table
+	casts   bool          // read has other types than those that are stored
 	out     []int         // of schema, in read; nil: they are the same
 	filters []*filter.Expr
 	filter  *filter.Expr // all of them, once it is planned; nil: none
@@ -160,6 +161,7 @@ func (r *reader) choose(wanted []string) error {
 	for i, f := range r.def.Logical.Fields() {
 		if len(wanted) == 0 || need[f.Name] {
 			r.columns = append(r.columns, i)
+			r.casts = r.casts || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
 			fields = append(fields, f)
 		}
 	}
@@ -226,8 +228,10 @@ func (r *reader) plan(columns []string) (err error) {
 // batch makes of a batch that was read what the caller wants of it. Files of tables
 // without an order have been filtered.
 func (r *reader) batch(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
-	b, err := schema.Convert(b, r.read)
-	if err != nil {
+	var err error
+	if !r.casts {
+		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
+	} else if b, err = schema.Convert(b, r.read); err != nil {
 		return nil, err
 	}
 	if r.filter != nil && !filtered {
@@ -295,22 +299,18 @@ func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
 		return
 	}
 	for _, b := range r.rows {
-		if !yield(r.ofTail(b)) {
+		if !yield(r.ofTail(b), nil) {
 			return
 		}
 	}
 }
 
-func (r *reader) ofTail(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	fit, err := schema.CastStored(b, r.def.Stored)
-	if err != nil {
-		return nil, err
-	}
-	defer fit.Release()
+// ofTail returns the columns that are read of a batch of the tail.
+func (r *reader) ofTail(b arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, len(r.columns))
 	fields := make([]arrow.Field, len(r.columns))
 	for i, at := range r.columns {
-		columns[i], fields[i] = fit.Column(at), r.def.Stored.Field(at)
+		columns[i], fields[i] = b.Column(at), r.def.Stored.Field(at)
 	}
-	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, fit.NumRows()), nil
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
 }

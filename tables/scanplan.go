@@ -73,7 +73,7 @@ func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 		}
 		unpin()
 	})
-	if p.view, err = t.settled(ctx); err == nil {
+	if p.view, err = t.deduped(ctx); err == nil {
 		p.Tail = p.view.rows
 		err = p.plan(ctx)
 	}
@@ -112,12 +112,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {
-			fit, err := schema.CastStored(b, v.def.Stored)
-			if err != nil {
-				return err
-			}
-			p.Tail[i] = array.NewRecordBatch(p.Stored, fit.Columns(), fit.NumRows())
-			fit.Release()
+			p.Tail[i] = array.NewRecordBatch(p.Stored, b.Columns(), b.NumRows())
 			b.Release()
 		}
 		if v.replaces {

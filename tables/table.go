@@ -105,16 +105,6 @@ func notFound(err error) error {
 	return err
 }
 
-// snapshotOf returns the snapshot of a version.
-func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
-	for _, s := range meta.Snapshots() {
-		if Version(s.SequenceNumber) == v {
-			return &s, nil
-		}
-	}
-	return nil, fmt.Errorf("version %d, which may have expired: %w", v, ErrNotFound)
-}
-
 // view is one state of a table.
 type view struct {
 	of       *Table
@@ -206,32 +196,32 @@ func look[T any](ctx context.Context, t *Table, op string, f func(*view) (T, err
 	return out, nil
 }
 
-// settled is view, with the tail's rows as they are read.
-func (t *Table) settled(ctx context.Context) (*view, error) {
+// deduped is view, with the tail's rows as they are read.
+func (t *Table) deduped(ctx context.Context) (*view, error) {
 	v, err := t.view(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	if err := v.settleTail(ctx); err != nil {
+	if err := v.dedupTail(ctx); err != nil {
 		take.Release(v.rows)
 		return nil, err
 	}
 	return v, nil
 }
 
-// settleTail makes of the tail's rows one batch where they have an order; see
-// series.SettleTail.
-func (v *view) settleTail(ctx context.Context) error {
+// dedupTail makes of the tail's rows one batch where they have an order; see
+// series.DedupTail.
+func (v *view) dedupTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
 		return nil
 	}
-	if v.tail.Settled {
+	if v.tail.Deduped {
 		v.replaces = v.tail.Replaces
 		return nil
 	}
-	one, err := commit.OneBatch(v.rows, v.def.Stored)
+	one, err := take.Concat(v.rows)
 	if err == nil {
-		one, v.replaces, err = v.series.SettleTail(ctx, one)
+		one, v.replaces, err = v.series.DedupTail(ctx, one)
 	}
 	take.Release(v.rows)
 	v.rows = nil
@@ -285,28 +275,4 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}
 	return i, nil
-}
-
-// Versions returns the versions that there are, oldest first.
-func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
-	return look(ctx, t, "list the versions of", func(v *view) (all []VersionInfo, _ error) {
-		for _, s := range v.t.Metadata().Snapshots() {
-			i := VersionInfo{Version: Version(s.SequenceNumber), Time: time.UnixMilli(s.TimestampMs).UTC()}
-			if s.Summary != nil {
-				i.Operation = string(s.Summary.Operation)
-			}
-			i.Rows, _, _ = icecat.Totals(&s)
-			i.Current = i.Version == versionOf(v.t.Metadata())
-			all = append(all, i)
-		}
-		return all, nil
-	})
-}
-
-// versionOf returns the number of a table's current snapshot.
-func versionOf(meta table.Metadata) Version {
-	if s := meta.CurrentSnapshot(); s != nil {
-		return Version(s.SequenceNumber)
-	}
-	return 0
 }

@@ -163,12 +163,6 @@ const (
 	PutReplace                // the rows take the place of the table's, and their schema of its schema
 )
 
-// The modes' names of before. That of PutAppend is now the function [Append].
-const (
-	Error   = PutError   // Deprecated: use PutError.
-	Replace = PutReplace // Deprecated: use PutReplace.
-)
-
 // PutOptions of Put.
 type PutOptions struct {
 	// ID makes the put idempotent: where a put with this id was applied to the

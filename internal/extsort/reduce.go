@@ -12,7 +12,7 @@ import (
 // memory for reading by writing slots out, and where all memory is not enough,
 // it merges some runs into one.
 func (s *Sorter) reduce() error {
-	for !s.mergeable() {
+	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {
 		s.Mu.Lock()
 		if len(s.sorted) > 0 {
 			s.spillOne()
@@ -33,11 +33,6 @@ func (s *Sorter) reduce() error {
 		}
 	}
 	return nil
-}
-
-// mergeable reports whether there is memory for reading all runs.
-func (s *Sorter) mergeable() bool {
-	return len(s.runs) <= s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted))
 }
 
 // readersPerSlot is how many runs can be read with the memory of a slot, each

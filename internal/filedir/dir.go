@@ -112,7 +112,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	}
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	if d.maxOpen == 0 {
-		d.maxOpen = defaultOpenFiles()
+		d.maxOpen = max(16, min(8192, vfs.OpenFileLimit()/4)) // the rest is for other stores, sockets and spill files
 	}
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
@@ -238,9 +238,4 @@ func unknown(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, err)
-}
-
-// defaultOpenFiles leaves room for other stores, sockets, and spill files.
-func defaultOpenFiles() int {
-	return max(16, min(8192, vfs.OpenFileLimit()/4))
 }

@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd/internal/aggregate"
-	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/offheap"
 )
 
@@ -120,9 +119,4 @@ func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
 		w.sorted = binary.LittleEndian.AppendUint64(w.sorted, math.Float64bits(x))
 	}
 	return w.to.Add(w.g.sortKey(w.key, key, someNumbers), w.sorted)
-}
-
-// listMemory is what the lists of one worker take of a share of the memory.
-func listMemory(share int64, threads int) int64 {
-	return max(share/int64(threads), extsort.MinMemory/16)
 }

@@ -54,13 +54,6 @@ type countedColumn struct {
 	mode   output.Value
 }
 
-// beginModes makes all ready for the values of a group, whose aggregated part is there.
-func (r *groupRow) beginModes() {
-	for i := range r.modes {
-		r.modes[i] = countedColumn{mode: output.Value{Text: r.modes[i].mode.Text[:0], Missing: true}}
-	}
-}
-
 // modeOf returns the mode of spec i, of which all values have come.
 func (r *groupRow) modeOf(i int) (output.Value, error) {
 	c := &r.modes[slices.Index(r.g.modes, r.g.places[i].First)]

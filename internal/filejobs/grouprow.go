@@ -155,7 +155,9 @@ func (r *groupRow) addAggregated(key, rec []byte) error {
 	r.key = append(r.key[:0], key...)
 	r.records, r.complete = records, true
 	copy(r.words, r.other)
-	r.beginModes()
+	for i := range r.modes {
+		r.modes[i] = countedColumn{mode: output.Value{Text: r.modes[i].mode.Text[:0], Missing: true}}
+	}
 	return nil
 }
 

@@ -54,7 +54,7 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	w.table.DrainTo(w.flush)
 	w.table.LetPass()
 	if len(g.quantiled) > 0 {
-		if w.lists, err = newNumberLists(listMemory(g.share, g.job.Threads)); err != nil {
+		if w.lists, err = newNumberLists(max(g.share/int64(g.job.Threads), extsort.MinMemory/16)); err != nil {
 			return nil, err
 		}
 		g.job.closers = append(g.job.closers, w.lists.close)

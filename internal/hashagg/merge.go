@@ -1,6 +1,9 @@
 package hashagg
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // merger merges partitions of what tables have written out.
 type merger struct {
@@ -160,7 +163,9 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 	t.level = level
 	var buf []byte
 	for _, s := range sources {
-		for blocks := s.blocksOf(from, to); len(blocks) > 0; {
+		blocks := slices.Concat(s.blocks[from:to]...)
+		slices.Sort(blocks) // the order of the file
+		for len(blocks) > 0 {
 			n := s.neighbours(blocks, bufferSize(m.a.share))
 			var err error
 			if buf, err = s.file.Read(buf, blocks[0], n); err != nil {

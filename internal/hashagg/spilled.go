@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"slices"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/spill"
@@ -162,13 +161,6 @@ func (s *spilled) endBlock(p int) {
 	for ; s.noted < s.file.Blocks(); s.noted++ {
 		s.blocks[p] = append(s.blocks[p], s.noted)
 	}
-}
-
-// blocksOf returns the blocks of some partitions, in the order of the file.
-func (s *spilled) blocksOf(from, to int) []int {
-	all := slices.Concat(s.blocks[from:to]...)
-	slices.Sort(all)
-	return all
 }
 
 // neighbours returns how many of some blocks, the first and those that follow it

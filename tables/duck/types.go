@@ -39,38 +39,23 @@ func columnsOf(m *tables.ScanPlan) ([]column, error) {
 	return all, nil
 }
 
+// sqlTypes are DuckDB's types for those without parameters that matter there.
+var sqlTypes = map[arrow.Type]string{
+	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
+	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",
+	arrow.UINT8: "UTINYINT", arrow.UINT16: "USMALLINT", arrow.UINT32: "UINTEGER", arrow.UINT64: "UBIGINT",
+	arrow.FLOAT16: "FLOAT", arrow.FLOAT32: "FLOAT", arrow.FLOAT64: "DOUBLE",
+	arrow.DATE32: "DATE", arrow.DATE64: "TIMESTAMP", arrow.TIME32: "TIME",
+	arrow.STRING: "VARCHAR", arrow.LARGE_STRING: "VARCHAR", arrow.STRING_VIEW: "VARCHAR",
+}
+
 // sqlType returns DuckDB's type for a column that readers get as one type, and
 // that the files have as another. Where DuckDB lacks the first, it is the second.
 func sqlType(t, stored arrow.DataType) string {
+	if name := sqlTypes[t.ID()]; name != "" {
+		return name
+	}
 	switch t := t.(type) {
-	case *arrow.Int8Type:
-		return "TINYINT"
-	case *arrow.Int16Type:
-		return "SMALLINT"
-	case *arrow.Int32Type:
-		return "INTEGER"
-	case *arrow.Int64Type, *arrow.DurationType:
-		return "BIGINT"
-	case *arrow.Uint8Type:
-		return "UTINYINT"
-	case *arrow.Uint16Type:
-		return "USMALLINT"
-	case *arrow.Uint32Type:
-		return "UINTEGER"
-	case *arrow.Uint64Type:
-		return "UBIGINT"
-	case *arrow.BooleanType, *arrow.NullType:
-		return "BOOLEAN"
-	case *arrow.Float16Type, *arrow.Float32Type:
-		return "FLOAT"
-	case *arrow.Float64Type:
-		return "DOUBLE"
-	case *arrow.Date32Type:
-		return "DATE"
-	case *arrow.Date64Type:
-		return "TIMESTAMP"
-	case *arrow.Time32Type:
-		return "TIME"
 	case *arrow.Time64Type:
 		if t.Unit == arrow.Nanosecond {
 			return "BIGINT"
@@ -101,8 +86,6 @@ func sqlType(t, stored arrow.DataType) string {
 			fields[i] = sqlquote.Name(f.Name) + " " + sqlType(f.Type, stored.(*arrow.StructType).Field(i).Type)
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
-	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType:
-		return "VARCHAR"
 	}
 	return "BLOB"
 }

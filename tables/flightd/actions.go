@@ -25,13 +25,24 @@ type action struct {
 var actions = map[string]action{
 	"ping":          {"Convenience action for testing if the server is functional", true, nil},
 	"buckets":       {"List buckets", true, (*Server).listBuckets},
-	"delete":        {"Delete a table: name, bucket", false, (*Server).deleteTable},
-	"delete_bucket": {"Delete a bucket: name, mode (error or delete)", false, (*Server).deleteBucket},
-	"resample":      {"Put aggregates by time, or the rows of SQL, into a table", false, (*Server).resample},
-	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, (*Server).combine},
-	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, (*Server).clean},
+	"delete":        {"Delete a table: name, bucket", false, takes((*Server).deleteTable)},
+	"delete_bucket": {"Delete a bucket: name, mode (error or delete)", false, takes((*Server).deleteBucket)},
+	"resample":      {"Put aggregates by time, or the rows of SQL, into a table", false, takes((*Server).resample)},
+	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, takes((*Server).combine)},
+	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, takes((*Server).clean)},
 	"shutdown":      {"Shut down the server", true, (*Server).shutdown},
-	"partd.cancel":  {"End calls: id, as in their header partd-call", true, (*Server).cancelCall},
+	"partd.cancel":  {"End calls: id, as in their header partd-call", true, takes((*Server).cancelCall)},
+}
+
+// takes makes an action of a function that is given the action's body, which is JSON.
+func takes[In any](do func(*Server, context.Context, *In) (any, error)) func(*Server, context.Context, []byte) (any, error) {
+	return func(s *Server, ctx context.Context, body []byte) (any, error) {
+		in := new(In)
+		if err := decode(body, in); err != nil {
+			return nil, err
+		}
+		return do(s, ctx, in)
+	}
 }
 
 // ListActions lists the actions of DoAction.
@@ -107,22 +118,14 @@ func (s *Server) listBuckets(ctx context.Context, _ []byte) (any, error) {
 
 type reply map[string]any
 
-func (s *Server) deleteTable(ctx context.Context, body []byte) (any, error) {
-	var c struct{ Name, Bucket string }
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
+func (s *Server) deleteTable(ctx context.Context, c *struct{ Name, Bucket string }) (any, error) {
 	if _, err := do(ctx, s, operations.Delete, &operations.Names{Bucket: c.Bucket, Names: []string{c.Name}}); err != nil {
 		return nil, err
 	}
 	return reply{"success": true, "message": "deleted " + c.Name}, nil
 }
 
-func (s *Server) deleteBucket(ctx context.Context, body []byte) (any, error) {
-	var c struct{ Name, Mode string }
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
+func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string }) (any, error) {
 	if c.Mode != "" && c.Mode != "error" && c.Mode != "delete" {
 		return nil, &failure{kindOther, fmt.Errorf("mode is %q, must be error or delete", c.Mode)}
 	}
@@ -143,28 +146,22 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 	return []string{"shutdown command received"}, nil
 }
 
-func (s *Server) cancelCall(_ context.Context, body []byte) (any, error) {
-	var c struct{ ID string }
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
+func (s *Server) cancelCall(_ context.Context, c *struct{ ID string }) (any, error) {
 	if len(c.ID) < leastID {
 		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, and those of calls %d or more: give that of the call's header %s", len(c.ID), leastID, callHeader)}
 	}
 	return reply{"cancelled": s.Cancel(c.ID)}, nil
 }
 
-func (s *Server) resample(ctx context.Context, body []byte) (any, error) {
-	var c struct {
-		Source, Target, Rule, SQL, Mode string
-		TimeCol                         string `json:"time_col"`
-		Function                        string `json:"aggregation_func"`
-		SourceBucket                    string `json:"source_bucket"`
-		TargetBucket                    string `json:"target_bucket"`
-	}
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
+type resampling struct {
+	Source, Target, Rule, SQL, Mode string
+	TimeCol                         string `json:"time_col"`
+	Function                        string `json:"aggregation_func"`
+	SourceBucket                    string `json:"source_bucket"`
+	TargetBucket                    string `json:"target_bucket"`
+}
+
+func (s *Server) resample(ctx context.Context, c *resampling) (any, error) {
 	mode, err := modeOf(c.Mode, tables.PutAppend)
 	if err != nil {
 		return nil, err
@@ -195,15 +192,13 @@ func statementFailure(err error) error {
 	return sqlFailure(err)
 }
 
-func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
-	var c struct {
-		transform.CombineOptions
-		Mode string
-	}
-	o, err := &c.CombineOptions, decode(body, &c)
-	if err != nil {
-		return nil, err
-	}
+type combining struct {
+	transform.CombineOptions
+	Mode string
+}
+
+func (s *Server) combine(ctx context.Context, c *combining) (_ any, err error) {
+	o := &c.CombineOptions
 	if o.Mode, err = modeOf(c.Mode, tables.PutError); err != nil {
 		return nil, err
 	}
@@ -213,17 +208,15 @@ func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
 	return transformed(ctx, s, o.Sources[0], operations.Combine, o)
 }
 
-func (s *Server) clean(ctx context.Context, body []byte) (any, error) {
-	var c struct {
-		transform.CleanOptions
-		Mode        string
-		DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
-		KeepFirstOf []string        `json:"keep_first_of"`
-	}
-	o, err := &c.CleanOptions, decode(body, &c)
-	if err != nil {
-		return nil, err
-	}
+type cleaning struct {
+	transform.CleanOptions
+	Mode        string
+	DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
+	KeepFirstOf []string        `json:"keep_first_of"`
+}
+
+func (s *Server) clean(ctx context.Context, c *cleaning) (_ any, err error) {
+	o := &c.CleanOptions
 	if o.Mode, err = modeOf(c.Mode, tables.PutError); err != nil {
 		return nil, err
 	}

@@ -89,13 +89,6 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 	return m, rec, lo, hi, err
 }
 
-// tell tells the registry who holds a version. It learns it from an audit, too.
-func (n *Node) tell(ctx context.Context, rec record) {
-	if err := n.reg.hold(ctx, rec); err != nil {
-		n.log.Warn("pull: the registry was not told", "table", rec.Name, "error", err)
-	}
-}
-
 // patience is how long the registry may take, where a version is here.
 func (n *Node) patience(h head) time.Duration {
 	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {

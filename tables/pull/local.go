@@ -13,8 +13,6 @@ import (
 // localPort is where the nodes of one machine have their registry. Tests have others.
 var localPort = 4289
 
-func localRegistry() string { return fmt.Sprintf("nats://127.0.0.1:%d", localPort) }
-
 // startLocal starts a registry in this process, unless the machine has one. The
 // one that another process had is gone with it: the nodes tell the new one.
 func (r *natsRegistry) startLocal() {

@@ -35,7 +35,7 @@ func openNATS(n *Node) (*natsRegistry, error) {
 		nats.PingInterval(n.opts.Lease),
 	}
 	if url == "" {
-		url = localRegistry()
+		url = fmt.Sprintf("nats://127.0.0.1:%d", localPort)
 		r.startLocal()
 		options = append(options, nats.Token(n.opts.Token))
 	} else if n.opts.TLS != nil && strings.HasPrefix(url, "tls://") {

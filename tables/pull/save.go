@@ -111,7 +111,9 @@ func (n *Node) saved(ctx context.Context, rec record) error {
 	if err != nil {
 		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
 	}
-	n.tell(ctx, rec)
+	if err := n.reg.hold(ctx, rec); err != nil { // it learns it from an audit, too
+		n.log.Warn("pull: the registry was not told", "table", rec.Name, "error", err)
+	}
 	return nil
 }
 

@@ -41,10 +41,6 @@ func invalid(format string, args ...any) error {
 	return &problem{Code: http.StatusBadRequest, Type: "BadRequestException", Message: fmt.Sprintf(format, args...)}
 }
 
-func noNamespace(name string) error {
-	return &problem{Code: http.StatusNotFound, Type: "NoSuchNamespaceException", Message: fmt.Sprintf("there is no namespace %q", name)}
-}
-
 // kinds are the types and codes of errors, the first that fits.
 var kinds = []struct {
 	is   error

@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -48,7 +49,8 @@ func (h *handler) allowed(q *request, right flightd.Rights, namespace []string) 
 func exists(q *request, b *tables.Bucket) error {
 	there, err := b.Exists(q.Ctx)
 	if err == nil && !there {
-		err = noNamespace(b.Namespace())
+		text := fmt.Sprintf("there is no namespace %q", b.Namespace())
+		err = &problem{Code: http.StatusNotFound, Type: "NoSuchNamespaceException", Message: text}
 	}
 	return err
 }

@@ -28,7 +28,7 @@ import (
 )
 
 // ours stands for the root module, which has no version in these tests.
-var ours = stage.Module("github.com/go-partd/partd", "test")
+var ours = map[string]string{"github.com/go-partd/partd": "test"}
 
 var numbers = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 
@@ -108,9 +108,12 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-func (r *recipe) options(name string, more ...stage.Option) []stage.Option {
-	keep := r.keep == nil || r.keep(name)
-	return append(more, stage.Source(r.source, name+".go"), ours, stage.Cache(keep))
+// specOf is what the stages of a recipe have in common.
+func specOf[T any](r *recipe, name string) stage.Spec[T] {
+	return stage.Spec[T]{
+		Code:    []stage.Code{{Files: r.source, Patterns: []string{name + ".go"}}},
+		Modules: ours, Cache: r.keep == nil || r.keep(name),
+	}
 }
 
 func (r *recipe) note(name string) error {
@@ -128,7 +131,9 @@ type result struct {
 
 // pipeline is load (a table) → double (a table) and text (files) → last (a value).
 func (r *recipe) pipeline() *stage.Stage[result] {
-	load := stage.New("load", func(_ context.Context, in *stage.Inputs) (arrow.Table, error) {
+	loaded := specOf[arrow.Table](r, "load")
+	loaded.Files = []string{r.raw}
+	load := stage.Define("load", func(_ context.Context, in *stage.Inputs) (arrow.Table, error) {
 		var values []int64
 		for _, f := range in.Files() {
 			b, err := os.ReadFile(f)
@@ -144,8 +149,10 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 			}
 		}
 		return tableWith(values...), r.note("load")
-	}, r.options("load", stage.Files(r.raw))...)
-	double := stage.New("double", func(_ context.Context, in *stage.Inputs) (arrow.Table, error) {
+	}, loaded)
+	doubled := specOf[arrow.Table](r, "double")
+	doubled.From, doubled.Params = []stage.Any{load}, []any{r.factor, map[string]any{"a": []int{1}}}
+	double := stage.Define("double", func(_ context.Context, in *stage.Inputs) (arrow.Table, error) {
 		t, err := load.Of(in)
 		if err != nil {
 			return nil, err
@@ -155,8 +162,10 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 			values[i] *= r.factor
 		}
 		return tableWith(values...), r.note("double")
-	}, r.options("double", stage.From(load), stage.Params(r.factor, map[string]any{"a": []int{1}}))...)
-	text := stage.New("text", func(_ context.Context, in *stage.Inputs) (stage.Folder, error) {
+	}, doubled)
+	split := specOf[stage.Folder](r, "text")
+	split.From, split.Cache = []stage.Any{load}, true
+	text := stage.Define("text", func(_ context.Context, in *stage.Inputs) (stage.Folder, error) {
 		t, err := load.Of(in)
 		if err != nil {
 			return "", err
@@ -168,8 +177,10 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 			}
 		}
 		return in.Dir(), r.note("text")
-	}, append(r.options("text", stage.From(load)), stage.Cache(true))...)
-	return stage.New("last", func(_ context.Context, in *stage.Inputs) (result, error) {
+	}, split)
+	summed := specOf[result](r, "last")
+	summed.From, summed.Codec, summed.CodecName = []stage.Any{double, text}, encode.JSON[result](), "json"
+	return stage.Define("last", func(_ context.Context, in *stage.Inputs) (result, error) {
 		doubled, err1 := double.Of(in)
 		folder, err2 := text.Of(in)
 		if err := errors.Join(err1, err2); err != nil {
@@ -186,7 +197,7 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 			return err
 		})
 		return done, errors.Join(err, r.note("last"))
-	}, r.options("last", stage.From(double, text), stage.Codec("json", encode.JSON[result]()))...)
+	}, summed)
 }
 
 const wanted = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`

@@ -17,10 +17,10 @@ func TestDataGone(t *testing.T) {
 	store := partd.NewDict()
 	r := open(t, t.TempDir(), &stage.Options{Store: store})
 	made := 0
-	s := stage.New("made", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+	s := stage.Define("made", func(context.Context, *stage.Inputs) (arrow.Table, error) {
 		made++
 		return tableWith(1), nil
-	}, stage.Version("1"), stage.Cache(true))
+	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
 	run := func(want int) {
 		t.Helper()
 		if _, err := s.Run(t.Context(), r); err != nil || made != want {

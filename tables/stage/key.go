@@ -77,13 +77,13 @@ func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
 	}
 	k = &keyed{node: n, parts: map[string]string{"format": formatVersion}, began: time.Now(), hashed: map[string]hashed{}, ttl: n.ttl}
 	code := newDigest(n.version)
-	for _, s := range n.sources {
-		if err := s.hash(code); err != nil {
+	for _, c := range n.code {
+		if err := c.hash(code); err != nil {
 			return nil, err
 		}
 	}
 	k.parts["code"] = code.sum()
-	if n.sources != nil {
+	if len(n.code) > 0 {
 		if k.parts["modules"], err = hashModules(n.modules); err != nil {
 			return nil, err
 		}

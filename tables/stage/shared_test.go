@@ -41,10 +41,10 @@ func TestSharedStore(t *testing.T) {
 		var both, ready sync.WaitGroup
 		ready.Add(len(places))
 		make := func(before func()) *stage.Stage[arrow.Table] {
-			return stage.New("made", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+			return stage.Define("made", func(context.Context, *stage.Inputs) (arrow.Table, error) {
 				before()
 				return tableWith(int64(round)), nil
-			}, stage.Version("1"), stage.Params(round), stage.Cache(true))
+			}, stage.Spec[arrow.Table]{Version: "1", Params: []any{round}, Cache: true})
 		}
 		for _, r := range places {
 			both.Go(func() {
@@ -135,15 +135,15 @@ func TestOtherTTL(t *testing.T) {
 
 // An ancestor that ends its goroutine has failed, for all that need it.
 func TestGoexit(t *testing.T) {
-	version := stage.Version("1")
-	ends := stage.New("ends", func(context.Context, *stage.Inputs) (int, error) { runtime.Goexit(); return 1, nil }, version)
+	alone := stage.Spec[int]{Version: "1"}
+	ends := stage.Define("ends", func(context.Context, *stage.Inputs) (int, error) { runtime.Goexit(); return 1, nil }, alone)
 	needs := func(name string) stage.Any {
-		return stage.New(name, func(_ context.Context, in *stage.Inputs) (int, error) {
+		return stage.Define(name, func(_ context.Context, in *stage.Inputs) (int, error) {
 			t.Errorf("%s runs", name)
 			return ends.Of(in)
-		}, version, stage.From(ends))
+		}, stage.Spec[int]{Version: "1", From: []stage.Any{ends}})
 	}
-	last := stage.New("last", nothing, version, stage.From(needs("one"), needs("two")))
+	last := stage.Define("last", nothing, stage.Spec[int]{Version: "1", From: []stage.Any{needs("one"), needs("two")}})
 	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
 		t.Error(err)
 	}
@@ -151,18 +151,19 @@ func TestGoexit(t *testing.T) {
 
 // The error is that of the stage that failed, not of those that were cancelled for it.
 func TestCauseOfCancel(t *testing.T) {
-	version, cause := stage.Version("1"), errors.New("no luck")
+	cause := errors.New("no luck")
+	after := func(stages ...stage.Any) stage.Spec[int] { return stage.Spec[int]{Version: "1", From: stages} }
 	for range 50 {
 		runs := make(chan struct{})
-		waits := stage.New("waits", func(ctx context.Context, _ *stage.Inputs) (int, error) {
+		waits := stage.Define("waits", func(ctx context.Context, _ *stage.Inputs) (int, error) {
 			close(runs)
 			<-ctx.Done()
 			return 0, ctx.Err()
-		}, version)
-		fails := stage.New("fails", func(context.Context, *stage.Inputs) (int, error) { <-runs; return 0, cause }, version)
-		one := stage.New("one", nothing, version, stage.From(waits))
-		two := stage.New("two", nothing, version, stage.From(waits, fails))
-		_, err := stage.New("last", nothing, version, stage.From(one, two)).Run(t.Context(), open(t, t.TempDir(), nil))
+		}, after())
+		fails := stage.Define("fails", func(context.Context, *stage.Inputs) (int, error) { <-runs; return 0, cause }, after())
+		one := stage.Define("one", nothing, after(waits))
+		two := stage.Define("two", nothing, after(waits, fails))
+		_, err := stage.Define("last", nothing, after(one, two)).Run(t.Context(), open(t, t.TempDir(), nil))
 		var e *stage.Error
 		if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != "fails" {
 			// Where one began to wait, its own context is not cancelled by two's failure.
@@ -173,8 +174,8 @@ func TestCauseOfCancel(t *testing.T) {
 
 // A stage of an interface may return nil.
 func TestNil(t *testing.T) {
-	s := stage.New("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
-		stage.Version("1"), stage.Cache(true), stage.Codec("json", encode.JSON[any]()))
+	s := stage.Define("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
+		stage.Spec[any]{Version: "1", Cache: true, Codec: encode.JSON[any](), CodecName: "json"})
 	if got, err := s.Run(t.Context(), open(t, t.TempDir(), nil)); got != nil || err != nil {
 		t.Error(got, err)
 	}
@@ -182,7 +183,7 @@ func TestNil(t *testing.T) {
 
 // The Results of an Open that failed are an error, as are zero ones, and can be closed.
 func TestNilResults(t *testing.T) {
-	s := stage.New("one", func(context.Context, *stage.Inputs) (int, error) { return 1, nil }, stage.Version("1"))
+	s := stage.Define("one", func(context.Context, *stage.Inputs) (int, error) { return 1, nil }, stage.Spec[int]{Version: "1"})
 	for _, r := range []*stage.Results{nil, {}} {
 		if _, err := s.Run(t.Context(), r); err == nil {
 			t.Error("it ran")

@@ -19,29 +19,6 @@ import (
 	"strings"
 )
 
-// source is files of code.
-type source struct {
-	files    fs.FS
-	patterns []string
-}
-
-// Source adds to [Spec].Code.
-//
-// Deprecated: use [Define].
-func Source(files fs.FS, patterns ...string) Option {
-	return func(n *node) { n.sources = append(n.sources, source{files, patterns}) }
-}
-
-// Version sets [Spec].Version.
-//
-// Deprecated: use [Define].
-func Version(v string) Option { return func(n *node) { n.version = v } }
-
-// Module adds to [Spec].Modules.
-//
-// Deprecated: use [Define].
-func Module(path, version string) Option { return func(n *node) { n.modules[path] = version } }
-
 // digest hashes words, each with its length.
 type digest struct{ hash.Hash }
 
@@ -60,10 +37,10 @@ func (d digest) add(words ...string) {
 func (d digest) sum() string { return hex.EncodeToString(d.Sum(nil)) }
 
 // hash hashes the files' names and code.
-func (s source) hash(d digest) error {
+func (c Code) hash(d digest) error {
 	var names []string
-	for _, p := range s.patterns {
-		found, err := fs.Glob(s.files, p)
+	for _, p := range c.Patterns {
+		found, err := fs.Glob(c.Files, p)
 		if err == nil && len(found) == 0 {
 			err = fs.ErrNotExist
 		}
@@ -72,8 +49,8 @@ func (s source) hash(d digest) error {
 		}
 		names = append(names, found...)
 	}
-	if s.patterns == nil {
-		err := fs.WalkDir(s.files, ".", func(name string, e fs.DirEntry, err error) error {
+	if len(c.Patterns) == 0 {
+		err := fs.WalkDir(c.Files, ".", func(name string, e fs.DirEntry, err error) error {
 			if err == nil && !e.IsDir() && !strings.HasSuffix(name, "_test.go") {
 				names = append(names, name)
 			}
@@ -85,7 +62,7 @@ func (s source) hash(d digest) error {
 	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		text, err := fs.ReadFile(s.files, name)
+		text, err := fs.ReadFile(c.Files, name)
 		if d.add(name); err == nil && path.Ext(name) == ".go" {
 			err = hashGo(d, name, text)
 		} else {

@@ -2,6 +2,8 @@ package stage
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"reflect"
@@ -65,15 +67,42 @@ type Code struct {
 // Tables need no Release.
 func Define[T any](name string, f func(context.Context, *Inputs) (T, error), spec Spec[T]) *Stage[T] {
 	n := &node{
-		name: name, result: reflect.TypeFor[T](), patterns: spec.Files, params: spec.Params, version: spec.Version,
+		name: name, result: reflect.TypeFor[T](), patterns: spec.Files, params: spec.Params, code: spec.Code, version: spec.Version,
 		modules: maps.Clone(spec.Modules), cache: spec.Cache, ttl: spec.TTL,
+		run: func(ctx context.Context, in *Inputs) (any, error) { return f(ctx, in) },
 	}
-	From(spec.From...)(n)
-	for _, c := range spec.Code {
-		Source(c.Files, c.Patterns...)(n)
+	for _, s := range spec.From {
+		n.above = append(n.above, s.node())
 	}
-	if spec.CodecName != "" || spec.Codec.Encode != nil || spec.Codec.Decode != nil {
-		Codec(spec.CodecName, spec.Codec)(n)
+	coded := n.result != tableType && n.result != folderType
+	hasCodec := spec.CodecName != "" || spec.Codec.Encode != nil || spec.Codec.Decode != nil
+	switch {
+	case n.name == "":
+		n.err = errors.New("the stage has no name")
+	case f == nil:
+		n.err = errors.New("the stage has no function")
+	case n.version == "" && len(n.code) == 0:
+		n.err = errors.New("nothing is said of its code: give it Code, with files that are embedded, or Version")
+	case n.result == folderType && !n.cache:
+		n.err = errors.New("files of a stage have to be kept: give it Cache")
+	case coded && n.cache && !hasCodec:
+		n.err = fmt.Errorf("a %v is kept by a codec: give it Codec", n.result)
+	case !hasCodec:
+	case spec.Codec.Encode == nil || spec.Codec.Decode == nil:
+		n.err = fmt.Errorf("the codec %q lacks Encode or Decode", spec.CodecName)
+	case spec.CodecName == "":
+		n.err = errors.New("the codec has no name: the key of the result needs it")
+	case !coded:
+		n.err = fmt.Errorf("a %v is kept without a codec: leave out Codec", n.result)
+	default:
+		n.codec = &codec{
+			name: spec.CodecName,
+			encode: func(v any) ([]byte, error) {
+				t, _ := v.(T) // nil, where T is an interface
+				return spec.Codec.Encode(nil, t)
+			},
+			decode: func(b []byte) (any, error) { return spec.Codec.Decode(b) },
+		}
 	}
-	return define(n, f)
+	return &Stage[T]{n}
 }

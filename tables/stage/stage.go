@@ -26,14 +26,11 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-
-	"github.com/go-partd/partd/encode"
 )
 
 // Stage is a step of a pipeline. Its result is a T. It is safe for concurrent use.
@@ -51,7 +48,7 @@ type node struct {
 	above    []*node // ancestors
 	patterns []string
 	params   []any
-	sources  []source
+	code     []Code
 	version  string
 	modules  map[string]string
 	cache    bool
@@ -61,109 +58,14 @@ type node struct {
 	err      error // of how it was made
 }
 
-// codec is an encode.ValueCodec.
+// codec is an encode.ValueCodec with its name.
 type codec struct {
 	name   string
-	of     reflect.Type
 	encode func(any) ([]byte, error)
 	decode func([]byte) (any, error)
 }
 
 var tableType, folderType = reflect.TypeFor[arrow.Table](), reflect.TypeFor[Folder]()
-
-// Option configures a stage.
-//
-// Deprecated: use [Spec].
-type Option func(*node)
-
-// From adds to [Spec].From.
-//
-// Deprecated: use [Define].
-func From(stages ...Any) Option {
-	return func(n *node) {
-		for _, s := range stages {
-			n.above = append(n.above, s.node())
-		}
-	}
-}
-
-// Files adds to [Spec].Files.
-//
-// Deprecated: use [Define].
-func Files(patterns ...string) Option {
-	return func(n *node) { n.patterns = append(n.patterns, patterns...) }
-}
-
-// Params adds to [Spec].Params.
-//
-// Deprecated: use [Define].
-func Params(values ...any) Option {
-	return func(n *node) { n.params = append(n.params, values...) }
-}
-
-// Cache sets [Spec].Cache.
-//
-// Deprecated: use [Define].
-func Cache(keep bool) Option { return func(n *node) { n.cache = keep } }
-
-// TTL sets [Spec].TTL.
-//
-// Deprecated: use [Define].
-func TTL(d time.Duration) Option { return func(n *node) { n.ttl = d } }
-
-// Codec sets [Spec].Codec and CodecName.
-//
-// Deprecated: use [Define].
-func Codec[T any](name string, c encode.ValueCodec[T]) Option {
-	return func(n *node) {
-		n.codec = &codec{name: name, of: reflect.TypeFor[T]()}
-		if c.Encode != nil {
-			n.codec.encode = func(v any) ([]byte, error) {
-				t, _ := v.(T) // nil, where T is an interface
-				return c.Encode(nil, t)
-			}
-		}
-		if c.Decode != nil {
-			n.codec.decode = func(b []byte) (any, error) { return c.Decode(b) }
-		}
-	}
-}
-
-// New makes a stage from a function. It needs [Source] or [Version], to tell one state of
-// the code from another.
-//
-// Deprecated: use [Define], which takes a [Spec].
-func New[T any](name string, f func(context.Context, *Inputs) (T, error), options ...Option) *Stage[T] {
-	n := &node{name: name, result: reflect.TypeFor[T](), modules: map[string]string{}}
-	for _, o := range options {
-		o(n)
-	}
-	return define(n, f)
-}
-
-func define[T any](n *node, f func(context.Context, *Inputs) (T, error)) *Stage[T] {
-	n.run = func(ctx context.Context, in *Inputs) (any, error) { return f(ctx, in) }
-	coded := n.result != tableType && n.result != folderType
-	switch {
-	case n.name == "":
-		n.err = errors.New("the stage has no name")
-	case f == nil:
-		n.err = errors.New("the stage has no function")
-	case n.version == "" && len(n.sources) == 0:
-		n.err = errors.New("nothing is said of its code: give it Code, with files that are embedded, or Version")
-	case n.result == folderType && !n.cache:
-		n.err = errors.New("files of a stage have to be kept: give it Cache")
-	case coded && n.cache && n.codec == nil:
-		n.err = fmt.Errorf("a %v is kept by a codec: give it Codec", n.result)
-	case n.codec != nil && (n.codec.encode == nil || n.codec.decode == nil):
-		n.err = fmt.Errorf("the codec %q lacks Encode or Decode", n.codec.name)
-	case n.codec != nil && n.codec.name == "":
-		n.err = errors.New("the codec has no name: the key of the result needs it")
-	case n.codec != nil && (n.codec.of != n.result || !coded):
-		n.err = fmt.Errorf("it makes a %v, and its codec is for a %v", n.result, n.codec.of)
-	}
-	return &Stage[T]{n}
-}
 
 // Folder is the path of a directory of files that a stage made; see [Inputs.Dir]. Do not
 // change it. GC does not remove it while a run uses it.

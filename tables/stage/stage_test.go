@@ -179,33 +179,44 @@ func sumUp(context.Context, *stage.Inputs) (arrow.Table, error) { return nil, ni
 
 // What cannot be hashed or kept is an error that says what to do.
 func TestCannot(t *testing.T) {
-	version := stage.Version("1")
+	type spec = stage.Spec[int]
+	alone, table := spec{Version: "1"}, stage.Spec[arrow.Table]{Version: "1", Cache: true}
+	coded := table
+	coded.Codec = encode.ValueCodec[arrow.Table]{
+		Encode: func([]byte, arrow.Table) ([]byte, error) { return nil, nil },
+		Decode: func([]byte) (arrow.Table, error) { return nil, nil },
+	}
+	coded.CodecName = "json"
 	self := []any{nil}
 	self[0] = self
 	dir := t.TempDir()
-	other := stage.New("s", nothing, stage.Version("2"))
-	codec := stage.Codec("json", encode.JSON[int]())
-	elsewhere := stage.New("f", func(context.Context, *stage.Inputs) (stage.Folder, error) { return stage.Folder(dir), nil }, version, stage.Cache(true))
+	other := stage.Define("s", nothing, spec{Version: "2"})
+	elsewhere := stage.Define("f", func(context.Context, *stage.Inputs) (stage.Folder, error) { return stage.Folder(dir), nil },
+		stage.Spec[stage.Folder]{Version: "1", Cache: true})
+	made := func(s spec) *stage.Stage[int] { return stage.Define("s", nothing, s) }
+	files := func(name, text string, patterns ...string) []stage.Code {
+		return []stage.Code{{Files: fstest.MapFS{name: {Data: []byte(text)}}, Patterns: patterns}}
+	}
+	with := func(params ...any) *stage.Stage[int] { return made(spec{Version: "1", Params: params}) }
 	for want, s := range map[string]interface {
 		Plan(context.Context, *stage.Results) ([]stage.Step, error)
 	}{
-		"no name":                          stage.New("", nothing, version),
-		"nothing is said":                  stage.New("s", nothing),
-		"give it Codec":                    stage.New("s", nothing, version, stage.Cache(true)),
-		"codec is for a string":            stage.New("s", nothing, version, stage.Codec("json", encode.JSON[string]())),
-		"codec is for a int":               stage.New("s", sumUp, version, codec),
-		"not list its modules":             stage.New("s", nothing, stage.Source(fstest.MapFS{"a.go": {Data: []byte(code)}})),
-		"a.go:1:1":                         stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a.go": {Data: []byte("func")}})),
-		"source b*":                        stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a.go": {Data: []byte(code)}}, "b*")),
-		"there are no files":               stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a_test.go": {Data: []byte(code)}})),
-		"files no/such/*":                  stage.New("s", nothing, version, stage.Files("no/such/*")),
-		"no regular file":                  stage.New("s", nothing, version, stage.Files(dir)),
-		"parameter 1 is a func()":          stage.New("s", nothing, version, stage.Params(func() {})),
-		"parameter 2.F is a *int":          stage.New("s", nothing, version, stage.Params(1, struct{ F *int }{})),
-		"parameter 1[a] is a chan":         stage.New("s", nothing, version, stage.Params(map[string]any{"a": make(chan int)})),
-		"holds itself":                     stage.New("s", nothing, version, stage.Params(self)),
-		"parameter 1 is a stage_test.same": stage.New("s", nothing, version, stage.Params(same(1))),
-		"has this name":                    stage.New("s", nothing, version, stage.From(other)),
+		"no name":                          stage.Define("", nothing, alone),
+		"nothing is said":                  made(spec{}),
+		"give it Codec":                    made(spec{Version: "1", Cache: true}),
+		"leave out Codec":                  stage.Define("s", sumUp, coded),
+		"not list its modules":             made(spec{Code: files("a.go", code)}),
+		"a.go:1:1":                         made(spec{Modules: ours, Code: files("a.go", "func")}),
+		"source b*":                        made(spec{Modules: ours, Code: files("a.go", code, "b*")}),
+		"there are no files":               made(spec{Modules: ours, Code: files("a_test.go", code)}),
+		"files no/such/*":                  made(spec{Version: "1", Files: []string{"no/such/*"}}),
+		"no regular file":                  made(spec{Version: "1", Files: []string{dir}}),
+		"parameter 1 is a func()":          with(func() {}),
+		"parameter 2.F is a *int":          with(1, struct{ F *int }{}),
+		"parameter 1[a] is a chan":         with(map[string]any{"a": make(chan int)}),
+		"holds itself":                     with(self),
+		"parameter 1 is a stage_test.same": with(same(1)),
+		"has this name":                    made(spec{Version: "1", From: []stage.Any{other}}),
 	} {
 		if _, err := s.Plan(t.Context(), open(t, dir, nil)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
@@ -215,10 +226,10 @@ func TestCannot(t *testing.T) {
 	if _, err := elsewhere.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "Inputs.Dir") {
 		t.Error(err)
 	}
-	if _, err := stage.New("n", sumUp, version, stage.Cache(true)).Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "no table") {
+	if _, err := stage.Define("n", sumUp, table).Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "no table") {
 		t.Error(err)
 	}
-	stranger := stage.New("t", func(_ context.Context, in *stage.Inputs) (int, error) { return other.Of(in) }, version)
+	stranger := stage.Define("t", func(_ context.Context, in *stage.Inputs) (int, error) { return other.Of(in) }, alone)
 	if _, err := stranger.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "no ancestor") {
 		t.Error(err)
 	}

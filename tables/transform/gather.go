@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // gatherer holds what functions need of a column's values in a bin.
@@ -33,32 +35,21 @@ func beyond(names, known []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
 
+var ofNumbers = map[arrow.Type]func(names []string) gatherer{
+	arrow.INT8: newNumbers[int8], arrow.UINT8: newNumbers[uint8],
+	arrow.INT16: newNumbers[int16], arrow.UINT16: newNumbers[uint16],
+	arrow.INT32: newNumbers[int32], arrow.UINT32: newNumbers[uint32],
+	arrow.INT64: newNumbers[int64], arrow.UINT64: newNumbers[uint64],
+	arrow.FLOAT32: newNumbers[float32], arrow.FLOAT64: newNumbers[float64],
+}
+
 // newGatherer returns one for a column's functions; nil if SQL has to make them.
 func newGatherer(t arrow.DataType, names []string) gatherer {
 	if beyond(names, ofMoments) {
 		return nil
 	}
-	switch t.ID() {
-	case arrow.INT8:
-		return newNumbers[int8](names)
-	case arrow.INT16:
-		return newNumbers[int16](names)
-	case arrow.INT32:
-		return newNumbers[int32](names)
-	case arrow.INT64:
-		return newNumbers[int64](names)
-	case arrow.UINT8:
-		return newNumbers[uint8](names)
-	case arrow.UINT16:
-		return newNumbers[uint16](names)
-	case arrow.UINT32:
-		return newNumbers[uint32](names)
-	case arrow.UINT64:
-		return newNumbers[uint64](names)
-	case arrow.FLOAT32:
-		return newNumbers[float32](names)
-	case arrow.FLOAT64:
-		return newNumbers[float64](names)
+	if of := ofNumbers[t.ID()]; of != nil {
+		return of(names)
 	}
 	if beyond(names, ofOrder) {
 		return nil
@@ -76,19 +67,9 @@ func newGatherer(t arrow.DataType, names []string) gatherer {
 	case arrow.DECIMAL128:
 		return &others[decimal128.Num]{order: decimal128.Num.Cmp, ordered: ordered}
 	case arrow.BOOL:
-		return &others[bool]{order: compareBools, ordered: ordered}
+		return &others[bool]{order: sorted.CompareBools, ordered: ordered}
 	}
 	return nil
-}
-
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 func putCount(n *int64, to array.Builder) func() error {

@@ -36,7 +36,7 @@ type gathered[T number] struct {
 	infinite                       bool
 }
 
-func newNumbers[T number](names []string) *numbers[T] {
+func newNumbers[T number](names []string) gatherer {
 	g := &numbers[T]{moments: beyond(names, ofSums), plain: isFloat[T]() && !beyond(names, ofTotals)}
 	g.begin()
 	return g

@@ -3,19 +3,22 @@ package commit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/rules"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/tail"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // mostEntries is how many tables are remembered that nobody uses and that have
@@ -89,10 +92,10 @@ func (e *Entry) Waiting(ctx context.Context) (bool, error) {
 
 // Tail is the rows of a table that are in the tail alone.
 type Tail struct {
-	Rows []arrow.RecordBatch // whoever asked for them releases them
+	Rows []arrow.RecordBatch // as the table stores rows; whoever asked for them releases them
 	Mark string              // the same for the same rows
 
-	Settled, Replaces bool // Rows are what Keep was given
+	Deduped, Replaces bool // Rows are what Keep was given
 
 	log *tail.Log
 	key string
@@ -100,7 +103,7 @@ type Tail struct {
 
 // Keep notes how the rows are read, for those who ask for the same rows of the same state
 // of the table.
-func (t *Tail) Keep(settled arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, settled, replaces) }
+func (t *Tail) Keep(deduped arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, deduped, replaces) }
 
 // View returns the table as it is now and, if they are wanted, the rows that are in the
 // tail alone.
@@ -116,33 +119,13 @@ func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, in *Tail
 		return t, in, err
 	}
 	in.key = e.state.location + " " + in.Mark
-	if in.Rows, in.Replaces, in.Settled = e.log.Kept(in.key); !in.Settled {
+	if in.Rows, in.Replaces, in.Deduped = e.log.Kept(in.key); !in.Deduped {
 		in.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
 	}
+	if err == nil {
+		in.Rows, err = fitted(in.Rows, e.state.def.Stored)
+	}
 	return t, in, err
-}
-
-// Staged is the table with other metadata, whose files are written through io.
-func (e *Entry) Staged(meta table.Metadata, io *icecat.FileIO) *table.Table {
-	return e.of.Catalog.Staged(e.Namespace, e.Name, meta, "", io)
-}
-
-// Rules returns the rules of a table by this name, and those of its bucket.
-func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
-	text, err := e.of.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
-	if err != nil {
-		return nil, err
-	}
-	return joined(d, text)
-}
-
-func joined(d *definition.Definition, bucket string) ([]rules.Rule, error) {
-	own, err := d.Rules()
-	if err != nil || bucket == "" {
-		return own, err
-	}
-	all, err := rules.Parse(bucket)
-	return slices.Concat(own, all), err
 }
 
 // refresh brings the state up to what the catalog says now. It wants mu.
@@ -229,20 +212,75 @@ func (e *Entry) lose() {
 	}
 }
 
-// waits reports whether the tail has rows of a table that could not be read. It wants mu.
-func (e *Entry) waits() bool {
-	return e.log == nil && e.of.Tail != nil && e.of.Tail.Waits(e.state.uuid)
+// rows returns the rows that are in the tail alone, up to an epoch. The caller
+// releases them. It wants mu.
+func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
+	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
+	for i := 0; i < len(rows) && err == nil; i++ {
+		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
+			rows[i], err = carried(meta, rows[i])
+		}
+	}
+	if err != nil {
+		take.Release(rows)
+		return nil, err
+	}
+	return rows, nil
 }
 
-// forget deletes the log of a table that was deleted. It wants mu.
-func (e *Entry) forget(ctx context.Context) error {
-	e.state = state{}
-	if e.log == nil {
-		return nil
+// carried returns a batch, which it takes over, of an older schema of the table
+// under the names that its columns have now, without those that were dropped. A
+// batch of no such schema stays as it is.
+func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	for _, sc := range slices.Backward(meta.Schemas()) {
+		stored, err := schema.StoredOf(sc)
+		if err != nil {
+			return batch, err
+		}
+		if !stored.Equal(batch.Schema()) {
+			continue
+		}
+		var fields []arrow.Field
+		var columns []arrow.Array
+		add := func(i int, name string) {
+			field := stored.Field(i)
+			field.Name = name
+			fields, columns = append(fields, field), append(columns, batch.Column(i))
+		}
+		for i, f := range sc.Fields() {
+			if now, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
+				add(i, now.Name)
+			}
+		}
+		if len(fields) == 0 { // all columns were replaced: only the names say what is what
+			for i, f := range sc.Fields() {
+				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
+					add(i, f.Name)
+				}
+			}
+		}
+		if len(fields) == 0 {
+			return batch, nil // it fits nowhere, which is an error
+		}
+		defer batch.Release()
+		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
 	}
-	err := e.of.Tail.Discard(ctx, e.log)
-	if err == nil {
-		e.log = nil
+	return batch, nil
+}
+
+// fitted returns rows of the tail, which it takes over, in a schema that the table stores.
+func fitted(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
+	for i, batch := range rows {
+		if batch.Schema() == stored || batch.Schema().Equal(stored) {
+			continue
+		}
+		fit, err := schema.CastStored(batch, stored)
+		if err != nil {
+			take.Release(rows)
+			return nil, fmt.Errorf("rows in the tail do not fit the table since another process changed it (evolve its columns so that they do): %w", err)
+		}
+		batch.Release()
+		rows[i] = fit
 	}
-	return err
+	return rows, nil
 }

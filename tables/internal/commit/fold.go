@@ -4,19 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -125,7 +122,7 @@ func (e *Entry) foldable(ctx context.Context) (*folding, error) {
 // commitFold writes the files of a fold, and commits it.
 func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
-	one, err := OneBatch(f.rows, f.stored)
+	one, err := oneBatch(f.rows, f.stored)
 	if err != nil {
 		return 0, err
 	}
@@ -211,72 +208,14 @@ func (e *Entry) replaced(epoch int64) Step {
 	}
 }
 
-// rows returns the rows that are in the tail alone, up to an epoch. The caller
-// releases them. It wants mu.
-func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
-	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
-	for i := 0; i < len(rows) && err == nil; i++ {
-		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
-			rows[i], err = carried(meta, rows[i])
-		}
-	}
+// oneBatch returns one batch of rows of the tail in a schema that the table stores.
+func oneBatch(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
+	fit := slices.Clone(rows)
+	take.Retain(fit)
+	fit, err := fitted(fit, stored)
 	if err != nil {
-		take.Release(rows)
 		return nil, err
 	}
-	return rows, nil
-}
-
-// carried returns a batch, which it takes over, of an older schema of the table
-// under the names that its columns have now, without those that were dropped. A
-// batch of no such schema stays as it is.
-func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	for _, sc := range slices.Backward(meta.Schemas()) {
-		stored, err := schema.StoredOf(sc)
-		if err != nil {
-			return batch, err
-		}
-		if !stored.Equal(batch.Schema()) {
-			continue
-		}
-		var fields []arrow.Field
-		var columns []arrow.Array
-		add := func(i int, name string) {
-			field := stored.Field(i)
-			field.Name = name
-			fields, columns = append(fields, field), append(columns, batch.Column(i))
-		}
-		for i, f := range sc.Fields() {
-			if now, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
-				add(i, now.Name)
-			}
-		}
-		if len(fields) == 0 { // all columns were replaced: only the names say what is what
-			for i, f := range sc.Fields() {
-				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
-					add(i, f.Name)
-				}
-			}
-		}
-		if len(fields) == 0 {
-			return batch, nil // it fits nowhere, which is an error
-		}
-		defer batch.Release()
-		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
-	}
-	return batch, nil
-}
-
-// OneBatch returns one batch in a schema of batches of the tail, which may be in several.
-func OneBatch(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
-	fit := make([]arrow.RecordBatch, 0, len(rows))
-	defer func() { take.Release(fit) }()
-	for _, batch := range rows {
-		b, err := schema.CastStored(batch, stored)
-		if err != nil {
-			return nil, fmt.Errorf("rows in the tail do not fit the table since another process changed it (evolve its columns so that they do): %w", err)
-		}
-		fit = append(fit, b)
-	}
+	defer take.Release(fit)
 	return take.Concat(fit)
 }

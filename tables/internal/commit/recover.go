@@ -67,3 +67,21 @@ func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) 
 	}
 	return t, err
 }
+
+// waits reports whether the tail has rows of a table that could not be read. It wants mu.
+func (e *Entry) waits() bool {
+	return e.log == nil && e.of.Tail != nil && e.of.Tail.Waits(e.state.uuid)
+}
+
+// forget deletes the log of a table that was deleted. It wants mu.
+func (e *Entry) forget(ctx context.Context) error {
+	e.state = state{}
+	if e.log == nil {
+		return nil
+	}
+	err := e.of.Tail.Discard(ctx, e.log)
+	if err == nil {
+		e.log = nil
+	}
+	return err
+}

@@ -3,6 +3,7 @@ package commit
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -92,7 +93,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	if err != nil {
 		return nil, err
 	}
-	one, err := OneBatch(rows, def.Stored)
+	one, err := oneBatch(rows, def.Stored)
 	if err != nil {
 		return nil, err
 	}
@@ -216,4 +217,27 @@ func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 		return nil, err
 	}
 	return t.Metadata(), nil
+}
+
+// Staged is the table with other metadata, whose files are written through io.
+func (e *Entry) Staged(meta table.Metadata, io *icecat.FileIO) *table.Table {
+	return e.of.Catalog.Staged(e.Namespace, e.Name, meta, "", io)
+}
+
+// Rules returns the rules of a table by this name, and those of its bucket.
+func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
+	text, err := e.of.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
+	if err != nil {
+		return nil, err
+	}
+	return joined(d, text)
+}
+
+func joined(d *definition.Definition, bucket string) ([]rules.Rule, error) {
+	own, err := d.Rules()
+	if err != nil || bucket == "" {
+		return own, err
+	}
+	all, err := rules.Parse(bucket)
+	return slices.Concat(own, all), err
 }

@@ -125,13 +125,18 @@ func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
 	if c.codes[i] > 0 {
 		return whole, checkCodes(whole, c.codes[i])
 	}
+	to := c.wanted[i].Field.Type
+	_, nested := whole.DataType().(arrow.NestedType)
+	if !nested && arrow.TypeEqual(whole.DataType(), to) {
+		return whole, nil
+	}
 	defer whole.Release()
-	if _, ok := whole.DataType().(arrow.NestedType); ok { // whose parts may not belong together in a damaged file
+	if nested { // whose parts may not belong together in a damaged file
 		if err := array.ValidateFull(whole); err != nil {
 			return nil, fmt.Errorf("the file is damaged: %w", err)
 		}
 	}
-	fit, err := c.f.scan.fit(whole, *c.fields[i].Field, c.wanted[i].IDs, c.wanted[i].Field.Type)
+	fit, err := c.f.scan.fit(whole, *c.fields[i].Field, c.wanted[i].IDs, to)
 	if err != nil { // a value that the table's type does not hold
 		return nil, &schema.Error{Column: c.wanted[i].Field.Name, Err: err}
 	}

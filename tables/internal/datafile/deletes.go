@@ -27,10 +27,6 @@ type deletes struct {
 	positions map[string]map[string]map[int64]bool // by the delete file, the data file and the row
 }
 
-func HasDeletes(task table.FileScanTask) bool {
-	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
-}
-
 // of returns which rows of a file are deleted.
 func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error) {
 	drop := &Drop{}

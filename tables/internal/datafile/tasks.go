@@ -205,6 +205,11 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	return files
 }
 
+// HasDeletes reports whether delete files may delete rows of a file.
+func HasDeletes(task table.FileScanTask) bool {
+	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
+}
+
 // ReadRows reads files of a table, in the types that are stored.
 func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {

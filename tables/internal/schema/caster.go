@@ -215,13 +215,9 @@ func releaseAll(columns []arrow.Array) {
 	}
 }
 
-// CastStored returns a batch that a table stored under an older schema, or under this
-// one, in the schema that it has. The caller releases it.
+// CastStored returns a batch that a table stored under an older schema in the schema that it
+// has. The caller releases it.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
-	if batch.Schema() == to || batch.Schema().Equal(to) {
-		batch.Retain()
-		return batch, nil
-	}
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {
 		if a.Len() > 0 && a.NullN() == a.Len() { // it fits all types: a column of nulls may have another now

@@ -91,11 +91,25 @@ func (s *Series) Refuse(ctx context.Context, has []*File, come []iceberg.DataFil
 	if err != nil {
 		return err
 	}
-	count, rows, err := sorted.Duplicates(s.merge(ctx, sorted.Extra, append(others, own...)...), 10)
-	if err != nil || count == 0 {
-		return err
+	e := &DuplicateError{}
+	for batch, err := range s.merge(ctx, sorted.Extra, append(others, own...)...) {
+		if err != nil {
+			return err
+		}
+		for i := 0; i < int(batch.NumRows()) && len(e.Rows) < 10; i++ {
+			var texts []string
+			for at, column := range batch.Columns() {
+				texts = append(texts, batch.ColumnName(at)+" "+column.ValueStr(i))
+			}
+			e.Rows = append(e.Rows, strings.Join(texts, ", "))
+		}
+		e.Count += batch.NumRows()
+		batch.Release()
 	}
-	return &DuplicateError{count, rows}
+	if e.Count == 0 {
+		return nil
+	}
+	return e
 }
 
 // without returns files without those that are gone.

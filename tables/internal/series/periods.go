@@ -77,9 +77,3 @@ func (p *periods) batches(yield func(arrow.RecordBatch, error) bool) {
 		yield(nil, p.err)
 	}
 }
-
-func (p *periods) release() {
-	if p.rest != nil {
-		p.rest.Release()
-	}
-}

@@ -81,10 +81,10 @@ func collect(rows sorted.Batches, like arrow.RecordBatch) (arrow.RecordBatch, er
 	return sorted.Block(all, nil)
 }
 
-// SettleTail sorts the rows of the tail, which it takes over, and leaves out those that
+// DedupTail sorts the rows of the tail, which it takes over, and leaves out those that
 // the rule does, as far as the tail and, by KeepFirst, the files say. It reports whether
 // rows that are left may take the place of some in files.
-func (s *Series) SettleTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
+func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
 	one, err := s.SortRows(ctx, rows)
 	if err != nil {
 		return nil, false, err
@@ -128,7 +128,7 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 }
 
 // Scan yields columns of the rows for which a condition, which may be nil, may hold: those
-// of the files, and among them those of the tail, as SettleTail left them. Whoever wants
+// of the files, and among them those of the tail, as DedupTail left them. Whoever wants
 // few of them, so many, lets no more be read ahead; -1 is all. With recycle the memory of
 // batches that were released is used again.
 func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, few int64, recycle bool) (sorted.Batches, error) {

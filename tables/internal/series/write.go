@@ -54,7 +54,11 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	next, stop := iter.Pull2(rows)
 	defer stop()
 	p := &periods{cut: cut, next: next}
-	defer p.release()
+	defer func() {
+		if p.rest != nil {
+			p.rest.Release()
+		}
+	}()
 	var files []iceberg.DataFile
 	for p.begin() {
 		part, err := datafile.Write(ctx, plain, s.def.Stored, func(yield func(arrow.RecordBatch, error) bool) {

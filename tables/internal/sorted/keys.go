@@ -99,7 +99,7 @@ func columnOf(a arrow.Array) column {
 	case *array.Decimal128:
 		return &values[decimal128.Num]{a, decimal128.Num.Cmp}
 	case *array.Boolean:
-		return &values[bool]{a, compareBools}
+		return &values[bool]{a, CompareBools}
 	}
 	return nil
 }
@@ -111,7 +111,8 @@ func valueBytes(a arrow.Array) []byte {
 	return nil
 }
 
-func compareBools(a, b bool) int {
+// CompareBools compares two booleans: false is less.
+func CompareBools(a, b bool) int {
 	switch {
 	case a == b:
 		return 0
@@ -134,7 +135,7 @@ func compareNulls(a nullable, i int, b nullable, j int) (n int, values bool) {
 		return 0, true
 	}
 	x, y := a.IsNull(i), b.IsNull(j)
-	return compareBools(y, x), !x && !y
+	return CompareBools(y, x), !x && !y
 }
 
 type ints struct {

@@ -1,10 +1,8 @@
 package sorted
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
-	"fmt"
 	"iter"
 	"slices"
 	"sort"
@@ -102,8 +100,12 @@ func (c *cursor) advance() (bool, error) {
 			continue
 		}
 		k, err := keysOf(batch, c.Keys)
+		if err != nil {
+			batch.Release()
+			return false, err
+		}
 		c.block, c.row = &block{batch, k, rowBytes(batch)}, 0
-		return err == nil, err
+		return true, nil
 	}
 }
 
@@ -128,17 +130,13 @@ func (m *merge) openDue() error {
 		m.pending = m.pending[1:]
 		c.next, c.stop = iter.Pull2(c.Batches)
 		ok, err := c.advance()
-		if err != nil || !ok {
-			c.stop()
-			if c.block != nil {
-				c.batch.Release()
-			}
-			if err != nil {
-				return err
-			}
+		if ok {
+			heap.Push(&m.open, c)
 			continue
 		}
-		heap.Push(&m.open, c)
+		if c.stop(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -283,87 +281,4 @@ func (m *merge) release() error {
 		return nil
 	}
 	return m.out.add(m.held, m.heldRow, m.heldRow+1)
-}
-
-// bundled returns sources that take no more than some memory while they are open.
-func bundled(ctx context.Context, sources []Source, memory int64) []Source {
-	for peak(sources) > memory {
-		var fewer []Source
-		for i := 0; i < len(sources); {
-			n, cost := i, int64(0)
-			one := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledCost}
-			for n < len(sources) && sources[n].Hides == one.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
-				cost += sources[n].Cost
-				one.Bounds = one.Bounds.With(sources[n].Bounds)
-				n++
-			}
-			if n == i+1 {
-				one = sources[i]
-			} else {
-				few := make([]Source, n-i)
-				for j, s := range sources[i:n] {
-					few[j] = s
-					few[j].Hides = false
-				}
-				one.Batches = spilled(Merge(ctx, All, cost, few...))
-			}
-			fewer = append(fewer, one)
-			i = n
-		}
-		if len(fewer) == len(sources) {
-			break
-		}
-		sources = fewer
-	}
-	return sources
-}
-
-// byLowest compares sources by their lowest values, those without bounds first.
-func (s Source) byLowest(o Source) int {
-	if s.Bounds == nil || o.Bounds == nil {
-		return compareBools(s.Bounds != nil, o.Bounds != nil)
-	}
-	return cmp.Compare(s.Bounds.Lowest, o.Bounds.Lowest)
-}
-
-// peak returns how much sources take at most while they are open.
-func peak(sources []Source) (most int64) {
-	byLowest := slices.Clone(sources)
-	slices.SortStableFunc(byLowest, Source.byLowest)
-	var open []Source
-	for _, s := range byLowest {
-		open = slices.DeleteFunc(open, func(o Source) bool {
-			return o.Bounds != nil && s.Bounds != nil && o.Bounds.Highest < s.Bounds.Lowest
-		})
-		open = append(open, s)
-		sum := int64(0)
-		for _, o := range open {
-			sum += o.Cost
-		}
-		most = max(most, sum)
-	}
-	return most
-}
-
-// Duplicates reads rows of which there should be none, and returns how many there
-// are and the first few of them.
-func Duplicates(rows Batches, few int) (count int64, texts []string, err error) {
-	for batch, err := range rows {
-		if err != nil {
-			return 0, nil, err
-		}
-		for i := 0; i < int(batch.NumRows()) && len(texts) < few; i++ {
-			text := ""
-			for at, column := range batch.Columns() {
-				if at > 0 {
-					text += ", "
-				}
-				text += fmt.Sprintf("%s %s", batch.ColumnName(at), column.ValueStr(i))
-			}
-			texts = append(texts, text)
-		}
-		count += batch.NumRows()
-		batch.Release()
-	}
-	return count, texts, nil
 }

@@ -3,7 +3,10 @@
 package sorted
 
 import (
+	"cmp"
+	"context"
 	"iter"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
@@ -79,4 +82,64 @@ func Each(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Ba
 			}
 		}
 	}
+}
+
+// bundled returns sources that take no more than some memory while they are open.
+func bundled(ctx context.Context, sources []Source, memory int64) []Source {
+	for peak(sources) > memory {
+		var fewer []Source
+		for i := 0; i < len(sources); {
+			n, cost := i, int64(0)
+			one := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledCost}
+			for n < len(sources) && sources[n].Hides == one.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
+				cost += sources[n].Cost
+				one.Bounds = one.Bounds.With(sources[n].Bounds)
+				n++
+			}
+			if n == i+1 {
+				one = sources[i]
+			} else {
+				few := make([]Source, n-i)
+				for j, s := range sources[i:n] {
+					few[j] = s
+					few[j].Hides = false
+				}
+				one.Batches = spilled(Merge(ctx, All, cost, few...))
+			}
+			fewer = append(fewer, one)
+			i = n
+		}
+		if len(fewer) == len(sources) {
+			break
+		}
+		sources = fewer
+	}
+	return sources
+}
+
+// byLowest compares sources by their lowest values, those without bounds first.
+func (s Source) byLowest(o Source) int {
+	if s.Bounds == nil || o.Bounds == nil {
+		return CompareBools(s.Bounds != nil, o.Bounds != nil)
+	}
+	return cmp.Compare(s.Bounds.Lowest, o.Bounds.Lowest)
+}
+
+// peak returns how much sources take at most while they are open.
+func peak(sources []Source) (most int64) {
+	byLowest := slices.Clone(sources)
+	slices.SortStableFunc(byLowest, Source.byLowest)
+	var open []Source
+	for _, s := range byLowest {
+		open = slices.DeleteFunc(open, func(o Source) bool {
+			return o.Bounds != nil && s.Bounds != nil && o.Bounds.Highest < s.Bounds.Lowest
+		})
+		open = append(open, s)
+		sum := int64(0)
+		for _, o := range open {
+			sum += o.Cost
+		}
+		most = max(most, sum)
+	}
+	return most
 }

@@ -95,25 +95,6 @@ func (s *Store) durable(ctx context.Context, pos uint64) error {
 	})
 }
 
-// refresh reads what the store has of epochs with an append of unknown outcome.
-func (l *Log) refresh(ctx context.Context) error {
-	for i := 0; i < len(l.epochs); i++ {
-		e := l.epochs[i]
-		if !e.stale {
-			continue
-		}
-		if err := l.load(ctx, e); err != nil {
-			return err
-		}
-		l.next = max(l.next, e.n+1) // what may still arrive must not fall among new rows
-		if e.bytes == 0 {
-			l.epochs = slices.Delete(l.epochs, i, i+1)
-			i--
-		}
-	}
-	return nil
-}
-
 // Applied reports whether the log has an append of an id, which then is as durable as one
 // that is acknowledged.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {

@@ -169,84 +169,6 @@ func (l *Log) drop(e *epoch) {
 	e.held, e.mem, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Rows returns the record batches of the epochs after one, up to another, in
-// order; the caller releases them. Each has the schema that it was appended with.
-func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.refresh(ctx); err != nil {
-		return nil, err
-	}
-	for _, e := range l.epochs {
-		if e.n <= after || e.n > upTo {
-			continue
-		}
-		batches, err := l.read(ctx, e)
-		if err != nil {
-			take.Release(rows)
-			return nil, fmt.Errorf("tail key %s: %w", e.key, err)
-		}
-		rows = append(rows, batches...)
-	}
-	return rows, nil
-}
-
-// read returns an epoch's rows.
-func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
-	if e.held && len(e.pending) == 0 {
-		return retained(e.batches), nil
-	}
-	head, err := schemaMessage(e.schema)
-	if err != nil {
-		return nil, err
-	}
-	if !e.held {
-		values, err := l.s.p.Get(ctx, e.key)
-		if err != nil {
-			return nil, err
-		}
-		var messages [][]byte
-		seen := map[string]bool{}
-		for v := values[0]; len(v) > 0; {
-			f, rest, err := next(v)
-			if err != nil {
-				return nil, err
-			}
-			v = rest
-			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // it does not count, as in add
-				f.messages = nil
-				if f.schema {
-					f.messages = head
-				}
-			}
-			seen[f.id] = true
-			messages = append(messages, f.messages)
-		}
-		_, batches, err := decode(messages...)
-		return batches, err
-	}
-	messages := e.pending
-	if len(e.batches) > 0 { // the schema came with what is decoded already
-		messages = append([][]byte{head}, messages...)
-	}
-	_, batches, err := decode(messages...)
-	if err != nil {
-		return nil, err
-	}
-	if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
-		return nil, err
-	}
-	e.batches, e.pending = batches, nil
-	return retained(batches), nil
-}
-
-func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
-	for _, b := range batches {
-		b.Retain()
-	}
-	return slices.Clone(batches)
-}
-
 // Forget removes the epochs up to one, which are folded or of no use any more.
 // What cannot be deleted from the store is deleted by a later Recover.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
@@ -294,26 +216,4 @@ func (l *Log) Release() {
 	for _, e := range l.epochs {
 		l.drop(e)
 	}
-}
-
-// Size says how much the epochs after one hold, since when, and when rows were
-// last appended.
-func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.size(after)
-}
-
-func (l *Log) size(after int64) (rows, bytes int64, since, updated time.Time) {
-	for _, e := range l.epochs {
-		if e.n <= after {
-			continue
-		}
-		rows += e.rows
-		bytes += e.bytes
-		if since.IsZero() || e.since.Before(since) {
-			since = e.since
-		}
-	}
-	return rows, bytes, since, l.updated
 }

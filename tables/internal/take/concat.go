@@ -35,6 +35,13 @@ func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(first.Schema(), columns, rows), nil
 }
 
+// Retain retains batches.
+func Retain(batches []arrow.RecordBatch) {
+	for _, b := range batches {
+		b.Retain()
+	}
+}
+
 // Release releases batches.
 func Release(batches []arrow.RecordBatch) {
 	for _, b := range batches {

@@ -1,0 +1,183 @@
+package tail
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// Rows returns the record batches of the epochs after one, up to another, in
+// order; the caller releases them. Each has the schema that it was appended with.
+func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refresh(ctx); err != nil {
+		return nil, err
+	}
+	for _, e := range l.epochs {
+		if e.n <= after || e.n > upTo {
+			continue
+		}
+		batches, err := l.read(ctx, e)
+		if err != nil {
+			take.Release(rows)
+			return nil, fmt.Errorf("tail key %s: %w", e.key, err)
+		}
+		rows = append(rows, batches...)
+	}
+	return rows, nil
+}
+
+// read returns an epoch's rows.
+func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
+	if e.held && len(e.pending) == 0 {
+		return retained(e.batches), nil
+	}
+	head, err := schemaMessage(e.schema)
+	if err != nil {
+		return nil, err
+	}
+	if !e.held {
+		values, err := l.s.p.Get(ctx, e.key)
+		if err != nil {
+			return nil, err
+		}
+		var messages [][]byte
+		seen := map[string]bool{}
+		for v := values[0]; len(v) > 0; {
+			f, rest, err := next(v)
+			if err != nil {
+				return nil, err
+			}
+			v = rest
+			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // it does not count, as in add
+				f.messages = nil
+				if f.schema {
+					f.messages = head
+				}
+			}
+			seen[f.id] = true
+			messages = append(messages, f.messages)
+		}
+		_, batches, err := decode(messages...)
+		return batches, err
+	}
+	messages := e.pending
+	if len(e.batches) > 0 { // the schema came with what is decoded already
+		messages = append([][]byte{head}, messages...)
+	}
+	_, batches, err := decode(messages...)
+	if err != nil {
+		return nil, err
+	}
+	if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
+		return nil, err
+	}
+	e.batches, e.pending = batches, nil
+	return retained(batches), nil
+}
+
+func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
+	take.Retain(batches)
+	return slices.Clone(batches)
+}
+
+// refresh reads what the store has of epochs with an append of unknown outcome.
+func (l *Log) refresh(ctx context.Context) error {
+	for i := 0; i < len(l.epochs); i++ {
+		e := l.epochs[i]
+		if !e.stale {
+			continue
+		}
+		if err := l.load(ctx, e); err != nil {
+			return err
+		}
+		l.next = max(l.next, e.n+1) // what may still arrive must not fall among new rows
+		if e.bytes == 0 {
+			l.epochs = slices.Delete(l.epochs, i, i+1)
+			i--
+		}
+	}
+	return nil
+}
+
+// Size says how much the epochs after one hold, since when, and when rows were
+// last appended.
+func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size(after)
+}
+
+func (l *Log) size(after int64) (rows, bytes int64, since, updated time.Time) {
+	for _, e := range l.epochs {
+		if e.n <= after {
+			continue
+		}
+		rows += e.rows
+		bytes += e.bytes
+		if since.IsZero() || e.since.Before(since) {
+			since = e.since
+		}
+	}
+	return rows, bytes, since, l.updated
+}
+
+// kept is what a reader made of a log's rows, for the next one.
+type kept struct {
+	key      string
+	rows     arrow.RecordBatch // nil: nothing
+	replaces bool
+	bytes    int64
+}
+
+// Mark is a text that is the same for the same rows of the epochs after one.
+func (l *Log) Mark(ctx context.Context, after int64) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refresh(ctx); err != nil {
+		return "", err
+	}
+	rows, bytes, _, _ := l.size(after)
+	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
+}
+
+// Keep keeps what a reader made of the rows under a key, instead of what was kept before,
+// where it takes no more than half of the memory that is left for rows.
+func (l *Log) Keep(key string, rows arrow.RecordBatch, replaces bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keep(kept{})
+	if len(l.epochs) == 0 {
+		return // they were folded meanwhile
+	}
+	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.used.Load())/2 {
+		rows.Retain()
+		l.keep(kept{key, rows, replaces, n})
+	}
+}
+
+// Kept returns what Keep was given under a key. The caller releases it.
+func (l *Log) Kept(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kept.rows == nil || l.kept.key != key {
+		l.keep(kept{}) // there are others now
+		return nil, false, false
+	}
+	return retained([]arrow.RecordBatch{l.kept.rows}), l.kept.replaces, true
+}
+
+func (l *Log) keep(k kept) {
+	if l.kept.rows != nil {
+		l.kept.rows.Release()
+	}
+	l.s.used.Add(k.bytes - l.kept.bytes)
+	l.kept = k
+}
