@@ -59,6 +59,7 @@ def main() -> None:
                     best[name] = min(best.get(name, seconds), seconds)
                     if name[0] == "get":
                         pd.testing.assert_frame_equal(result, frame)
+                    del result  # so that its memory is there for each
     for what in ("put", "get"):
         rates = {who: options.megabytes / best[what, who] for who in ("pyarrow", "partd_go")}
         print(f"{what}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, {rates['partd_go'] / rates['pyarrow']:.2f} of it")

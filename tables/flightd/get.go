@@ -50,7 +50,7 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	defer release()
 	var r array.RecordReader
 	if c.SQL == nil {
-		r, err = table.Scan(ctx, &tables.ScanOptions{Dictionaries: true})
+		r, err = table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 	} else if r, err = s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket}); err != nil {
 		err = sqlFailure(err)
 	}

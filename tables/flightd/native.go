@@ -30,7 +30,7 @@ func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "the
 func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c wire.Scan
 	return read(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
-		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries}
+		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
 		if c.Where != "" {
 			if o.Filter, err = filter.Parse(c.Where); err != nil {
 				return nil, err

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import os
+import time
 import urllib.parse
 import weakref
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ _user: int | None = None  # the process that gRPC runs in
 # What changes nothing, or ends by itself, as the lease of a lock does that nobody renews.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_TOGETHER = 16 << 20  # bytes of batches that one thread waits for, if they come within
+_MOMENT = 0.03  # seconds
 _REOPENED = 8  # connections that are kept for handles that come pickled
 
 
@@ -94,14 +97,22 @@ class Connection:
 
         def batches() -> Iterator[pa.RecordBatch]:
             with under:
-                while True:
-                    try:
-                        chunk = under.wait(reader.read_chunk)
-                    except StopIteration:
-                        return
-                    yield chunk.data
+                while some := under.wait(_some, reader):
+                    yield from some
 
         return pa.RecordBatchReader.from_batches(schema, progress.barred(batches(), op, total) if self._watched() else batches())
+
+
+def _some(reader: Any) -> list[pa.RecordBatch]:
+    """The next batches, none at the end. Waiting takes a thread, so those that come within a moment come together."""
+    batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _MOMENT
+    while size < _TOGETHER and time.monotonic() < until:
+        try:
+            batches.append(reader.read_chunk().data)
+        except StopIteration:
+            break
+        size += batches[-1].nbytes
+    return batches
 
 
 def only_here(url: str) -> None:

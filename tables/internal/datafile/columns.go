@@ -24,12 +24,16 @@ type columns struct {
 	readers []*pqarrow.ColumnReader // nil: the file lacks the column
 	fields  []pqarrow.SchemaField   // as the file has them
 	codes   []int                   // how many there are; 0: the column is not read as codes
+	plain   []*plain                // what reads the column in place of readers, which stay at the first row; nil: nothing
 }
 
 // columns begins to read columns of a group, of which those up to coding may be codes.
 func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wanted []Column, coding int) (c *columns, err error) {
 	n := len(wanted)
-	c = &columns{f: f, g: g, wanted: wanted, readers: make([]*pqarrow.ColumnReader, n), fields: make([]pqarrow.SchemaField, n), codes: make([]int, n)}
+	c = &columns{
+		f: f, g: g, wanted: wanted, readers: make([]*pqarrow.ColumnReader, n), fields: make([]pqarrow.SchemaField, n),
+		codes: make([]int, n), plain: make([]*plain, n),
+	}
 	defer func() {
 		if err != nil {
 			c.release()
@@ -62,6 +66,9 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 		if c.readers[i], err = reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {
 			return c, err
 		}
+		if c.fields[i].IsLeaf() {
+			c.plain[i] = f.plain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, by == f.looker)
+		}
 	}
 	return c, nil
 }
@@ -83,6 +90,9 @@ func (f *file) sound(g group, leaf int) error {
 }
 
 func (c *columns) release() {
+	for i := range c.plain {
+		c.leavePlain(i)
+	}
 	for _, r := range c.readers {
 		if r != nil {
 			r.Release()
@@ -145,6 +155,15 @@ func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
 
 // decoded returns the next rows of a column as the file has them. The caller releases them.
 func (c *columns) decoded(i int, rows int64) (arrow.Array, error) {
+	if p := c.plain[i]; p != nil {
+		if a := p.next(rows); a != nil {
+			return a, nil
+		}
+		c.leavePlain(i)
+		if err := c.skip(i, 0, c.at); err != nil {
+			return nil, err
+		}
+	}
 	chunks, err := c.readers[i].NextBatch(rows)
 	if err != nil {
 		return nil, err
@@ -185,7 +204,7 @@ func (c *columns) seek(row int64) error {
 		if r == nil || row == c.at {
 			continue
 		}
-		if err := c.skip(i, row); err != nil {
+		if err := c.skip(i, c.at, row); err != nil {
 			return c.named(i, err)
 		}
 	}
@@ -193,16 +212,33 @@ func (c *columns) seek(row int64) error {
 	return nil
 }
 
-func (c *columns) skip(i int, row int64) (err error) {
+// skip goes from a row to a later one.
+func (c *columns) skip(i int, from, to int64) (err error) {
 	defer c.f.sane(&err)
-	if c.fields[i].IsLeaf() && row-c.at >= leastSeek && c.f.begins(c.g, c.fields[i].ColIndex) != nil {
-		return c.readers[i].SeekToRow(row)
+	known := c.fields[i].IsLeaf() && to-from >= leastSeek && c.f.begins(c.g, c.fields[i].ColIndex) != nil
+	if p := c.plain[i]; p != nil {
+		if p.skip(from, to, known) {
+			return nil
+		}
+		c.leavePlain(i)
+		return c.skip(i, 0, to)
 	}
-	for at := c.at; at < row && err == nil; at += c.f.scan.Rows {
+	if known {
+		return c.readers[i].SeekToRow(to)
+	}
+	for at := from; at < to && err == nil; at += c.f.scan.Rows {
 		var between arrow.Array
-		if between, err = c.decoded(i, min(c.f.scan.Rows, row-at)); err == nil {
+		if between, err = c.decoded(i, min(c.f.scan.Rows, to-at)); err == nil {
 			between.Release()
 		}
 	}
 	return err
+}
+
+// leavePlain leaves a column to its reader.
+func (c *columns) leavePlain(i int) {
+	if p := c.plain[i]; p != nil {
+		p.close()
+		c.plain[i] = nil
+	}
 }

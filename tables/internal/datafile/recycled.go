@@ -27,15 +27,23 @@ func (r *recycler) class(size int) int {
 }
 
 func (r *recycler) Allocate(size int) []byte {
+	b, old := r.used(size)
+	if old {
+		clear(b)
+	}
+	return b
+}
+
+// used returns memory, and whether it was used before: who does not clear that writes all of it.
+func (r *recycler) used(size int) (b []byte, old bool) {
 	c := r.class(size)
 	if c == 0 {
-		return r.Allocator.Allocate(size)
+		return r.Allocator.Allocate(size), false
 	}
 	if p, ok := r.pieces[c].Get().(*[]byte); ok {
-		clear((*p)[:size])
-		return (*p)[:size]
+		return (*p)[:size], true
 	}
-	return r.Allocator.Allocate(1 << c)[:size]
+	return r.Allocator.Allocate(1 << c)[:size], false
 }
 
 func (r *recycler) Reallocate(size int, b []byte) []byte {
@@ -53,6 +61,7 @@ func (r *recycler) Reallocate(size int, b []byte) []byte {
 func (r *recycler) Free(b []byte) {
 	if c := r.class(cap(b)); c > 0 && cap(b) == 1<<c {
 		b = b[:cap(b)]
+		poison(b)
 		r.pieces[c].Put(&b)
 	}
 }

@@ -1,0 +1,107 @@
+package flightd
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// tableOf has rows whose values tell their table and their place.
+func tableOf(table, rows int) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
+		{Name: "x", Type: arrow.PrimitiveTypes.Float64},
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "text", Type: arrow.BinaryTypes.String},
+		{Name: "kind", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}},
+	}, nil))
+	defer b.Release()
+	for i := range rows {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1000*i + table))
+		b.Field(1).(*array.Float64Builder).Append(float64(i)/7 + float64(table))
+		if i%5 == table {
+			b.Field(2).AppendNull()
+		} else {
+			b.Field(2).(*array.Int64Builder).Append(int64(i) * int64(i+table))
+		}
+		b.Field(3).(*array.StringBuilder).Append(fmt.Sprint(table, " ", i))
+		if err := b.Field(4).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint("kind ", i%9)); err != nil {
+			panic(err)
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// The memory of rows that were sent is used again. Gets at once, of two tables, one of which has
+// an order, have their own rows, however slowly they are taken.
+func TestGetsAtOnce(t *testing.T) {
+	const rows = 150_000
+	_, store, address := serveTest(t, nil)
+	want := make([]arrow.RecordBatch, 2)
+	for i := range want {
+		want[i] = tableOf(i, rows)
+		in, err := array.NewRecordReader(want[i].Schema(), []arrow.RecordBatch{want[i].NewSlice(0, rows/2), want[i].NewSlice(rows/2, rows)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: []string{"", "at"}[i]}}
+		if _, err := store.Bucket("").Put(t.Context(), fmt.Sprint("t", i), in, tables.PutError, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(ticket string, table int, pause time.Duration) error {
+		st, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(ticket)})
+		if err != nil {
+			return err
+		}
+		r, err := flight.NewRecordReader(st)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		at := int64(0)
+		for ; r.Next(); time.Sleep(pause) {
+			b := r.RecordBatch()
+			part := want[table].NewSlice(at, at+b.NumRows())
+			for i := range 4 {
+				if !array.Equal(b.Column(i), part.Column(i)) {
+					return fmt.Errorf("from row %d on column %s is not what was put", at, b.ColumnName(i))
+				}
+			}
+			kinds, _ := b.Column(4).(*array.Dictionary)
+			for i := range int(b.NumRows()) {
+				if kind := kinds.Dictionary().ValueStr(kinds.GetValueIndex(i)); kind != fmt.Sprint("kind ", (int(at)+i)%9) {
+					return fmt.Errorf("row %d is of %s", int(at)+i, kind)
+				}
+			}
+			at += b.NumRows()
+		}
+		if at != rows && r.Err() == nil {
+			return fmt.Errorf("%d rows came, want %d", at, rows)
+		}
+		return r.Err()
+	}
+	var wait sync.WaitGroup
+	for table := range want {
+		for _, ticket := range []string{`{"name":"t%d"}`, `{"partd":"scan","name":"t%d","dictionaries":true}`} {
+			for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
+				wait.Go(func() {
+					for range 2 {
+						if err := get(fmt.Sprintf(ticket, table), table, pause); err != nil {
+							t.Errorf("%s, table %d, with pauses of %v: %v", ticket, table, pause, err)
+						}
+					}
+				})
+			}
+		}
+	}
+	wait.Wait()
+}

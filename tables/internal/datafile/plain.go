@@ -1,0 +1,161 @@
+package datafile
+
+import (
+	"encoding/binary"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/endian"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// plain reads a column whose pages have its values as memory has them, and no nulls. It copies
+// them a page at a time, where the library makes levels and bits of each value. Whatever is not
+// so, or is damaged, is left to the library, which reads the column again and says what is wrong.
+type plain struct {
+	pages    pqfile.PageReader
+	has      arrow.DataType
+	width    int64 // of a value, in bytes
+	nullable bool
+	recycle  bool   // the memory of columns that were released
+	left     []byte // values of the current page that were not taken
+}
+
+// plain returns nil if the footer does not say that a leaf column of a group is of that kind.
+func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
+	switch t.ID() {
+	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
+	default:
+		return nil
+	}
+	width := t.(arrow.FixedWidthDataType).Bytes()
+	column := f.parsed.MetaData().Schema.Column(leaf)
+	if endian.IsBigEndian || column.MaxRepetitionLevel() > 0 || column.MaxDefinitionLevel() > 1 || column.PhysicalType().ByteSize() != width {
+		return nil
+	}
+	rows := f.parsed.RowGroup(g.number)
+	chunk, err := rows.MetaData().ColumnChunk(leaf)
+	if err != nil || chunk.HasDictionaryPage() {
+		return nil
+	}
+	for _, e := range chunk.Encodings() {
+		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // which levels are
+			return nil
+		}
+	}
+	p := &plain{has: t, width: int64(width), nullable: column.MaxDefinitionLevel() > 0, recycle: recycle}
+	if p.nullable {
+		stats, err := chunk.Statistics()
+		if err != nil || stats == nil || !stats.HasNullCount() || stats.NullCount() != 0 {
+			return nil
+		}
+	}
+	if p.pages, err = rows.GetColumnPageReader(leaf); err != nil {
+		return nil
+	}
+	return p
+}
+
+// open takes the values of the current page. It returns false if the page is of another kind.
+func (p *plain) open() bool {
+	page, ok := p.pages.Page().(pqfile.DataPage)
+	if !ok || parquet.Encoding(page.Encoding()) != parquet.Encodings.Plain {
+		return false
+	}
+	levels, values, ok := p.split(page)
+	count := int64(page.NumValues())
+	if !ok || p.nullable && !ones(levels, count) || int64(len(values)) != count*p.width {
+		return false
+	}
+	p.left = values
+	return true
+}
+
+// split returns the levels of a page, which say where nulls are, and its values.
+func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
+	data := page.Data()
+	switch page := page.(type) {
+	case *pqfile.DataPageV1:
+		if !p.nullable {
+			return nil, data, true
+		}
+		if page.DefinitionLevelEncoding() != parquet.Encodings.RLE || len(data) < 4 {
+			return nil, nil, false
+		}
+		n := int64(binary.LittleEndian.Uint32(data))
+		if data = data[4:]; n > int64(len(data)) {
+			return nil, nil, false
+		}
+		return data[:n], data[n:], true
+	case *pqfile.DataPageV2:
+		n := int64(page.DefinitionLevelByteLen())
+		if page.RepetitionLevelByteLen() != 0 || n > int64(len(data)) {
+			return nil, nil, false
+		}
+		return data[:n], data[n:], true
+	}
+	return nil, nil, false
+}
+
+// ones reports whether levels are so many ones, in runs of the RLE encoding.
+func ones(levels []byte, count int64) bool {
+	for count > 0 {
+		head, n := binary.Uvarint(levels)
+		if n <= 0 || head&1 != 0 || len(levels) == n || levels[n] != 1 {
+			return false
+		}
+		count -= int64(min(head>>1, uint64(count)))
+		levels = levels[n+1:]
+	}
+	return true
+}
+
+// take hands on the values of the next rows. It returns false if it lacks some of them.
+func (p *plain) take(rows int64, to func(values []byte)) bool {
+	for rows > 0 {
+		if len(p.left) == 0 && !(p.pages.Next() && p.open()) {
+			return false
+		}
+		n := min(rows, int64(len(p.left))/p.width)
+		to(p.left[:n*p.width])
+		rows, p.left = rows-n, p.left[n*p.width:]
+	}
+	return true
+}
+
+// next returns the next rows; nil if take lacks some.
+func (p *plain) next(rows int64) arrow.Array {
+	size := int(rows * p.width)
+	var values *memory.Buffer
+	if p.recycle {
+		b, _ := recycled.used(size)
+		values = memory.NewBufferWithAllocator(b, recycled)
+	} else {
+		values = memory.NewBufferBytes(memory.DefaultAllocator.Allocate(size))
+	}
+	defer values.Release()
+	left := values.Bytes()
+	if !p.take(rows, func(some []byte) { left = left[copy(left, some):] }) {
+		return nil
+	}
+	return take.Made(p.has, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
+}
+
+// skip goes from a row to a later one: where the places of pages are known, past those between.
+func (p *plain) skip(from, to int64, known bool) bool {
+	if known {
+		if p.pages.SeekToPageWithRow(to) != nil || !p.open() {
+			return false
+		}
+		from = p.pages.Page().(pqfile.DataPage).FirstRowIndex()
+	}
+	return p.take(to-from, func([]byte) {})
+}
+
+func (p *plain) close() {
+	p.left = nil
+	_ = p.pages.Close() // they were only read
+}

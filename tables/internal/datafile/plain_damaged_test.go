@@ -1,0 +1,138 @@
+package datafile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+)
+
+// A footer that says that there is no null where there are some leads to the same rows.
+func TestPlainLies(t *testing.T) {
+	const n = 9000
+	random := rand.New(rand.NewPCG(35, 2))
+	rows := plainRows(random, n)
+	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
+		for _, index := range []bool{true, false} {
+			content := plainContent(t, rows, false, parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithPageIndexEnabled(index))
+			f, g, err := plainFile(t, content, index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.index = f.pageIndex(g)
+			for _, c := range f.parsed.MetaData().RowGroups[0].Columns {
+				c.MetaData.Statistics.NullCount = new(int64)
+			}
+			for range 1 {
+				all := somewhere(random, n)
+				got, errs, copied := stretches(t, f, g, all, false)
+				want, wantErrs, _ := stretches(t, f, g, all, true)
+				for i, c := range f.scan.Columns {
+					if errs[i] != nil || wantErrs[i] != nil {
+						t.Fatal(c.Field.Name, errs[i], wantErrs[i])
+					}
+					nulls := 0
+					for j := range all {
+						if nulls += want[i][j].NullN(); !array.Equal(asBits(got[i][j]), asBits(want[i][j])) {
+							t.Fatalf("pages %v, %s: rows %d to %d are %v, want %v", version, c.Field.Name, all[j].from, all[j].to, got[i][j], want[i][j])
+						}
+					}
+					if nulls > 0 && copied[i] {
+						t.Errorf("pages %v, %s: it has %d nulls, and its pages are copied", version, c.Field.Name, nulls)
+					}
+				}
+			}
+		}
+	}
+}
+
+// fewPages are files of two columns, one of which may be null, with a few pages of both versions.
+func fewPages(t testing.TB) (files [][]byte) {
+	fields := []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+	defer b.Release()
+	for i := range 16 {
+		b.Field(0).(*array.Int64Builder).Append(int64(i) * 1_000_003)
+		b.Field(1).(*array.Float64Builder).Append(float64(i) / 7)
+	}
+	rows := b.NewRecordBatch()
+	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
+		o := []parquet.WriterProperty{parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithDataPageSize(50), parquet.WithBatchSize(8), parquet.WithPageIndexEnabled(false)}
+		files = append(files, plainContent(t, rows, false, o...))
+	}
+	return files
+}
+
+// likeLibrary compares what is read of a file, which may be damaged, with what the library reads.
+func likeLibrary(t testing.TB, content []byte) (failed, copied int) {
+	f, g, err := plainFile(t, content, true)
+	if err != nil || len(f.scan.Columns) != 2 {
+		return 1, 0
+	}
+	all := []span{{0, 5}, {6, 11}, {11, 16}}
+	got, errs, are := stretches(t, f, g, all, false)
+	want, wantErrs, _ := stretches(t, f, g, all, true)
+	for i := range errs {
+		if (errs[i] == nil) != (wantErrs[i] == nil) || len(got[i]) != len(want[i]) {
+			t.Fatalf("column %d: after %d parts %v; by the library after %d %v", i, len(got[i]), errs[i], len(want[i]), wantErrs[i])
+		}
+		for j := range got[i] {
+			if !array.Equal(asBits(got[i][j]), asBits(want[i][j])) {
+				t.Fatalf("column %d: rows %d to %d are %v, by the library %v", i, all[j].from, all[j].to, got[i][j], want[i][j])
+			}
+		}
+		if errs[i] != nil {
+			failed++
+		}
+		if are[i] {
+			copied++
+		}
+	}
+	return failed, copied
+}
+
+// A damaged page is read, or refused, as the library does it.
+func TestPlainDamaged(t *testing.T) {
+	random := rand.New(rand.NewPCG(35, 3))
+	for version, whole := range fewPages(t) {
+		if failed, copied := likeLibrary(t, whole); failed != 0 || copied != 2 {
+			t.Fatalf("version %d: %d columns are refused and %d copied", version+1, failed, copied)
+		}
+		end := len(whole) - 8 - int(binary.LittleEndian.Uint32(whole[len(whole)-8:])) // of the pages
+		failed, copied := 0, 0
+		for at := 0; at < len(whole)-8; at++ {
+			changed := []byte{whole[at] - 1, whole[at] - 2, whole[at] + 2} // Thrift doubles numbers
+			if at > end {
+				changed, at = []byte{byte(random.Uint32())}, at+4
+			}
+			for _, v := range changed {
+				content := bytes.Clone(whole)
+				content[at] = v
+				more, also := likeLibrary(t, content)
+				failed, copied = failed+more, copied+also
+			}
+		}
+		if failed < 100 || copied < 100 {
+			t.Errorf("version %d: %d columns were refused, and %d copied", version+1, failed, copied)
+		}
+	}
+}
+
+func FuzzPlain(f *testing.F) {
+	files := fewPages(f)
+	f.Add(false, uint16(20), []byte{1})
+	f.Add(true, uint16(30), []byte{2, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, second bool, at uint16, with []byte) {
+		content := bytes.Clone(files[0])
+		if second {
+			content = bytes.Clone(files[1])
+		}
+		copy(content[min(int(at), len(content)):], with)
+		likeLibrary(t, content)
+	})
+}

@@ -1,0 +1,258 @@
+package datafile
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+)
+
+// plainRows have columns of many types, each with nulls in the places that its name says.
+func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
+	types := []arrow.DataType{
+		arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
+		arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Time32ms, arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Timestamp_us,
+		arrow.FixedWidthTypes.Timestamp_ns, arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint16,
+		arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.BinaryTypes.String, arrow.BinaryTypes.Binary,
+		&arrow.FixedSizeBinaryType{ByteWidth: 8}, &arrow.Decimal128Type{Precision: 9, Scale: 2}, &arrow.Decimal128Type{Precision: 18, Scale: 2},
+		&arrow.Decimal128Type{Precision: 30, Scale: 2}, arrow.ListOf(arrow.PrimitiveTypes.Int64),
+		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}),
+	}
+	none := func(int) bool { return false }
+	var fields []arrow.Field
+	var columns []arrow.Array
+	add := func(name string, t arrow.DataType, nullable bool, null func(i int) bool) {
+		b := array.NewBuilder(memory.DefaultAllocator, t)
+		defer b.Release()
+		for i := range n {
+			if null(i) {
+				b.AppendNull()
+			} else {
+				few := uint64(50) // values at first, which a dictionary may have
+				if i > n/3 {
+					few = math.MaxUint64
+				}
+				appendRandom(random, b, few)
+			}
+		}
+		fields = append(fields, arrow.Field{Name: fmt.Sprint(name, " ", t), Type: t, Nullable: nullable})
+		columns = append(columns, b.NewArray())
+	}
+	for _, t := range types {
+		add("required", t, false, none)
+		add("none", t, true, none)
+		add("late", t, true, func(i int) bool { return i > n*2/3 && i%100 == 7 })
+		add("anywhere", t, true, func(int) bool { return random.IntN(5) == 0 })
+		add("all", t, true, func(int) bool { return true })
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, int64(n))
+}
+
+func appendRandom(random *rand.Rand, b array.Builder, few uint64) {
+	v := (random.Uint64() >> random.IntN(64)) % few
+	switch b := b.(type) {
+	case *array.Int32Builder:
+		b.Append(int32(v))
+	case *array.Int64Builder:
+		b.Append(int64(v))
+	case *array.Float32Builder:
+		b.Append(float32(int32(v)) / 3)
+	case *array.Float64Builder:
+		b.Append(float64(int64(v)) / 3)
+	case *array.Date32Builder:
+		b.Append(arrow.Date32(v))
+	case *array.Time32Builder:
+		b.Append(arrow.Time32(v % 86_400_000))
+	case *array.Time64Builder:
+		b.Append(arrow.Time64(v % 86_400_000_000))
+	case *array.TimestampBuilder:
+		b.Append(arrow.Timestamp(v >> 2))
+	case *array.BooleanBuilder:
+		b.Append(v%2 == 1)
+	case *array.Int8Builder:
+		b.Append(int8(v))
+	case *array.Uint16Builder:
+		b.Append(uint16(v))
+	case *array.Uint32Builder:
+		b.Append(uint32(v))
+	case *array.Uint64Builder:
+		b.Append(v)
+	case *array.StringBuilder:
+		b.Append(fmt.Sprint(v))
+	case *array.BinaryBuilder:
+		b.Append(fmt.Append(nil, v))
+	case *array.FixedSizeBinaryBuilder:
+		b.Append(fmt.Appendf(nil, "%08x", v)[:8])
+	case *array.Decimal128Builder:
+		b.Append(decimal128.FromI64(int64(v % 1_000_000_000)))
+	case *array.ListBuilder:
+		b.Append(true)
+		for range v % 3 {
+			appendRandom(random, b.ValueBuilder(), few)
+		}
+	case *array.StructBuilder:
+		b.Append(true)
+		appendRandom(random, b.FieldBuilder(0), few)
+	default:
+		panic(b.Type())
+	}
+}
+
+// plainFile opens a file whose columns are all wanted, as it has them.
+func plainFile(t testing.TB, content []byte, recycle bool) (*file, group, error) {
+	s := &Scan{Rows: 700, Recycle: recycle}
+	s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
+	f, err := s.open(t.Context(), File{Path: "a file"})
+	if err != nil {
+		return nil, group{}, err
+	}
+	if len(f.groups) == 0 {
+		return nil, group{}, fmt.Errorf("it has no rows")
+	}
+	for _, has := range f.reader.Manifest.Fields {
+		field := *has.Field
+		s.Columns = append(s.Columns, Column{Field: arrow.Field{Name: field.Name, Type: field.Type, Nullable: true}, IDs: field})
+	}
+	return f, f.groups[0], nil
+}
+
+// stretches reads parts of a group, each column by itself, until one is an error. It returns
+// of each column what it has, and whether pages were copied to the end.
+func stretches(t testing.TB, f *file, g group, all []span, library bool) (got [][]arrow.Array, errs []error, copied []bool) {
+	for _, column := range f.scan.Columns {
+		var read []arrow.Array
+		c, err := f.columns(t.Context(), f.reader, g, []Column{column}, 0)
+		if err == nil && library {
+			c.leavePlain(0)
+		}
+		for _, s := range all {
+			if err == nil {
+				err = c.seek(s.from)
+			}
+			if err == nil {
+				var part []arrow.Array
+				part, err = c.next(s.rows())
+				read = append(read, part...)
+			}
+		}
+		got, errs, copied = append(got, read), append(errs, err), append(copied, c != nil && c.plain[0] != nil)
+		if c != nil {
+			c.release()
+		}
+	}
+	return got, errs, copied
+}
+
+// somewhere are parts of so many rows, in order.
+func somewhere(random *rand.Rand, rows int64) (all []span) {
+	for from := int64(0); from < rows; {
+		if random.IntN(3) > 0 {
+			from += random.Int64N(rows - from)
+		}
+		to := min(rows, from+1+random.Int64N(2000))
+		all, from = append(all, span{from, to}), to
+	}
+	return all
+}
+
+var plainTypes = []arrow.Type{arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP}
+
+// Any rows of columns of any type are what the library reads of the whole file, however their
+// pages are made; and those are copied whose values are plain and none of them null.
+func TestPlain(t *testing.T) {
+	const n = 9000
+	random := rand.New(rand.NewPCG(35, 1))
+	rows := plainRows(random, n)
+	none := []parquet.WriterProperty{parquet.WithDictionaryDefault(false)}
+	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
+		for _, o := range []struct {
+			name  string
+			with  []parquet.WriterProperty
+			plain bool
+		}{
+			{"plain", none, true},
+			{"no index", append(none, parquet.WithPageIndexEnabled(false)), true},
+			{"compressed", append(none, parquet.WithCompression(compress.Codecs.Zstd)), true},
+			{"snappy", append(none, parquet.WithCompression(compress.Codecs.Snappy)), true},
+			{"INT96", none, true},
+			{"integers", append(none, parquet.WithStoreDecimalAsInteger(true)), true},
+			{"no stats", append(none, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)), true},
+			{"dictionary", nil, false},
+			{"full in one", []parquet.WriterProperty{parquet.WithDictionaryPageSizeLimit(1000)}, false},
+		} {
+			name := fmt.Sprintf("%s, pages %v", o.name, version)
+			content := plainContent(t, rows, o.name == "INT96", append(o.with, parquet.WithDataPageVersion(version))...)
+			for _, recycle := range []bool{version == parquet.DataPageV1, random.IntN(2) == 0} {
+				f, g, err := plainFile(t, content, recycle)
+				if err != nil {
+					t.Fatal(name, err)
+				}
+				g.index = f.pageIndex(g)
+				library, err := pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+				if err != nil {
+					t.Fatal(err)
+				}
+				whole, err := library.ReadTable(t.Context())
+				if err != nil {
+					t.Fatal(name, err)
+				}
+				all := somewhere(random, n)
+				got, errs, copied := stretches(t, f, g, all, false)
+				for i, c := range f.scan.Columns {
+					if errs[i] != nil {
+						t.Fatal(name, c.Field.Name, errs[i])
+					}
+					want, err := array.Concatenate(whole.Column(i).Data().Chunks(), memory.DefaultAllocator)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for j, s := range all {
+						if part := array.NewSlice(want, s.from, s.to); !array.Equal(asBits(got[i][j]), asBits(part)) {
+							t.Fatalf("%s, %s: rows %d to %d are %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)
+						}
+					}
+					plain := o.plain && want.NullN() == 0 && slices.Contains(plainTypes, c.Field.Type.ID())
+					switch o.name {
+					case "INT96":
+						plain = plain && !arrow.TypeEqual(c.Field.Type, arrow.FixedWidthTypes.Timestamp_ns)
+					case "no stats":
+						plain = plain && !rows.Schema().Field(i).Nullable
+					}
+					if copied[i] != plain {
+						t.Errorf("%s, %s: its pages are copied: %v, want %v", name, c.Field.Name, copied[i], plain)
+					}
+				}
+			}
+		}
+	}
+}
+
+func plainContent(t testing.TB, rows arrow.RecordBatch, int96 bool, o ...parquet.WriterProperty) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	o = append([]parquet.WriterProperty{parquet.WithDataPageSize(1000), parquet.WithBatchSize(50), parquet.WithStats(true), parquet.WithPageIndexEnabled(true)}, o...)
+	for _, f := range rows.Schema().Fields() { // the library would see that random values need no dictionary
+		o = append(o, parquet.WithDictionaryCostFallbackFor(f.Name, false))
+	}
+	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties(pqarrow.WithDeprecatedInt96Timestamps(int96)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
