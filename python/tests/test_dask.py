@@ -186,6 +186,7 @@ def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
 
 
 def kill_one(client: Client, rng: random.Random) -> None:
+    client.wait_for_workers(1, timeout=60)  # one that was killed before may not be back
     client.run(os._exit, 9, workers=[rng.choice(list(client.scheduler_info()["workers"]))], on_error="ignore")
 
 
