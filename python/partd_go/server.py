@@ -30,7 +30,7 @@ n=0
 for word do [ "$word" = -- ] && break; n=$((n + 1)); done
 (shift $((n + 1)); exec "$@")
 code=$?
-while [ $n -gt 0 ]; do rm -rf -- "$1"; shift; n=$((n - 1)); done
+while [ $n -gt 0 ]; do rm -rf -- "$1" || { sleep 5; rm -rf -- "$1"; }; shift; n=$((n - 1)); done
 exit $code
 """
 _RUN_SHARED = f"({_RUN}) &"  # it outlives who started it
@@ -172,8 +172,8 @@ class Server(Process):
         command = command or [find("partd-server")]
         try:
             sockets = self._sockets()
-            data = "" if store else self._make("partd-data-", directory)
-            store = store or "log:" + urllib.parse.quote(os.path.abspath(data))
+            self.directory = "" if store else os.path.abspath(self._make("partd-data-", directory))
+            store = store or "log:" + urllib.parse.quote(self.directory + "/store")
             self.url = "ipc://" + urllib.parse.quote(sockets + "/socket")
             self._start(store, [*command, "--store", store, "--listen", self.url, *flags], sockets, "PARTD_SERVER_")
         except BaseException as error:

@@ -32,7 +32,7 @@ import partd_go.dask
 from partd_go.dask import attempts, blocks, method, shuffle
 
 ROWS = int(os.environ.get("PARTD_DASK_ROWS", "60000"))
-KILLS = int(os.environ.get("PARTD_KILLS", "2"))
+KILLS = range(int(os.environ.get("PARTD_KILLS_FROM", "0")), int(os.environ.get("PARTD_KILLS", "2")))
 
 # dask and pandas warn of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -92,7 +92,8 @@ def expected() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with dask.config.set({"distributed.scheduler.allowed-failures": 100, "distributed.comm.retry.count": 3}):
+    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # of a dead worker
+    with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
         with LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
         ) as cluster:
@@ -109,31 +110,40 @@ def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_same_as_dask(scheduler: str, expected: dict[str, pd.DataFrame], url: str) -> None:
-    with partd_go.dask.use(url), partd_go.Client(url) as store:
+    with partd_go.dask.use(url) as used:
         check_all(expected, scheduler)
-        gone(store)
+        gone(used.store)
 
 
-def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, url: str) -> None:
-    with Client(cluster), partd_go.dask.use(url, compression="zstd"), partd_go.Client(url) as store:
+@pytest.fixture(params=["server", "files"])
+def where(request: pytest.FixtureRequest, url: str) -> str | None:
+    """A server's URL, or that of none, without which rows are in files."""
+    return url if request.param == "server" else None
+
+
+def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, where: str | None) -> None:
+    with Client(cluster), partd_go.dask.use(where, compression="zstd") as used:
         check_all(expected)
-        gone(store)
+        gone(used.store)
 
 
-def gone(store: partd_go.Client) -> None:
+def gone(store: shuffle.Store) -> None:
     """Waits until nothing is stored."""
     deadline = time.monotonic() + 20
+    left: list[str] = []
     while time.monotonic() < deadline:
         gc.collect()
-        if not list(store.keys()):
+        left = list(store.client.keys()) + (os.listdir(store.directory) if store.directory else [])
+        if not left:
             return
         time.sleep(0.01)
-    raise AssertionError(f"still stored: {list(store.keys())[:5]}")
+    raise AssertionError(f"still stored: {left[:5]}")
 
 
-def test_kept_while_persisted(cluster: LocalCluster, url: str) -> None:
+def test_kept_while_persisted(cluster: LocalCluster, where: str | None) -> None:
     """What a recomputed task reads again is there until the collection is released."""
-    with partd_go.dask.use(url), Client(cluster) as client, partd_go.Client(url) as store:
+    with partd_go.dask.use(where) as used, Client(cluster) as client:
+        store = used.store.client
         want = frame().compute().sort_values("id", ignore_index=True)
         df = frame().shuffle("id").persist()
         wait(df)
@@ -144,17 +154,18 @@ def test_kept_while_persisted(cluster: LocalCluster, url: str) -> None:
         pd.testing.assert_frame_equal(got, want)
         assert len(list(store.keys())) == kept
         del df
-        gone(store)
+        gone(used.store)
 
 
-def test_workers_killed(cluster: LocalCluster, url: str) -> None:
+def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
     """A worker is killed in the middle, at any time, and its tasks run again."""
     parts, rows = 12, 2000
     want = dd.from_map(part, range(parts), rows=rows).compute(scheduler="sync").sort_values("id", ignore_index=True)
     middle = 0
-    for kill in range(KILLS):
+    for kill in KILLS:
         rng = random.Random(kill)
-        with partd_go.dask.use(url), Client(cluster) as client, partd_go.Client(url) as store:
+        with partd_go.dask.use(where) as used, Client(cluster) as client:
+            store = used.store.client
             try:
                 client.wait_for_workers(2, timeout=30)
             except TimeoutError:  # dask does not always start one again that is killed while it starts
@@ -171,10 +182,11 @@ def test_workers_killed(cluster: LocalCluster, url: str) -> None:
             got = future.result(timeout=120).sort_values("id", ignore_index=True)
             pd.testing.assert_frame_equal(got, want)
             del future
-    assert middle >= KILLS * 0.5, f"of {KILLS} kills only {middle} were before the end"
+    assert middle >= len(KILLS) * 0.5, f"of {len(KILLS)} kills only {middle} were before the end"
 
 
 def kill_one(client: Client, rng: random.Random) -> None:
+    client.wait_for_workers(1, timeout=60)  # one that was killed before may not be back
     client.run(os._exit, 9, workers=[rng.choice(list(client.scheduler_info()["workers"]))], on_error="ignore")
 
 
@@ -225,7 +237,7 @@ def test_task_that_runs_twice(url: str) -> None:
         lost = attempts.Attempt(client, s.key("commits"), "1")
         layout = blocks.layout_of(df[["v"]])
         (block,) = blocks.split(df[["v"]], layout, df["_partitions"].to_numpy(), None)
-        lost.append([(s.key(p), m) for p, _, m in block])
+        lost.append([(s.key(p), b"".join(piece)) for p, _, piece in block])
         for writer in writers:
             writer.join()
         shuffle.write(df + 0, s, 1, "_partitions", None)
@@ -318,9 +330,9 @@ def test_tokens_and_tls(cluster: LocalCluster, secure: tuple[dict[str, str], str
     urls, made, alice, bob = secure
     want = frame().shuffle("id", shuffle_method="tasks").compute(scheduler="threads")
     with Client(cluster):
-        with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store):
+        with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store) as used:
             same(frame().shuffle("id").compute(), want, [])
-            gone(store)
+            gone(used.store)
         with partd_go.Client(urls["tls"], bob, f"{made}/ca.pem") as reader, partd_go.dask.use(reader):
             with pytest.raises(partd_go.Refused, match="check the token and the rights") as caught:
                 frame().shuffle("id").compute()
@@ -346,7 +358,7 @@ def test_lease_does_not_travel(url: str) -> None:
         time.sleep(0.1)
         assert client.get(s.key(0)) == b"x"
         del lease
-        gone(client)
+        gone(s.store)
 
 
 def test_program_that_ends(tmp_path: Path) -> None:

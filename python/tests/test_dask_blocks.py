@@ -63,9 +63,9 @@ def through(df: pd.DataFrame, ids: np.ndarray, compression: str | None = None) -
     layout = pickle.loads(pickle.dumps(blocks.layout_of(df)))
     found: dict[int, list[memoryview]] = {}
     for block in blocks.split(df, layout, ids, compression):
-        for partition, rows, message in block:
-            found.setdefault(partition, []).append(message)
-    return {p: blocks.join(layout, messages) for p, messages in found.items()}
+        for partition, rows, piece in block:
+            found.setdefault(partition, []).append(memoryview(b"".join(piece)))
+    return {p: blocks.join(layout, pieces, compression) for p, pieces in found.items()}
 
 
 def check(df: pd.DataFrame, compression: str | None = None) -> None:
@@ -118,6 +118,27 @@ def test_bytes_in_the_other_order() -> None:
     df = pd.DataFrame({"i": np.arange(N, dtype=">i4"), "f": np.arange(N, dtype=">f8")})
     for p, got in through(df, np.arange(N) % 7).items():
         assert got["i"].tolist() == got["f"].tolist() == list(range(p, N, 7))
+
+
+def test_columns_of_another_memory_order() -> None:
+    values = np.random.default_rng(3).random((3 * N, 5))
+    for given in (values[:N], np.asfortranarray(values[:N]), values[::-3]):
+        check(pd.DataFrame(given))
+    values.flags.writeable = False
+    check(pd.DataFrame(values[:N], copy=False))
+
+
+def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_CACHED", 1000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 30_000)
+    check(pd.DataFrame(columns()).drop(columns="odd"))
+
+
+def test_a_piece_has_few_parts() -> None:
+    """However many columns there are: the system takes parts one by one."""
+    df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
+    (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)
+    assert len(block) == 500 and all(len(piece) == 3 for _, _, piece in block)
 
 
 def test_layouts_that_differ() -> None:

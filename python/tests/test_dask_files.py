@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,57 +17,135 @@ import pytest
 pytest.importorskip("distributed")
 pytest.importorskip("xxhash")
 
+import dask.dataframe as dd
 import pandas as pd
-from test_dask import check_all, expected, gone  # noqa: F401
+import psutil
+from test_dask import KILLS, check_all, expected, gone  # noqa: F401
 
 import partd_go.dask
-from partd_go.dask import attempts, files
+import partd_go.server as server_module
+from partd_go.dask import attempts, files, shuffle
 
 # dask and pandas warn of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+def look(df: pd.DataFrame, store: shuffle.Store) -> pd.DataFrame:
+    """What is kept as a partition is read."""
+    (directory,) = os.scandir(store.directory)
+    stored = store.client.get(list(store.client.keys()))
+    return pd.DataFrame({"rows": [len(df)], "files": [len(os.listdir(directory))], "stored": [sum(map(len, stored))]})
 
-def test_threads_need_no_server(expected: dict[str, pd.DataFrame], tmp_path: Path) -> None:  # noqa: F811
+
+def test_rows_are_in_files(expected: dict[str, pd.DataFrame], tmp_path: Path) -> None:  # noqa: F811
     with partd_go.dask.use(directory=tmp_path) as used:
-        assert isinstance(used.store.client, files.Files)
         check_all(expected, "threads")
-        assert not list(used.store.client.server.keys())
-        check_all(expected, "processes")  # they have the server
-        gone(used.store.client.server)
-        assert not used.store.client._files
+        check_all(expected, "processes")
+        gone(used.store)
+        df = dd.from_pandas(pd.DataFrame({"x": range(100_000)}), npartitions=4).shuffle("x")
+        seen = df.map_partitions(look, used.store, meta={"rows": "i8", "files": "i8", "stored": "i8"}).compute(scheduler="threads")
+        assert seen["rows"].sum() == 100_000
+        assert list(seen["files"]) == 4 * [4]  # of each task
+        assert seen["stored"].max() < 10_000  # where the pieces are
+        gone(used.store)
     assert not list(tmp_path.iterdir())
 
 
-def test_files_of_many_threads(tmp_path: Path) -> None:
-    made = files.Files(None, tmp_path)
-    want = [b"%d" % i * 1000 for i in range(40)]
+@pytest.mark.parametrize("most", [1 << 30, 20_000])
+def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    writev = os.writev
+    monkeypatch.setattr(os, "writev", lambda file, views: writev(file, [memoryview(b"".join(views))[:most]]))
+    path = str(tmp_path / "shuffle" / "attempt")
+    large = [os.urandom(9_000) for _ in range(files._VECTOR)]
+    with files.created(path) as file:
+        file.append([(0, 1, [b"a", b"", memoryview(b"b")]), (2, 1, large)])
+        file.append([(2, 1, [b"c"]), (3, 0, [b""])])
+    assert sorted(file.places) == [0, 2, 3]
+    assert list(map(bytes, files.pieces(path, file.places[0]))) == [b"ab"]
+    assert list(map(bytes, files.pieces(path, file.places[2]))) == [b"".join(large), b"c"]
+    assert list(map(bytes, files.pieces(path, file.places[3]))) == [b""]
+    with open(path, "r+b") as damaged:
+        damaged.seek(1)
+        damaged.write(b"x")
+        with pytest.raises(OSError, match="attempt has other bytes at 0 than were written"):
+            damaged.flush()
+            files.pieces(path, file.places[0])
+        damaged.truncate(4_000_000)
+        with pytest.raises(OSError, match="attempt ends before byte [0-9]+: somebody has cut it"):
+            files.pieces(path, file.places[2])
+    with pytest.raises(ZeroDivisionError), files.created(path + "2") as file:
+        file.append([(0, 1, [b"a"])])
+        assert os.path.getsize(path + "2") == 1
+        1 / 0  # noqa: B018
+    assert os.listdir(tmp_path / "shuffle") == ["attempt"]
 
-    def write(i: int) -> None:
-        entries = attempts.Entries()
-        for _ in range(700):  # more pieces than the system takes at once
-            entries.add(f"s/x/{i % 4}", b"<", want[i], b">")
-        entries.add("s/x/none", b"")
-        made.append(entries)
 
-    threads = [threading.Thread(target=write, args=(i,)) for i in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for key, value in enumerate(made.get([f"s/x/{key}" for key in range(4)])):
-        mine = [want[i] for i in range(key, 40, 4)]
-        assert sorted(bytes(value)[1:-1].split(b"><")) == sorted(mine * 700)
-        at = [bytes(value).index(b"<" + one) for one in mine]
-        assert all(bytes(value)[a:].startswith((b"<" + one + b">") * 700) for a, one in zip(at, mine, strict=True))
-    assert made.get(["s/x/none", "s/y/0"]) == [b"", b""]
-    if os.fork() == 0:
-        made.append({"s/x/0": b"another process's"})
-        os._exit(made.get(["s/x/0"]) != [b"another process's"])
-    assert os.wait()[1] == 0
-    assert b"another" not in made.get(["s/x/0"])[0]
-    made.delete(["s/x/0", "s/x/1"])
-    assert made.get(["s/x/2"]) == [b""] and not list(tmp_path.iterdir())
+def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that has failed before its commit leaves no file, wherever that was."""
+    df = pd.DataFrame({"v": range(90), "_partitions": 0})
+    with partd_go.Client(url) as client:
+        s = shuffle.Shuffle(shuffle.Store("unneeded", client, None, str(tmp_path)), "x", 1)
+        for owner, name in ((os, "writev"), (shuffle, "_append"), (shuffle.pickle, "dumps")):
+            with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+                patch.setattr(owner, name, lambda *args: 1 / 0)
+                shuffle.write(df, s, 0, "_partitions", None)
+            assert os.listdir(tmp_path / "x") == []
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # and the error is the first
+            patch.setattr(os, "writev", lambda *args: (shutil.rmtree(tmp_path / "x"), 1 / 0))
+            shuffle.write(df, s, 0, "_partitions", None)
+        client.drop()
+
+
+def test_graph_that_outlives_use(tmp_path: Path) -> None:
+    with partd_go.dask.use(directory=tmp_path) as used:
+        s = shuffle.Shuffle(used.store, "x", 1)
+    s.delete()
+
+
+def test_process_that_has_another_disk(url: str, tmp_path: Path) -> None:
+    with partd_go.Client(url) as client, pytest.raises(FileNotFoundError, match="elsewhere"):
+        shuffle.Store("x", client, None, str(tmp_path / "elsewhere")).reach()
+
+
+def test_attempts_have_files(url: str, tmp_path: Path) -> None:
+    """Of two attempts the first to commit counts, whose file must be there."""
+    with partd_go.Client(url) as client:
+        s = shuffle.Shuffle(shuffle.Store("files", client, None, str(tmp_path)), "x", 3)
+        df = pd.DataFrame({"v": range(90), "_partitions": [i % 3 for i in range(90)]})
+        threads = [threading.Thread(target=shuffle.write, args=(df, s, 0, "_partitions", None)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        plan = shuffle.barrier(s, 1)
+        assert [list(shuffle.read(plan, p)["v"]) for p in range(3)] == [list(range(p, 90, 3)) for p in range(3)]
+        for name in os.listdir(tmp_path / "x"):
+            if name != plan.winners["0"].attempt:
+                os.unlink(tmp_path / "x" / name)
+        assert len(shuffle.read(plan, 0)) == 30
+        os.unlink(tmp_path / "x" / plan.winners["0"].attempt)
+        with pytest.raises(RuntimeError, match="No such file .*somebody dropped or deleted it"):
+            shuffle.read(plan, 0)
+        client.drop()
+
+
+def test_commit_without_an_answer_keeps_the_rows(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt may be the one that counts."""
+    commit = attempts.Attempt.commit
+
+    def unknown(attempt: attempts.Attempt) -> None:
+        commit(attempt)
+        raise partd_go.UnknownOutcome("no answer")
+
+    monkeypatch.setattr(attempts.Attempt, "commit", unknown)
+    with partd_go.Client(url) as client:
+        s = shuffle.Shuffle(shuffle.Store("unknown", client, None, str(tmp_path)), "x", 1)
+        df = pd.DataFrame({"v": range(9), "_partitions": 0})
+        with pytest.raises(partd_go.UnknownOutcome):
+            shuffle.write(df, s, 0, "_partitions", None)
+        shuffle.write(df, s, 0, "_partitions", None)  # again, and finds the commit
+        assert len(shuffle.read(shuffle.barrier(s, 1), 0)) == 9
+        client.drop()
 
 
 def test_full_disk_is_an_error(tmp_path: Path) -> None:
@@ -81,3 +162,54 @@ def test_full_disk_is_an_error(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     out = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert out.stdout == "File too large\n", out.stderr
+
+
+def test_server_that_is_killed(tmp_path: Path) -> None:
+    """The computation ends with an error, and the next use finds nothing of it."""
+    df = dd.from_pandas(pd.DataFrame({"x": range(10_000)}), npartitions=4)
+
+    def kill(part: pd.DataFrame) -> pd.DataFrame:
+        mine = [s for s in server_module._servers if s.directory.startswith(str(tmp_path)) and not s.ended()]
+        for server in mine:
+            for process in psutil.Process(server._process.pid).children():
+                process.kill()
+        return part
+
+    for before, after in ((kill, len), (len, kill)):
+        killed = df.map_partitions(kill, meta=df._meta) if before is kill else df
+        out = killed.shuffle("x", npartitions=3)
+        out = out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2) if after is kill else out
+        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # which ended by itself
+            with pytest.raises((partd_go.Error, OSError, RuntimeError)):
+                out.compute(scheduler="threads")
+        assert not list(tmp_path.iterdir())
+    with partd_go.dask.use(directory=tmp_path):
+        assert len(df.shuffle("x").compute(scheduler="threads")) == 10_000
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_program_that_is_killed(tmp_path: Path, kill: int) -> None:
+    """Its workers may still write as the files are removed."""
+    program = (
+        "import os, sys, threading, dask.dataframe as dd, pandas as pd, partd_go.dask\n"
+        "from distributed import Client, LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalCluster(n_workers=2, dashboard_address=None) as cluster, Client(cluster):\n"
+        "        partd_go.dask.use(directory=sys.argv[1])\n"
+        "        df = dd.from_pandas(pd.DataFrame({'x': range(1_000_000)}), npartitions=200).shuffle('x')\n"
+        "        print('begun', flush=True)\n"
+        "        df.compute()\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "rows").mkdir()
+    run = [sys.executable, "program.py", str(tmp_path / "rows")]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout and process.stdout.readline() == b"begun\n"
+        while not list(tmp_path.glob("rows/*/rows/*/*")):
+            time.sleep(0.01)
+        time.sleep(random.Random(kill).random() * 0.5)
+        process.kill()
+    deadline = time.monotonic() + 60
+    while left := list((tmp_path / "rows").rglob("*")):
+        assert time.monotonic() < deadline, left[:5]
+        time.sleep(0.1)

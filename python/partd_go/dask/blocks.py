@@ -1,16 +1,18 @@
-"""Data frames as Arrow record batches, cut by partition and put together again.
+"""Data frames cut by partition and put together again.
 
-A block of rows is sorted by partition once, column by column, and each partition's
-slice of it becomes one Arrow message, without a schema. What all slices of a task
+A block of rows is sorted by partition once. Each partition's piece is the records of what
+is held as numbers, a slice of the block's that is not copied for that, and one Arrow
+message, without a schema, of the other columns. What all pieces of a task
 share (labels, types, categories, how each column is held) is its layout.
 """
 
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,12 @@ import pyarrow as pa
 
 BLOCK_BYTES = 8 << 20  # of the rows that are sorted, and of the messages that are sent, at a time
 NUMBERS = ("plain", "code", "time")
+_CACHED = 1 << 20  # bytes of records that are taken apart at a time
+
+Piece: TypeAlias = "list[bytes | memoryview]"  # its number of rows, their records, and a message of the rest
+Block: TypeAlias = "list[tuple[int, int, Piece]]"  # partitions, how many rows go there, and those
+
+_ROWS = struct.Struct("<Q")
 
 
 @dataclass
@@ -86,43 +94,30 @@ def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
         return np.asarray(array.codes)
     if form == "time":
         return np.asarray(array.asi8)
-    values = np.asarray(array)
-    return values.astype(values.dtype.newbyteorder("="), copy=False)  # as pandas has them in a frame without rows
+    return np.asarray(array)
 
 
-def _hold(array: Any, form: str, order: np.ndarray[Any, Any] | None = None) -> pa.Array:
-    """The array in Arrow, its values in the order given."""
-    if form in NUMBERS:
-        values = _numbers(array, form)
-        values = np.ascontiguousarray(values) if order is None else values.take(order)
-        return pa.Array.from_buffers(pa.binary(values.dtype.itemsize), len(values), [None, pa.py_buffer(values.view(np.uint8))])
+def _hold(array: Any, form: str) -> pa.Array:
+    """The array in Arrow, where it is not held as numbers."""
     if form == "arrow":
         held = pa.array(array)
     elif form == "text":
         held = pa.array(np.asarray(array, dtype=object), pa.large_string())
     else:
         held = pa.array([pickle.dumps(v, 5) for v in array], pa.large_binary())
-    if isinstance(held, pa.ChunkedArray):
-        held = held.combine_chunks()
-    return held if order is None else held.take(pa.array(order))
+    return held.combine_chunks() if isinstance(held, pa.ChunkedArray) else held
 
 
-def _give_back(held: pa.ChunkedArray, form: str, like: Any) -> Any:
+def _give_back(held: Any, form: str, like: Any) -> Any:
     """The array that was held, of the type of another."""
-    if form in NUMBERS:
-        kept = _numbers(like, form).dtype
-        size = kept.itemsize
-        pieces = [
-            np.frombuffer(c.buffers()[1], np.uint8, len(c) * size, c.offset * size) for c in held.chunks if len(c)
-        ]
-        values = (np.concatenate(pieces) if pieces else np.empty(0, np.uint8)).view(kept)
-        if form == "code":
-            return pd.Categorical.from_codes(values, dtype=like.dtype)
-        if form == "plain":
-            return values
+    if form == "code":
+        return pd.Categorical.from_codes(held, dtype=like.dtype)
+    if form == "plain":
+        return held
+    if form == "time":
         if isinstance(like.dtype, pd.PeriodDtype):
-            return pd.arrays.PeriodArray(values, dtype=like.dtype)
-        times = pd.Series(values.view(f"M8[{like.dtype.unit}]"))
+            return pd.arrays.PeriodArray(held, dtype=like.dtype)
+        times = pd.Series(held.view(f"M8[{like.dtype.unit}]"))
         return times.dt.tz_localize("UTC").dt.tz_convert(like.dtype.tz).array
     if form == "arrow":
         return like.dtype.__from_arrow__(held)
@@ -147,54 +142,111 @@ def layout_of(df: pd.DataFrame) -> Layout:
     return Layout(empty, [_form(a) for a in _arrays(df)])
 
 
-def split(
-    df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None
-) -> Iterator[list[tuple[int, int, memoryview]]]:
-    """Yields, for a block of rows after the other, the (partition, rows, message) of
-    a frame whose rows go to the partitions of ids. A negative id leaves a row out."""
+def _record(layout: Layout) -> np.dtype[Any]:
+    """What is held as numbers of a row, each named by its place."""
+    arrays = enumerate(zip(_arrays(layout.empty), layout.forms, strict=True))
+    return np.dtype([(str(i), _numbers(array, form).dtype) for i, (array, form) in arrays if form in NUMBERS])
+
+
+def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None) -> Iterator[Block]:
+    """Yields, for a block of rows after the other, the (partition, rows, piece) of
+    a frame whose rows go to the partitions of ids. A negative id leaves a row out.
+    The next block takes the memory of the last."""
     names = [*df.columns, *df.index.names]
-    columns = _arrays(df)  # of all rows, as those of some may have other types
-    options = pa.ipc.IpcWriteOptions(compression=compression)
-    step = max(1, len(df) * BLOCK_BYTES // max(1, int(df.memory_usage(deep=True).sum())))
+    arrays = _arrays(df)
+    step = max(1, -(-len(df) // max(1, -(-int(df.memory_usage(deep=True).sum()) // BLOCK_BYTES))))
+    record = _record(layout)
+    memory, ordered = (np.empty(min(step, len(df)), record) for _ in range(2))
     for start in range(0, len(df), step):
         part = ids[start : start + step]
         # Integers of 16 bits are sorted by radix, in a fraction of the time.
         order = (part.astype(np.int16) if part.max() < 1 << 15 else part).argsort(kind="stable")
         order = order[np.count_nonzero(part < 0) :]
-        arrays = []
-        for whole, form, name in zip(columns, layout.forms, names, strict=True):
+        others: list[pa.Array] = []
+        for i, (whole, form, name) in enumerate(zip(arrays, layout.forms, names, strict=True)):
             array = whole[start : start + step]
             try:
-                arrays.append(_hold(array, form, order))
+                if form in NUMBERS:
+                    memory[str(i)][: len(part)] = _numbers(array, form)
+                else:
+                    others.append(_hold(array, form).take(pa.array(order)))
             except Exception as err:
                 raise TypeError(
                     f"shuffling column {name!r} of type {array.dtype}: it has a value that neither Arrow nor "
                     f"pickle can hold: {err}"
                 ) from err
-        batch = pa.record_batch(arrays, [str(i) for i in range(len(arrays))])
+        records = _taken(memory, order, ordered)
         counts = np.bincount(part[order])
-        sink = pa.BufferOutputStream()
-        writer = pa.ipc.new_stream(sink, batch.schema, options=options)
-        writer.write_batch(batch.slice(0, 0))  # the schema goes before it
-        ends, row = [sink.tell()], 0
-        partitions = np.flatnonzero(counts)
-        for rows in counts[partitions]:
-            writer.write_batch(batch.slice(row, rows))
-            ends.append(sink.tell())
+        block: Block = []
+        row = 0
+        for partition, message in zip(np.flatnonzero(counts).tolist(), _messages(others, counts), strict=True):
+            rows = int(counts[partition])
+            numbers = records[row * record.itemsize : (row + rows) * record.itemsize]
+            piece: Piece = [_ROWS.pack(rows), numbers, message]
+            block.append((partition, rows, piece if compression is None else _compressed(piece, compression)))
             row += rows
-        del arrays, batch
-        messages = memoryview(sink.getvalue())
-        yield [
-            (int(p), int(counts[p]), messages[a:b]) for p, a, b in zip(partitions, ends, ends[1:], strict=False)
-        ]
+        yield block
 
 
-def join(layout: Layout, messages: Iterable[memoryview]) -> pd.DataFrame:
-    """Puts messages of one layout together again, in the order given."""
+def _taken(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], to: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of the records in that order, each copied as a whole."""
+    size = records.dtype.itemsize
+    if not size:
+        return memoryview(b"")
+    whole = np.dtype((np.void, size))
+    taken = to[: len(order)]
+    records.view(whole).take(order, out=taken.view(whole), mode="clip")  # "raise" would take a copy to be sure
+    return taken.view(np.uint8).data
+
+
+def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
+    """Arrow's messages of slices of so many rows, of those that have some."""
+    counts = counts[counts > 0]
+    if not arrays:
+        yield from [memoryview(b"")] * len(counts)
+        return
+    batch = pa.record_batch(arrays, [str(i) for i in range(len(arrays))])
+    sink = pa.BufferOutputStream()
+    writer = pa.ipc.new_stream(sink, batch.schema)
+    writer.write_batch(batch.slice(0, 0))  # the schema goes before it
+    ends, row = [sink.tell()], 0
+    for rows in counts:
+        writer.write_batch(batch.slice(row, rows))
+        ends.append(sink.tell())
+        row += rows
+    messages = memoryview(sink.getvalue())
+    yield from (messages[a:b] for a, b in zip(ends, ends[1:], strict=False))
+
+
+def _compressed(piece: Piece, compression: str) -> Piece:
+    whole = b"".join(piece)
+    return [_ROWS.pack(len(whole)), pa.compress(whole, compression, asbytes=True)]
+
+
+def _expanded(piece: memoryview, compression: str) -> memoryview:
+    (size,) = _ROWS.unpack_from(piece)
+    return memoryview(pa.decompress(piece[_ROWS.size :], size, compression, asbytes=True))
+
+
+def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
+    """Puts pieces of one layout together again, in the order given."""
     like = _arrays(layout.empty)
-    schema = pa.schema([(str(i), _hold(a, f).type) for i, (a, f) in enumerate(zip(like, layout.forms, strict=True))])
-    table = pa.Table.from_batches((pa.ipc.read_record_batch(pa.py_buffer(m), schema) for m in messages), schema)
-    arrays = [_give_back(table.column(i), form, like[i]) for i, form in enumerate(layout.forms)]
+    record = _record(layout)
+    others = [_hold(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
+    schema = pa.schema([(str(i), held.type) for i, held in enumerate(others)])
+    records: list[np.ndarray[Any, Any]] = []
+    batches = []
+    for piece in pieces:
+        data = piece if compression is None else _expanded(piece, compression)
+        (rows,), at = _ROWS.unpack_from(data), _ROWS.size
+        size = rows * record.itemsize
+        records.append(np.frombuffer(data, np.uint8, size, at))
+        if schema.names:
+            batches.append(pa.ipc.read_record_batch(pa.py_buffer(data[at + size :]), schema))
+    numbers = iter(_columns(record, records))
+    others_held = iter(pa.Table.from_batches(batches, schema).columns)
+    held = [next(numbers if form in NUMBERS else others_held) for form in layout.forms]
+    arrays = list(map(_give_back, held, layout.forms, like))
     width = layout.empty.shape[1]
     levels = [pd.Index(a, dtype=like[width + i].dtype, copy=False) for i, a in enumerate(arrays[width:])]
     index = levels[0] if len(levels) == 1 else pd.MultiIndex.from_arrays(levels)
@@ -204,3 +256,21 @@ def join(layout: Layout, messages: Iterable[memoryview]) -> pd.DataFrame:
     df.columns = layout.empty.columns
     df.attrs = layout.empty.attrs
     return df
+
+
+def _columns(record: np.dtype[Any], pieces: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """Takes records apart, few enough at a time to stay in the processor's cache."""
+    names = record.names or ()
+    columns = [np.empty(sum(map(len, pieces)) // record.itemsize, record[name]) for name in names]
+    at = size = 0
+    batch: list[np.ndarray[Any, Any]] = []
+    for i, piece in enumerate(pieces if names else ()):
+        batch.append(piece)
+        size += len(piece)
+        if size >= _CACHED or i == len(pieces) - 1:
+            records = np.concatenate(batch).view(record)
+            for name, column in zip(names, columns, strict=True):
+                column[at : at + len(records)] = records[name]
+            at += len(records)
+            batch, size = [], 0
+    return columns

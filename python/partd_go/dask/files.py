@@ -1,104 +1,85 @@
-"""A store within a process, for what its threads shuffle among themselves."""
+"""Rows in files, for those that shuffle on one machine: each attempt at a task has a file of
+its own, and the store keeps only where in it the pieces are."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
-import threading
-from typing import Any
+import struct
+from collections.abc import Iterator
 
-from .. import Client
-from .attempts import Entries
+import numpy as np
+import xxhash
 
-_VECTOR = 512  # pieces that the system takes at once
+from .blocks import Block
 
-
-class _File:
-    """A file without a name, of which the system takes back all when the process ends."""
-
-    def __init__(self, directory: str | os.PathLike[str] | None) -> None:
-        self.file = tempfile.TemporaryFile(dir=directory, buffering=0)
-        self.lock = threading.Lock()
-        self.end = 0
-        self.extents: dict[str, list[tuple[int, int]]] = {}  # where the values are
-
-    def append(self, keys: list[str], pieces: list[bytes | memoryview]) -> None:
-        views = [memoryview(piece) for piece in pieces if len(piece)]
-        with self.lock:
-            at = self.end
-            self.end += sum(map(len, views))
-        self._write(views, at)
-        with self.lock:  # all at once, as each value is a whole one
-            for key, piece in zip(keys, pieces, strict=True):
-                extents = self.extents.setdefault(key, [])
-                if extents and sum(extents[-1]) == at:
-                    extents[-1] = (extents[-1][0], extents[-1][1] + len(piece))
-                else:
-                    extents.append((at, len(piece)))
-                at += len(piece)
-
-    def _write(self, views: list[memoryview], at: int) -> None:
-        while views:
-            wrote = os.pwritev(self.file.fileno(), views[:_VECTOR], at)
-            at += wrote
-            done = 0
-            while wrote >= len(views[done]):
-                wrote -= len(views[done])
-                done += 1
-                if done == len(views):
-                    return
-            views = [views[done][wrote:], *views[done + 1 :]]
-
-    def get(self, key: str) -> bytearray:
-        with self.lock:
-            extents = list(self.extents.get(key, ()))
-        value = bytearray(sum(size for _, size in extents))
-        view, filled = memoryview(value), 0
-        for at, size in extents:
-            end = filled + size
-            while filled < end:
-                read = os.preadv(self.file.fileno(), [view[filled:end]], at)
-                if not read:
-                    raise OSError(f"a temporary file ends before byte {at}: somebody has cut it")
-                filled, at = filled + read, at + read
-        return value
+_VECTOR = 512  # buffers that the system takes at once
+_PLACE = struct.Struct("<QQQ")  # where a piece begins, its length and its sum
 
 
-class Files:
-    """A store whose keys begin with a name and that of a shuffle, which has a file. Other
-    processes, to which it is sent, have the server instead."""
+class Rows:
+    """The rows that an attempt has written."""
 
-    def __init__(self, server: Client, directory: str | os.PathLike[str] | None) -> None:
-        self.server, self.directory = server, directory
-        self._files: dict[tuple[int, str], _File] = {}
-        self._sent = False
+    def __init__(self, file: int) -> None:
+        self.file, self.end = file, 0
+        self.places: dict[int, bytearray] = {}
 
-    def __reduce__(self) -> Any:
-        self._sent = True
-        return self.server.__reduce__()
+    def append(self, block: Block) -> None:
+        buffers: list[memoryview] = []
+        for partition, _, piece in block:
+            size, sum_ = sum(map(len, piece)), xxhash.xxh3_64()
+            for buffer in piece:
+                sum_.update(buffer)
+            places = self.places.setdefault(partition, bytearray())
+            places += _PLACE.pack(self.end, size, sum_.intdigest())
+            self.end += size
+            buffers += [memoryview(buffer) for buffer in piece if len(buffer)]
+        self._write(buffers)
 
-    def __repr__(self) -> str:
-        return "files of this process"
+    def _write(self, left: list[memoryview]) -> None:
+        at = 0
+        while at < len(left):
+            wrote = os.writev(self.file, left[at : at + _VECTOR])
+            while at < len(left) and wrote >= len(left[at]):
+                wrote -= len(left[at])
+                at += 1
+            if wrote:
+                left[at] = left[at][wrote:]
 
-    @staticmethod
-    def _of(key: str) -> tuple[int, str]:
-        return os.getpid(), key.rpartition("/")[0]  # a forked process begins with files of its own
 
-    def append(self, entries: Entries | dict[str, bytes]) -> None:
-        of = self._of(next(iter(entries)))
-        file = self._files.get(of) or self._files.setdefault(of, _File(self.directory))
-        file.append(list(entries), list(entries.values()))
+@contextlib.contextmanager
+def created(path: str) -> Iterator[Rows]:
+    """A new file for an attempt, which is removed if that fails."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(path))  # which fails if `use` has ended, and nothing is to be left
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield Rows(file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):  # `use` has ended, and the error says of what
+            os.unlink(path)
+        raise
+    finally:
+        os.close(file)
 
-    def get(self, keys: list[str]) -> list[bytearray]:
-        files = [self._files.get(self._of(key)) for key in keys]
-        return [file.get(key) if file else bytearray() for file, key in zip(files, keys, strict=True)]
 
-    def delete(self, keys: list[str]) -> None:
-        """Deletes shuffles, of which keys are given."""
-        for shuffle in set(map(self._of, keys)):
-            self._files.pop(shuffle, None)
-        if self._sent:
-            self.server.delete(keys)
+def pieces(path: str, places: bytes | bytearray) -> list[memoryview]:
+    """The pieces that an attempt has written."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return [_piece(file, path, *place) for place in _PLACE.iter_unpack(places)]
+    finally:
+        os.close(file)
 
-    def close(self) -> None:
-        self._files.clear()
+
+def _piece(file: int, path: str, at: int, size: int, sum_: int) -> memoryview:
+    piece = np.empty(size, np.uint8).data
+    filled = 0
+    while filled < size:
+        read = os.preadv(file, [piece[filled:]], at + filled)
+        if not read:
+            raise OSError(f"{path} ends before byte {at + size}: somebody has cut it")
+        filled += read
+    if xxhash.xxh3_64_intdigest(piece) != sum_:
+        raise OSError(f"{path} has other bytes at {at} than were written: somebody has changed it, or the disk fails")
+    return piece

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import functools
 import os
 import secrets
@@ -22,7 +21,6 @@ from dask.utils import get_default_shuffle_method
 from .. import Client
 from . import private
 from .expression import METHOD, PartdShuffle
-from .files import Files
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
@@ -38,10 +36,10 @@ class use:
 
     url is that of a partd-server, which all workers reach, of several (tcp://A,B,C), or of a
     prefix in a bucket (s3://BUCKET/PREFIX, by the program partd-cloud); or it is a
-    `partd_go.Client`, of which they take address, token and certificates. Without it threads
-    use files, and a server is started for other processes on this machine, all within
-    directory, by default dask's temporary-directory. compression is of the rows that are sent and
-    stored, "lz4" or "zstd".
+    `partd_go.Client`, of which they take address, token and certificates. Without it all
+    processes are on this machine: tasks write their rows to files, and a server is started that
+    keeps what was committed, all within directory, by default dask's temporary-directory.
+    compression is of the rows that are sent and stored, "lz4" or "zstd".
 
     What shuffles store is deleted when dask has no more use for it: it is there as long
     as the collection that was persisted. What then is left goes with close(); where
@@ -69,15 +67,11 @@ class use:
         try:
             if url is None:
                 directory = directory or dask.config.get("temporary-directory", None)
-            client = self._connect(url, directory)
-            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression)
-            self.store.work("reach", lambda client: client.stat())
+            client, rows = self._connect(url, directory)
+            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression, rows)
+            self.store.reach()
             _clients[self.store.name] = client
             self._undo.callback(self._remove, self.store)
-            if url is None and isinstance(client, Client):
-                files = Files(client, directory)
-                self._undo.callback(files.close)
-                self.store = dataclasses.replace(self.store, client=files)
             self._patch()
             self._undo.enter_context(dask.config.set({"dataframe.shuffle.method": METHOD}))
             self._check_planner()
@@ -106,22 +100,29 @@ class use:
                 if _active is self:
                     _active = None
 
-    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> Client | Private:
-        """Connects to the store, or to the one that other processes have instead of `Files`."""
+    def _connect(
+        self, url: str | Client | None, directory: str | os.PathLike[str] | None
+    ) -> tuple[Client | Private, str | None]:
+        """Connects to the store. Without a URL it is beside a directory for the rows."""
         if isinstance(url, Client):
-            return url
+            return url, None
         if url is None:
             from .. import serve
 
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
-            url = self._undo.enter_context(serve(directory=directory, flags=("--memory=256MiB",)))
+            server = serve(directory=directory, flags=("--memory=256MiB",))
+            client = Client(self._undo.enter_context(server), retry_for=5)  # as it never comes back
+            self._undo.callback(client.close)
+            rows = os.path.join(server.directory, "rows")
+            os.mkdir(rows)
+            return client, rows
         opened = private.of(url)
         if opened is not None:
-            return opened
+            return opened, None
         client = Client(url)
         self._undo.callback(client.close)
-        return client
+        return client, None
 
     @staticmethod
     def _remove(store: Store) -> None:

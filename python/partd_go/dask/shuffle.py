@@ -3,9 +3,13 @@ writes, the barrier counts what was committed, and each output partition is read
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import pickle
 import queue
+import shutil
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from .. import Client
+from . import files
 from .attempts import Attempt, Commit, commits, pieces
-from .blocks import BLOCK_BYTES, Layout, join, layout_of, split
-from .files import Files
+from .blocks import BLOCK_BYTES, Block, Layout, join, layout_of, split
 from .private import Bucket, Private
 
 T = TypeVar("T")
@@ -34,8 +38,9 @@ class Store:
     """Where the shuffles of one `use` are. Keys begin with its name."""
 
     name: str
-    client: Client | Files | Private
+    client: Client | Private
     compression: str | None
+    directory: str | None = None  # of the rows, where all are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
         """Works with the store, which in a bucket is one of this name's own. It is begun again
@@ -48,11 +53,17 @@ class Store:
         return "partd_go.dask.Store", self.name
 
     def __reduce__(self) -> Any:
-        return _load, (self.name, self.client, self.compression)
+        return _load, (self.name, self.client, self.compression, self.directory)
+
+    def reach(self) -> None:
+        """What each process does to see whether it can take part."""
+        self.work("reach", lambda client: client.stat())
+        if self.directory:
+            tempfile.TemporaryFile(dir=self.directory).close()
 
 
-def _load(name: str, client: Client | Private, compression: str | None) -> Store:
-    return Store(name, _clients.setdefault(name, client), compression)
+def _load(name: str, client: Client | Private, *more: Any) -> Store:
+    return Store(name, _clients.setdefault(name, client), *more)
 
 
 @dataclass(frozen=True)
@@ -72,12 +83,19 @@ class Shuffle:
     def delete(self) -> None:
         if isinstance(self.store.client, Bucket):
             self.store.client.remove(f"{self.store.name}/{self.name}")
+        elif self.store.directory and not os.path.isdir(self.store.directory):
+            return  # `use` has ended, and all went with it
         else:
             keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
             self.work(lambda client: delete(client, keys))
+            if self.store.directory:
+                shutil.rmtree(self.file(), ignore_errors=True)
+
+    def file(self, attempt: str = "") -> str:
+        return os.path.join(self.store.directory or "", self.name, attempt)
 
 
-def delete(client: Client | Files, keys: list[str]) -> None:
+def delete(client: Client, keys: list[str]) -> None:
     for start in range(0, len(keys), 10_000):
         client.delete(keys[start : start + 10_000])
 
@@ -147,21 +165,34 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
     layout = layout_of(df)
     rows = np.zeros(shuffle.npartitions, np.int64)
     attempt = Attempt(client, shuffle.key("commits"), str(task))
-    for block in split(df, layout, ids, shuffle.store.compression):
-        batch: list[tuple[str, memoryview]] = []
-        size = 0
-        for partition, count, message in block:
-            if size + len(message) > BLOCK_BYTES and batch:
-                attempt.append(batch)
-                batch, size = [], 0
-            batch.append((shuffle.key(partition), message))
-            size += len(message)
-            rows[partition] += count
-        attempt.append(batch)
-    attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
-    attempt.commit()
+    with files.created(shuffle.file(attempt.attempt)) if shuffle.store.directory else contextlib.nullcontext() as file:
+        for block in split(df, layout, ids, shuffle.store.compression):
+            for partition, count, _ in block:
+                rows[partition] += count
+            if file:
+                file.append(block)
+            else:
+                _append(attempt, shuffle, block)
+        if file:
+            _append(attempt, shuffle, [(partition, 0, [bytes(places)]) for partition, places in file.places.items()])
+        attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
+    attempt.commit()  # whatever comes of it, the file stays: this may be the attempt that counts
     if in_bucket:
         client.sync()
+
+
+def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
+    """Appends a block in batches of a bounded size."""
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for partition, _, piece in block:
+        message = b"".join(piece)
+        if size + len(message) > BLOCK_BYTES and batch:
+            attempt.append(batch)
+            batch, size = [], 0
+        batch.append((shuffle.key(partition), message))
+        size += len(message)
+    attempt.append(batch)
 
 
 @dataclass
@@ -199,8 +230,11 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
 
     key = plan.shuffle.key(partition)
     found = pieces(key, plan.shuffle.work(lambda client: client.get([key])[0]), plan.winners)
+    if plan.shuffle.store.directory:
+        found = {task: _from_file(plan, task, places) for task, places in found.items()}
+    compression = plan.shuffle.store.compression
     frames = [
-        join(plan.layouts[layout], [message for task in tasks for message in found.pop(task)])
+        join(plan.layouts[layout], [piece for task in tasks for piece in found.pop(task)], compression)
         for layout, tasks in groupby(sorted(found, key=int), plan.layout_of.__getitem__)
     ]
     rows = sum(map(len, frames))
@@ -209,6 +243,13 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
     if len(frames) == 1:
         return frames[0]
     return _concat(frames) if frames else plan.layouts[0].empty
+
+
+def _from_file(plan: Plan, task: str, places: list[memoryview]) -> list[memoryview]:
+    try:
+        return files.pieces(plan.shuffle.file(plan.winners[task].attempt), b"".join(places))
+    except FileNotFoundError as err:
+        raise _lost(plan.shuffle, str(err)) from err
 
 
 def _lost(shuffle: Shuffle, what: str) -> RuntimeError:
