@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,12 +197,12 @@ func TestMemoryStays(t *testing.T) {
 	}
 }
 
-// heap is what the heap holds.
+// heap is what the heap holds, without what was let go since the collector looked.
 func heap() int64 {
-	var m runtime.MemStats
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+	metrics.Read(live)
+	return int64(live[0].Value.Uint64())
 }
 
 // peakOf begins to look at how much is held beyond what is held now. It returns a function
