@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import pickle
+import weakref
 
 import pytest
 
@@ -54,6 +55,7 @@ def columns() -> dict[str, object]:
         "sparse": pd.arrays.SparseArray(np.where(gaps, 1.0, 0.0), fill_value=0.0),
         "text": pd.Series(text, dtype=object),
         "words": pd.Series(words, dtype=object),
+        "surrogates": pd.Series(["word", "\ud800", None, "é"] * (N // 4), dtype=object),
         "odd": pd.Series([odd[i % len(odd)] for i in range(N)], dtype=object),
         "dates": pd.Series([datetime.date(2020, 1, 1 + i % 28) for i in range(N)], dtype=object),
     }
@@ -139,6 +141,19 @@ def test_a_piece_has_few_parts() -> None:
     df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
     (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)
     assert len(block) == 500 and all(len(piece) == 3 for _, _, piece in block)
+
+
+def test_a_frame_keeps_no_pieces() -> None:
+    """Arrow's arrays are the message's own memory, and the numbers beside it are copied out."""
+    df = pd.DataFrame(np.random.default_rng(3).random((N, 50))).assign(text=pd.array(["word"] * N, dtype="str"))
+    layout = blocks.layout_of(df)
+    (block,) = blocks.split(df, layout, np.zeros(N, dtype=np.int64), None)
+    piece = np.frombuffer(b"".join(block[0][2]), np.uint8).copy()
+    held = weakref.ref(piece)
+    got = blocks.join(layout, [piece.data], None)
+    del piece
+    assert held() is None, "the frame keeps the records"
+    pd.testing.assert_frame_equal(got, df)
 
 
 def test_layouts_that_differ() -> None:

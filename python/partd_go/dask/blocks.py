@@ -85,7 +85,16 @@ def _form(array: Any) -> str:
         return "pickle"  # its messages would need those of the dictionaries
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
         return "arrow"
-    return "text" if dtype == object and all(v is None or type(v) is str for v in array) else "pickle"
+    return "text" if dtype == object and all(map(_is_text, array)) else "pickle"
+
+
+def _is_text(value: object) -> bool:
+    if type(value) is not str:
+        return value is None
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:  # it has half a pair of surrogates, which pickle can hold
+        return False
 
 
 def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
@@ -242,7 +251,8 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
         size = rows * record.itemsize
         records.append(np.frombuffer(data, np.uint8, size, at))
         if schema.names:
-            batches.append(pa.ipc.read_record_batch(pa.py_buffer(data[at + size :]), schema))
+            message = data[at + size :].tobytes()  # its arrays stay in the frame: they would keep the records there, too
+            batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
     others_held = iter(pa.Table.from_batches(batches, schema).columns)
     held = [next(numbers if form in NUMBERS else others_held) for form in layout.forms]
