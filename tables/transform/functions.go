@@ -75,14 +75,14 @@ type aggregate struct {
 // c1 and so on in the SQL, the order of rows k.
 func aggregates(columns []arrow.Field, names []string) ([]aggregate, error) {
 	if len(names) == 0 {
-		return nil, fmt.Errorf("there is no function: there are %s", strings.Join(Functions, ", "))
+		return nil, &tables.ArgumentError{Err: fmt.Errorf("there is no function: there are %s", strings.Join(Functions, ", "))}
 	}
 	for _, name := range names {
 		if !slices.Contains(Functions, name) {
-			return nil, fmt.Errorf("there is no function %.40q: there are %s", name, strings.Join(Functions, ", "))
+			return nil, &tables.ArgumentError{Err: fmt.Errorf("there is no function %.40q: there are %s", name, strings.Join(Functions, ", "))}
 		}
 		if slices.Contains(fillers, name) && len(names) > 1 {
-			return nil, fmt.Errorf("%s stands alone, as it makes bins of the rows beside them: leave out the other functions", name)
+			return nil, &tables.ArgumentError{Err: fmt.Errorf("%s stands alone, as it makes bins of the rows beside them: leave out the other functions", name)}
 		}
 	}
 	var all []aggregate

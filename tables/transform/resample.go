@@ -139,7 +139,7 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	}
 	if o.SQL != "" {
 		if o.Rule != "" || o.TimeColumn != "" || len(o.Functions) > 0 || o.Columns != nil {
-			return nil, errors.New("a statement of SQL and a rule with its functions exclude each other")
+			return nil, &tables.ArgumentError{Err: errors.New("a statement of SQL and a rule with its functions exclude each other")}
 		}
 		return &resampling{}, nil
 	}

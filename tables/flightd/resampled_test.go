@@ -1,0 +1,39 @@
+package flightd
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// What is wrong with a ticket is the client's fault, of which the server's log does not warn.
+func TestResampledRefuses(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	rows := tableOf(0, 10)
+	in, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Bucket("").Put(t.Context(), "t", in, tables.PutError, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, rest := range []string{
+		`"Rule":"s"`, `"Rule":"s","Functions":["avg"]`, `"Rule":"s","Functions":["ffill","sum"]`, `"Rule":"-1s","Functions":["size"]`, `"Rule":"s","SQL":"SELECT 1"`,
+	} {
+		ticket := fmt.Sprintf(`{"partd":"resample","Source":{"Name":"t"},"TimeColumn":"at",%s}`, rest)
+		st, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(ticket)})
+		if err == nil {
+			_, err = st.Recv()
+		}
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", rest, err)
+		}
+	}
+}
