@@ -153,14 +153,14 @@ class Dask:
         from partd_go.dask import blocks
 
         layout = blocks.layout_of(frame)
-        messages = [bytes(message) for block in blocks.split(frame, layout, np.zeros(len(frame), np.int64), None) for _, _, message in block]
-        Path(self.directory, name.replace("/", "-")).write_bytes(pickle.dumps((layout, messages)))
+        pieces = [b"".join(piece) for block in blocks.split(frame, layout, np.zeros(len(frame), np.int64), None) for _, _, piece in block]
+        Path(self.directory, name.replace("/", "-")).write_bytes(pickle.dumps((layout, pieces)))
 
     def read(self, name):
         from partd_go.dask import blocks
 
-        layout, messages = pickle.loads(Path(self.directory, name.replace("/", "-")).read_bytes())
-        return blocks.join(layout, map(memoryview, messages))
+        layout, pieces = pickle.loads(Path(self.directory, name.replace("/", "-")).read_bytes())
+        return blocks.join(layout, map(memoryview, pieces), None)
 
     def close(self):
         pass
