@@ -8,13 +8,16 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/transform"
 )
 
 // resample makes bins of a second, and puts them into another table, beside pandas
-// with the same rows in a file.
+// with the same rows in a file: of a table without an order, and of a series.
 func (b *bench) resample() (err error) {
 	batch := trades(0, b.rows)
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
@@ -29,28 +32,44 @@ func (b *bench) resample() (err error) {
 		if err := b.put(s, "t", batch); err != nil {
 			return err
 		}
+		r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		series := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
+		if _, err := s.Bucket("b").Put(b.ctx, "series", r, tables.PutAppend, series); err != nil {
+			return err
+		}
 		pandas, err := b.peer("pandas", "resample")
 		if err != nil {
 			return err
 		}
 		for _, function := range []string{"mean", "ohlc", "median"} {
-			took, err := b.median(func() (time.Duration, error) {
-				start := time.Now()
-				_, err := transform.Resample(b.ctx, s, &transform.ResampleOptions{
-					Source: transform.TableName{Bucket: "b", Name: "t"}, Target: transform.TableName{Bucket: "b", Name: function}, Mode: tables.PutReplace,
-					Rule: "s", TimeColumn: "at", Functions: []string{function}, Columns: []string{"price"},
-				})
-				return time.Since(start), err
-			})
-			if err != nil {
+			if err := b.resampled(s, "series", function, ", of a series", pandas[function]); err != nil {
 				return err
 			}
-			fmt.Printf("resample %d rows to seconds, %s: %v; pandas %.3f s: ours is %.2f × as fast\n", b.rows, function, took, pandas[function], pandas[function]/took.Seconds())
-			job := fmt.Sprintf("resample %d rows to seconds, %s", b.rows, function)
-			if err := errors.Join(b.figure(job, "tables", took.Seconds(), b.rounds), b.figure(job, "pandas", pandas[function], b.rounds)); err != nil {
+			if err := b.resampled(s, "t", function, "", pandas[function]); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+func (b *bench) resampled(s *tables.Store, source, function, what string, pandas float64) error {
+	took, err := b.median(func() (time.Duration, error) {
+		start := time.Now()
+		_, err := transform.Resample(b.ctx, s, &transform.ResampleOptions{
+			Source: transform.TableName{Bucket: "b", Name: source}, Target: transform.TableName{Bucket: "b", Name: function}, Mode: tables.PutReplace,
+			Rule: "s", TimeColumn: "at", Functions: []string{function}, Columns: []string{"price"},
+		})
+		return time.Since(start), err
+	})
+	if err != nil {
+		return err
+	}
+	job := fmt.Sprintf("resample %d rows to seconds%s, %s", b.rows, what, function)
+	fmt.Printf("%s: %v; pandas %.3f s: ours is %.2f × as fast\n", job, took, pandas, pandas/took.Seconds())
+	return errors.Join(b.figure(job, "tables", took.Seconds(), b.rounds), b.figure(job, "pandas", pandas, b.rounds))
 }
