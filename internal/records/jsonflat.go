@@ -32,7 +32,7 @@ func (s *Splitter) findFlat(line []byte) bool {
 			return false
 		}
 		rest = skipBlanks(rest[1:])
-		if n = plainValue(rest); n == 0 || !s.take(name, rest[:n]) {
+		if n = PlainValue(rest); n == 0 || !s.take(name, rest[:n]) {
 			return false
 		}
 		rest = skipBlanks(rest[n:])
@@ -111,9 +111,9 @@ func plainString(data []byte) int {
 	return n + 2
 }
 
-// plainValue returns the length of the string, number or word that data begins
-// with, 0 for anything else.
-func plainValue(data []byte) int {
+// PlainValue returns the length of the string without escapes, number or word of
+// JSON that data begins with, 0 for anything else.
+func PlainValue(data []byte) int {
 	if len(data) == 0 {
 		return 0
 	}

@@ -52,12 +52,13 @@ var errNoObject = errors.New("a line must be a JSON object, as in {\"price\":1.5
 
 // object reads the object of a line, by a function that reads its members.
 func (l *lines) object(line []byte, read func(*jsonText) error) error {
-	j, err := newJSONText(line)
-	if line[0] != '{' {
-		err = errNoObject
-	} else if err == nil {
-		j.rest = j.rest[1:]
-		err = read(j)
+	err := errNoObject
+	if line[0] == '{' {
+		err = readJSON(line, func(j *jsonText) error {
+			j.take('{')
+			j.opened = true
+			return read(j)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
@@ -127,7 +128,7 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 		if c.elem == nil {
 			c.elem = newColumn(c.name)
 		}
-		for j.more() {
+		for j.more(']') {
 			if err := c.elem.seeJSON(j, depth+1); err != nil {
 				return err
 			}

@@ -1,7 +1,7 @@
 package formats
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"unicode/utf8"
@@ -21,46 +21,61 @@ const (
 
 var jsonKinds = map[byte]string{jsonBool: "a bool", jsonNumber: "a number", jsonString: "a string", jsonArray: "an array", jsonObject: "an object"}
 
-var errNotUTF8 = errors.New("the text is not UTF-8, or has half a surrogate pair")
+var (
+	errNotUTF8 = errors.New("the text is not UTF-8, or has half a surrogate pair")
+	errNoJSON  = errors.New("the text is no JSON")
+)
 
-// jsonText reads valid JSON value by value. Numbers stay the text that they are, so
-// that none goes through a float64.
-type jsonText struct{ rest []byte }
-
-// newJSONText returns what reads a text, if it is JSON.
-func newJSONText(text []byte) (*jsonText, error) {
-	if !json.Valid(text) {
-		var none json.RawMessage
-		return nil, json.Unmarshal(text, &none)
-	}
-	return &jsonText{text}, nil
+// jsonText reads JSON value by value, and checks it on its way. Numbers stay the text
+// that they are, so that none goes through a float64.
+type jsonText struct {
+	rest   []byte
+	opened bool // an array or object was entered, and nothing of it was read
+	bad    bool // it is no JSON; then nothing is left of it
 }
 
-// next goes to the next value or sign, and returns how it begins.
-func (j *jsonText) next() byte {
-	for j.rest[0] == ' ' || j.rest[0] == '\t' || j.rest[0] == '\r' || j.rest[0] == '\n' {
-		j.rest = j.rest[1:]
+// readJSON calls read, which reads the value of a text. What is no JSON is refused as
+// encoding/json does it, whatever else is wrong with it.
+func readJSON(text []byte, read func(*jsonText) error) error {
+	j := &jsonText{rest: text}
+	err := read(j)
+	j.next()
+	if err == nil && !j.bad && len(j.rest) == 0 {
+		return nil
 	}
-	return j.rest[0]
+	var none json.RawMessage
+	return cmp.Or(json.Unmarshal(text, &none), err, errNoJSON)
+}
+
+// next goes to the next value or sign, and returns how it begins; 0: there is none.
+func (j *jsonText) next() byte {
+	for i, c := range j.rest {
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			j.rest = j.rest[i:]
+			return c
+		}
+	}
+	j.rest = nil
+	return 0
 }
 
 // value returns the kind of the next value and, of what is no array or object, its
 // text. Those are entered.
 func (j *jsonText) value() (kind byte, text []byte, err error) {
 	kind = j.next()
-	switch kind {
-	case jsonArray, jsonObject:
-		j.rest = j.rest[1:]
+	if kind == jsonArray || kind == jsonObject {
+		j.rest, j.opened = j.rest[1:], true
 		return kind, nil, nil
-	case jsonString:
-		text, err = j.string()
+	}
+	n := records.PlainValue(j.rest)
+	if kind == jsonString {
+		text, err = j.string(n)
 		return kind, text, err
 	}
-	end := bytes.IndexAny(j.rest, ",]} \t\r\n")
-	if end < 0 {
-		end = len(j.rest)
+	if n == 0 {
+		return 0, nil, errNoJSON
 	}
-	text, j.rest = j.rest[:end], j.rest[end:]
+	text, j.rest = j.rest[:n], j.rest[n:]
 	switch kind {
 	case jsonNull, jsonBool:
 	case 'f':
@@ -71,16 +86,22 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 	return kind, text, nil
 }
 
-func (j *jsonText) string() ([]byte, error) {
-	escaped, i := false, 1
-	for ; j.rest[i] != '"'; i++ {
-		if j.rest[i] == '\\' {
-			escaped = true
-			i++
+// string returns what the next value stands for, a string of n bytes; 0: it has escapes.
+func (j *jsonText) string(n int) ([]byte, error) {
+	escaped := n == 0
+	if escaped {
+		for n = 1; n < len(j.rest) && j.rest[n] != '"'; n++ {
+			if j.rest[n] == '\\' {
+				n++
+			}
+		}
+		n++ // the quote
+		if n > len(j.rest) || !json.Valid(j.rest[:n]) {
+			return nil, errNoJSON
 		}
 	}
-	text := j.rest[1:i]
-	j.rest = j.rest[i+1:]
+	text := j.rest[1 : n-1]
+	j.rest = j.rest[n:]
 	ok := escaped || utf8.Valid(text)
 	if escaped {
 		text, ok = records.DecodeString(text)
@@ -92,23 +113,41 @@ func (j *jsonText) string() ([]byte, error) {
 }
 
 // more goes to the next element of an array, or member of an object, and returns
-// false behind the last one.
-func (j *jsonText) more() bool {
-	c := j.next()
-	if c == ',' || c == ']' || c == '}' {
+// false behind the last one, where the sign end is.
+func (j *jsonText) more(end byte) bool {
+	first := j.opened
+	j.opened = false
+	if j.next() == end {
 		j.rest = j.rest[1:]
+		return false
 	}
-	return c != ']' && c != '}'
+	if !first {
+		j.take(',')
+	}
+	return !j.bad
+}
+
+// take goes behind a sign.
+func (j *jsonText) take(sign byte) {
+	if j.next() != sign {
+		j.rest, j.bad = nil, true
+		return
+	}
+	j.rest = j.rest[1:]
 }
 
 // member goes to the value of the next member of an object and returns its name, or
 // false behind the last one.
 func (j *jsonText) member() (name []byte, more bool, err error) {
-	if more = j.more(); !more {
+	if !j.more('}') {
 		return nil, false, nil
 	}
-	_, name, err = j.value()
-	j.next()
-	j.rest = j.rest[1:] // the colon
+	kind, name, err := j.value()
+	if err == nil && kind != jsonString {
+		err = errNoJSON
+	}
+	if err == nil {
+		j.take(':')
+	}
 	return name, true, err
 }

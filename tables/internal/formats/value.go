@@ -160,11 +160,7 @@ func (a *adder) add(text []byte, quoted bool) error {
 		a.AppendNull()
 		return nil
 	case a.text == nil:
-		j, err := newJSONText(text)
-		if err != nil {
-			return err
-		}
-		return a.addJSON(j)
+		return readJSON(text, a.addJSON)
 	case !a.text(text):
 		return a.refuse(text)
 	}
@@ -226,7 +222,7 @@ func (a *adder) addJSON(j *jsonText) error {
 // addList adds the elements of an array, which are the entries of a map.
 func (a *adder) addList(j *jsonText) (err error) {
 	n := 0
-	for ; j.more(); n++ {
+	for ; j.more(']'); n++ {
 		if a.elem != nil {
 			err = a.elem.addJSON(j)
 		} else if kind, _, e := j.value(); e != nil || kind != jsonObject {
