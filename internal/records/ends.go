@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -103,7 +104,9 @@ func (s *Splitter) nextPlain() bool {
 		to := min(s.pos+endsWindow, len(s.buf))
 		if s.layout.Format == CSV {
 			s.quoteBefore(to)
-			to = min(to, s.quote)
+			if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
+				return false // the next record holds it
+			}
 		}
 		if e.find(s.buf[s.pos:to], s.pos); len(e.lines) == 0 {
 			return false

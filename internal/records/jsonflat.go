@@ -144,13 +144,13 @@ func plainNumber(data []byte) int {
 	if data[0] == '-' {
 		i++
 	}
-	whole := digits(data[i:])
+	whole := Digits(data[i:])
 	if whole == 0 || whole > 1 && data[i] == '0' {
 		return 0
 	}
 	i += whole
 	if i < len(data) && data[i] == '.' {
-		n := digits(data[i+1:])
+		n := Digits(data[i+1:])
 		if n == 0 {
 			return 0
 		}
@@ -161,7 +161,7 @@ func plainNumber(data []byte) int {
 		if i < len(data) && (data[i] == '+' || data[i] == '-') {
 			i++
 		}
-		n := digits(data[i:])
+		n := Digits(data[i:])
 		if n == 0 {
 			return 0
 		}
@@ -170,7 +170,8 @@ func plainNumber(data []byte) int {
 	return i
 }
 
-func digits(data []byte) int {
+// Digits returns how many digits data begins with.
+func Digits(data []byte) int {
 	for i, c := range data {
 		if c-'0' > 9 {
 			return i

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/records"
 )
 
 // kinds are the types that all values of a column so far can have.
@@ -75,7 +76,19 @@ func isNoNumber(s []byte) bool {
 
 func kindsOfNumber(s []byte) kinds {
 	digits := bytes.TrimPrefix(s, []byte("-"))
-	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' || bytes.ContainsAny(s, "_xXpP") {
+	whole := records.Digits(digits)
+	if whole > 1 && digits[0] == '0' {
+		return 0
+	}
+	if rest := digits[whole:]; whole > 0 && whole < 16 { // below exactFloat, as most are
+		if len(rest) == 0 && string(s) != "-0" {
+			return kindInt | kindFloat
+		}
+		if len(rest) > 0 && rest[0] == '.' && records.Digits(rest[1:]) == len(rest)-1 {
+			return kindFloat
+		}
+	}
+	if bytes.ContainsAny(s, "_xXpP") {
 		return 0
 	}
 	if bytes.ContainsAny(s, ".eE") {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
+	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -42,7 +43,7 @@ func isBool(s []byte) bool {
 // fraction or is beyond the integers. An integer is not rounded.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
-	if err != nil || bytes.ContainsAny(s, "_xX") {
+	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
 		return 0, false
 	}
 	return f, !rounded(s, f, bits)

@@ -51,7 +51,8 @@ func parseMoment(s []byte) (m moment, ok bool) {
 		year = -year
 	}
 	date := time.Date(int(year), time.Month(month), int(day), 0, 0, 0, 0, time.UTC)
-	if !ok1 || !ok2 || !ok3 || date.Day() != int(day) || date.Month() != time.Month(month) {
+	exists := day > 0 && day <= 28 && month > 0 && month <= 12 || date.Day() == int(day) && date.Month() == time.Month(month)
+	if !ok1 || !ok2 || !ok3 || !exists {
 		return m, false
 	}
 	m.days, m.full = date.Unix()/secondsPerDay, true
