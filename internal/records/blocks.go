@@ -19,39 +19,42 @@ func (r *reader) wholeRecords(data []byte, eof bool) int {
 	if eof {
 		return len(data)
 	}
-	if r.cfg.Layout.Format != CSV {
+	return r.cfg.Layout.Whole(data)
+}
+
+// Whole returns how much of data, which begins with a record, is whole records.
+func (l Layout) Whole(data []byte) int {
+	if l.Format != CSV {
 		return bytes.LastIndexByte(data, '\n') + 1
 	}
-	return wholeCSV(data, r.split.sep[0])
+	return wholeCSV(data, l.sep()[0])
 }
 
 // wholeCSV returns how much of data, which begins with a record, is whole
 // records of CSV. It goes from quote to quote.
 func wholeCSV(data []byte, sep byte) int {
-	end := 0    // after the last newline known to end a record
-	plain := 0  // what follows is not in quotes
-	search := 0 // where to look for the next quote
+	from, to := 0, 0 // the last stretch, not in quotes, that has a newline
+	plain := 0       // what follows is not in quotes
+	search := 0      // where to look for the next quote
 	for {
-		q := bytes.IndexByte(data[search:], '"')
-		if q < 0 {
-			if k := bytes.LastIndexByte(data[plain:], '\n'); k >= 0 {
-				end = plain + k + 1
-			}
-			return end
-		}
-		q += search
-		if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
+		q := bytes.IndexByte(data[search:], '"') + search
+		if q < search {
+			q = len(data)
+		} else if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
 			search = q + 1 // data, as the field did not begin with it
 			continue
 		}
-		if stretch := data[plain:q]; bytes.IndexByte(stretch, '\n') >= 0 {
-			end = plain + bytes.LastIndexByte(stretch, '\n') + 1
+		if bytes.IndexByte(data[plain:q], '\n') >= 0 {
+			from, to = plain, q
 		}
-		to, _ := closingQuote(data, q+1)
-		if to < 0 {
-			return end
+		last := -1
+		if q < len(data) {
+			last, _ = closingQuote(data, q+1)
 		}
-		plain, search = to+1, to+1
+		if last < 0 {
+			return from + bytes.LastIndexByte(data[from:to], '\n') + 1
+		}
+		plain, search = last+1, last+1
 	}
 }
 

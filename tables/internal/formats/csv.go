@@ -7,94 +7,76 @@ import (
 	"io"
 	"unicode/utf8"
 
-	"github.com/apache/arrow-go/v18/arrow"
-
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/records"
 )
 
-// csvReader reads records, and bounds how long one may be.
-type csvReader struct {
-	r     io.Reader
+// csvRows are those of a chunk.
+type csvRows struct {
 	in    *Input
 	split *records.Splitter
 	names []string
 	above int64 // lines before the splitter's first one
 	blank bool  // the record is an empty line
-
-	buffer []byte
-	block  []byte // what the splitter was given of it
-	eof    bool
 }
 
-func (in *Input) newCSV(r io.Reader) (rows, error) {
-	layout := records.Layout{Format: records.CSV, Sep: in.Sep}
-	if err := layout.Check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", in.Name, err)
+func (t *text) csvRows(c chunk) *csvRows {
+	rows := &csvRows{in: t.in, split: records.NewFieldSplitter(t.layout, t.names), names: t.names, above: c.line}
+	rows.split.Feed(c.data, true)
+	return rows
+}
+
+// header reads the names of the columns.
+func (t *text) header(ctx context.Context) error {
+	if err := t.layout.Check(); err != nil {
+		return fmt.Errorf("%s: %w", t.in.Name, err)
 	}
-	header := records.NewFieldSplitter(layout, nil)
-	c := &csvReader{r: r, in: in, split: header}
-	header.Begin()
-	err := c.next()
-	if err == io.EOF {
-		return nil, fmt.Errorf("%s: it is empty: the first line must name the columns", in.Name)
+	if err := t.fill(ctx); err != nil {
+		return err
+	}
+	t.block = bytes.TrimPrefix(t.block, []byte("\ufeff"))
+	split := records.NewFieldSplitter(t.layout, nil)
+	split.Begin()
+	var first chunk
+	err := io.EOF // behind nothing but empty lines
+	for err == io.EOF {
+		if first, err = t.cut(ctx); err == io.EOF {
+			return fmt.Errorf("%s: it is empty: the first line must name the columns", t.in.Name)
+		} else if err != nil {
+			return err
+		}
+		close(first.used)
+		split.Feed(first.data, true)
+		err = (&csvRows{in: t.in, split: split}).next()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c.names = header.Columns
-	if len(c.names) > maxColumns {
-		return nil, fmt.Errorf("%s, line 1: %w: %d columns, the limit is %d", in.Name, partd.ErrTooLarge, len(c.names), maxColumns)
+	t.names = split.Columns
+	if len(t.names) > maxColumns {
+		return fmt.Errorf("%s, line 1: %w: %d columns, the limit is %d", t.in.Name, partd.ErrTooLarge, len(t.names), maxColumns)
 	}
 	seen := map[string]bool{}
-	for i, name := range c.names {
+	for i, name := range t.names {
 		if name == "" || seen[name] {
-			return nil, fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or another's", in.Name, i+1, name)
+			return fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or another's", t.in.Name, i+1, name)
 		}
 		if !utf8.ValidString(name) {
-			return nil, fmt.Errorf("%s, line 1: the name of column %d: %w", in.Name, i+1, errNotUTF8)
+			return fmt.Errorf("%s, line 1: the name of column %d: %w", t.in.Name, i+1, errNotUTF8)
 		}
 		seen[name] = true
 	}
-	c.above = header.Line - 1 + int64(bytes.Count(header.Record, []byte("\n")))
-	c.split = records.NewFieldSplitter(layout, c.names)
-	c.block = c.block[header.Pos():]
-	c.split.Feed(c.block, c.eof)
-	return c, nil
-}
-
-// fill gives the splitter more, behind what it has not consumed.
-func (c *csvReader) fill() error {
-	rest, first := c.block[c.split.Pos():], c.block == nil
-	if len(rest) > maxRecord {
-		return fmt.Errorf("%s, line %d: %w: the record has more than %d MiB", c.in.Name, c.line(), partd.ErrTooLarge, maxRecord>>20)
-	}
-	if 2*len(rest) >= len(c.buffer) {
-		c.buffer = make([]byte, min(max(1<<20, 4*len(rest)), maxRecord+1))
-	}
-	copy(c.buffer, rest)
-	n, err := io.ReadFull(c.r, c.buffer[len(rest):])
-	c.block = c.buffer[:len(rest)+n]
-	if c.eof = err == io.EOF || err == io.ErrUnexpectedEOF; c.eof && n+len(rest) > 0 && c.block[n+len(rest)-1] != '\n' {
-		c.block = append(c.block, '\n')
-	}
-	if err != nil && !c.eof {
-		return fmt.Errorf("%s, behind line %d: %w", c.in.Name, c.line(), err)
-	}
-	if first {
-		c.block = bytes.TrimPrefix(c.block, []byte("\ufeff"))
-	}
-	c.split.Feed(c.block, c.eof)
+	t.line = split.Line - 1 + int64(bytes.Count(split.Record, []byte("\n")))
+	t.block = first.data[split.Pos() : len(first.data)+len(t.block)]
 	return nil
 }
 
 // line is where the record begins.
-func (c *csvReader) line() int64 { return c.above + c.split.Line }
+func (c *csvRows) line() int64 { return c.above + c.split.Line }
 
 // next goes to the next record, and returns io.EOF behind the last one. An empty line
 // is a record where there is one column.
-func (c *csvReader) next() error {
+func (c *csvRows) next() error {
 	for {
 		c.blank = false
 		switch kind := c.split.Next(); {
@@ -113,12 +95,8 @@ func (c *csvReader) next() error {
 			if c.blank = len(c.names) == 1; c.blank {
 				return nil
 			}
-		case kind == records.More && c.eof:
-			return io.EOF
 		case kind == records.More:
-			if err := c.fill(); err != nil {
-				return err
-			}
+			return io.EOF
 		default:
 			return fmt.Errorf("%s, line %d: %w", c.in.Name, c.line(), c.split.Err)
 		}
@@ -126,7 +104,7 @@ func (c *csvReader) next() error {
 }
 
 // failed is an error in a field, at its line.
-func (c *csvReader) failed(i int, err error) error {
+func (c *csvRows) failed(i int, err error) error {
 	line := c.line()
 	for _, before := range c.split.Values[:i] {
 		line += int64(bytes.Count(before, []byte("\n")))
@@ -135,40 +113,31 @@ func (c *csvReader) failed(i int, err error) error {
 }
 
 // values are those of the record.
-func (c *csvReader) values() [][]byte {
+func (c *csvRows) values() [][]byte {
 	if c.blank {
 		return [][]byte{nil}
 	}
 	return c.split.Values
 }
 
-func (c *csvReader) schema(ctx context.Context) (*arrow.Schema, error) {
-	columns := make([]*column, len(c.names))
-	for i, name := range c.names {
-		columns[i] = newColumn(name)
-	}
-	for rows := 0; ; rows++ {
-		err := c.next()
-		if err == io.EOF {
-			return schemaOf(columns, c.in.Known)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if rows%batchRows == 0 && ctx.Err() != nil {
-			return nil, canceled.Err(ctx)
+func (c *csvRows) see(root *column) error {
+	for {
+		if err := c.next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
 		for i, text := range c.values() {
-			if len(text) > 0 && columns[i].kinds != kindText {
+			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText {
 				k, nanos := kindsOfText(text)
-				columns[i].see(k)
-				columns[i].nanos = columns[i].nanos || nanos
+				to.see(k)
+				to.nanos = to.nanos || nanos
 			}
 		}
 	}
 }
 
-func (c *csvReader) add(to *fields) (size int, err error) {
+func (c *csvRows) add(to *fields) (size int, err error) {
 	if err := c.next(); err != nil {
 		return 0, err
 	}

@@ -92,10 +92,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 		return nil, fmt.Errorf("%s: a separator is for csv, not for %s", in.Name, in.Format)
 	}
 	switch in.Format {
-	case CSV:
-		return in.readText(ctx, in.newCSV)
-	case JSONL:
-		return in.readText(ctx, in.newLines)
+	case CSV, JSONL:
+		return in.readText(ctx)
 	case Parquet:
 		return in.readParquet(ctx)
 	case Arrow:
@@ -166,95 +164,6 @@ func (in *Input) seekable() (*os.File, func(), error) {
 		return nil, nil, fmt.Errorf("%s: a copy, to read it twice: %w", in.Name, err)
 	}
 	return temp, end, nil
-}
-
-// rows are those of a text.
-type rows interface {
-	schema(ctx context.Context) (*arrow.Schema, error)
-	// add adds a row to the columns, and returns the bytes of its text, or io.EOF.
-	add(*fields) (int, error)
-}
-
-// readText reads a text twice: for the types of all that is in it, and for its rows.
-func (in *Input) readText(ctx context.Context, open func(io.Reader) (rows, error)) (array.RecordReader, error) {
-	f, end, err := in.seekable()
-	if err != nil {
-		return nil, err
-	}
-	schema, all, err := in.schemaOfText(ctx, f, open)
-	if err != nil {
-		end()
-		return nil, err
-	}
-	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
-		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		defer b.Release()
-		return build(b, yield, all)
-	}), nil
-}
-
-func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Reader) (rows, error)) (*arrow.Schema, rows, error) {
-	if err := in.refusePacked(f); err != nil {
-		return nil, nil, err
-	}
-	first, err := open(io.NewSectionReader(f, 0, 1<<62))
-	if err != nil {
-		return nil, nil, err
-	}
-	schema, err := first.schema(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	var rest io.Reader = io.NewSectionReader(f, 0, 1<<62)
-	if f == in.File {
-		rest = in.counted(rest)
-	}
-	all, err := open(rest)
-	return schema, all, err
-}
-
-// refusePacked names the program that unpacks the file, if it is one of those.
-func (in *Input) refusePacked(f *os.File) error {
-	head := make([]byte, 4)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return fmt.Errorf("%s: %w", in.Name, err)
-	}
-	for program, magic := range map[string]string{"gzip": "\x1f\x8b", "zstd": "\x28\xb5\x2f\xfd", "bzip2": "BZh", "xz": "\xfd7zX"} {
-		if strings.HasPrefix(string(head[:n]), magic) {
-			return fmt.Errorf("%s: it is compressed: unpack it before, by %s -d", in.Name, program)
-		}
-	}
-	return nil
-}
-
-// build makes batches of rows.
-func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all rows) error {
-	columns := newFields("column", b.Schema().Fields(), b.Field)
-	most := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
-	for ended := false; !ended; {
-		rows := 0
-		for size := 0; rows < most && size < batchBytes; rows++ {
-			n, err := all.add(columns)
-			if err == io.EOF {
-				ended = true
-				break
-			} else if err != nil {
-				return err
-			}
-			size += n
-		}
-		if rows == 0 {
-			return nil
-		}
-		batch := b.NewRecordBatch()
-		more := yield(batch)
-		batch.Release()
-		if !more {
-			return nil
-		}
-	}
-	return nil
 }
 
 func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {

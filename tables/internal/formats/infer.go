@@ -210,3 +210,28 @@ func (c *column) field(name []byte, at int) (*column, error) {
 	c.fields = append(c.fields, f)
 	return f, nil
 }
+
+// merge notes what was seen behind, in a column of the same name, and returns how many
+// columns that has in it.
+func (c *column) merge(behind *column) (n int, err error) {
+	c.kinds, c.seen, c.nanos = c.kinds&behind.kinds, c.seen || behind.seen, c.nanos || behind.nanos
+	if behind.elem != nil {
+		if c.elem == nil {
+			c.elem = newColumn(c.name)
+		}
+		if n, err = c.elem.merge(behind.elem); err != nil {
+			return 0, err
+		}
+	}
+	for i, f := range behind.fields {
+		to, err := c.field([]byte(f.name), i)
+		if err != nil {
+			return 0, err
+		}
+		more, err := to.merge(f)
+		if n += 1 + more; err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}

@@ -1,41 +1,28 @@
 package formats
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/apache/arrow-go/v18/arrow"
-
-	"github.com/go-partd/partd/internal/canceled"
 )
 
-// lines reads lines that are not empty, and counts all.
+// lines are the rows of a chunk: the lines that are not empty.
 type lines struct {
-	*bufio.Scanner
 	in   *Input
-	line int
-}
-
-func (in *Input) newLines(r io.Reader) (rows, error) {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 64<<10), maxRecord)
-	return &lines{Scanner: s, in: in}, nil
+	rest []byte
+	line int64 // the last one that was read
 }
 
 // next returns the next line, and io.EOF behind the last one.
 func (l *lines) next() ([]byte, error) {
-	for l.Scan() {
+	for len(l.rest) > 0 {
+		line, rest, _ := bytes.Cut(l.rest, []byte("\n"))
+		l.rest = rest
 		l.line++
-		if text := bytes.TrimSpace(l.Bytes()); len(text) > 0 {
-			return text, nil
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			return line, nil
 		}
-	}
-	if err := l.Err(); err != nil {
-		return nil, fmt.Errorf("%s, line %d: %w", l.in.Name, l.line+1, err)
 	}
 	return nil, io.EOF
 }
@@ -66,31 +53,16 @@ func (l *lines) object(line []byte, read func(*jsonText) error) error {
 	return nil
 }
 
-func (l *lines) schema(ctx context.Context) (*arrow.Schema, error) {
-	root := newColumn("")
+func (l *lines) see(root *column) error {
 	for {
 		text, err := l.next()
 		if err == io.EOF {
-			break
+			return nil
 		}
-		if err == nil {
-			err = l.object(text, func(j *jsonText) error { return root.seeObject(j, 0) })
-		}
-		if err != nil {
-			return nil, err
-		}
-		if l.line%batchRows == 0 && ctx.Err() != nil {
-			return nil, canceled.Err(ctx)
+		if err := l.object(text, func(j *jsonText) error { return root.seeObject(j, 0) }); err != nil {
+			return err
 		}
 	}
-	if len(root.fields) == 0 {
-		return nil, fmt.Errorf("%s: there is no object with a column in it", l.in.Name)
-	}
-	schema, err := schemaOf(root.fields, l.in.Known)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", l.in.Name, err)
-	}
-	return schema, nil
 }
 
 const maxJSONDepth = 100

@@ -1,0 +1,156 @@
+package formats
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/tables/internal/parallel"
+)
+
+// textWorkers is how many chunks are in work at a time, where there are few columns.
+const textWorkers = 4
+
+// Tests set these.
+var (
+	chunkBytes = 1 << 20 // of a chunk, where there are few columns and no long record
+	fewColumns = 1 << 10 // are so many
+)
+
+// text is a file of records, which is cut into chunks.
+type text struct {
+	in     *Input
+	r      io.Reader
+	layout records.Layout
+	names  []string // of columns, if a header tells
+	most   int      // bytes of a record
+	long   error    // of one with more
+	size   int      // of chunks, if no record is longer
+
+	block []byte        // that was read, from the next chunk on
+	line  int64         // lines before it
+	eof   bool          // there is no more to read
+	large []byte        // for long records
+	used  chan struct{} // closed once all chunks before are
+}
+
+// chunk is some whole records of a text.
+type chunk struct {
+	data []byte
+	line int64         // lines before it
+	turn chan struct{} // closed once all chunks before are used
+	used chan struct{} // to close once this is
+}
+
+// newText returns a text of which the header, if there is one, was read.
+func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
+	t := &text{in: in, r: r, size: chunkBytes, used: make(chan struct{})}
+	close(t.used)
+	if in.Format == CSV {
+		t.layout = records.Layout{Format: records.CSV, Sep: in.Sep}
+		t.most, t.long = maxRecord, fmt.Errorf("%w: the record has more than %d MiB", partd.ErrTooLarge, maxRecord>>20)
+		return t, t.header(ctx)
+	}
+	t.layout = records.Layout{Format: records.JSONL}
+	t.most, t.long = maxRecord-1, bufio.ErrTooLong
+	return t, nil
+}
+
+// cut returns the next chunk, and io.EOF behind the last one.
+func (t *text) cut(ctx context.Context) (chunk, error) {
+	n := t.layout.Whole(t.block)
+	for n == 0 && !t.eof {
+		if err := t.fill(ctx); err != nil {
+			return chunk{}, err
+		}
+		n = t.layout.Whole(t.block)
+	}
+	if n == 0 {
+		n = len(t.block) // whose reader finds what is wrong with it
+	}
+	if n == 0 {
+		return chunk{}, io.EOF
+	}
+	c := chunk{t.block[:n], t.line, t.used, make(chan struct{})}
+	t.block, t.used = t.block[n:], c.used
+	t.line += int64(bytes.Count(c.data, []byte("\n")))
+	return c, nil
+}
+
+// fill reads more, behind what begins the next chunk. A record that is longer than a
+// chunk waits until it is the only one in memory.
+func (t *text) fill(ctx context.Context) error {
+	if len(t.block) > t.most {
+		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.line+1, t.long)
+	}
+	size := t.size
+	var block []byte // which a newline may follow
+	if 2*len(t.block) < size {
+		block = make([]byte, size, size+1)
+	} else {
+		if err := canceled.Wait(ctx, t.used); err != nil {
+			return err
+		}
+		size = min(4*len(t.block), t.most+1)
+		if cap(t.large) <= size {
+			t.large = make([]byte, size+1)
+		}
+		block = t.large[:size]
+	}
+	n := copy(block, t.block)
+	more, err := io.ReadFull(t.r, block[n:])
+	t.eof = err == io.EOF || err == io.ErrUnexpectedEOF
+	if err != nil && !t.eof {
+		return fmt.Errorf("%s, behind line %d: %w", t.in.Name, t.line+1, err)
+	}
+	t.block = block[:n+more]
+	if t.eof && len(t.block) > 0 && !bytes.HasSuffix(t.block, []byte("\n")) {
+		t.block = append(t.block, '\n')
+	}
+	return nil
+}
+
+// inOrder calls f for each chunk, a few at a time. What f does once the chunk's turn
+// has come is done in the order of the text. The first error in this order ends all.
+func (t *text) inOrder(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var failed error // to cut
+	chunks := func(yield func(chunk) bool) {
+		for {
+			c, err := t.cut(ctx)
+			if err == io.EOF {
+				return
+			}
+			if failed = err; err != nil || !yield(c) {
+				return
+			}
+		}
+	}
+	err := parallel.Each(ctx, chunks, workers, func(_ context.Context, c chunk) (err error) {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("%s: the file is damaged: %v", t.in.Name, p)
+				}
+			}()
+			err = f(ctx, c)
+		}()
+		if late := canceled.Wait(ctx, c.turn); late != nil {
+			return late
+		}
+		if err != nil {
+			cancel(canceled.Because(err))
+			return err
+		}
+		close(c.used)
+		return nil
+	})
+	return cmp.Or(err, failed)
+}

@@ -1,0 +1,200 @@
+package formats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/canceled"
+)
+
+// ended fails unless all goroutines end that a test began.
+func ended(t *testing.T) func() {
+	before := runtime.NumGoroutine()
+	return func() {
+		t.Helper()
+		for range 500 {
+			if runtime.NumGoroutine() <= before {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	}
+}
+
+// manyLines are rows of which the last is no int8.
+func manyLines(name string) string {
+	if name == "x.csv" {
+		return "a\n" + strings.Repeat("1\n", 5000) + "300\n"
+	}
+	return strings.Repeat("{\"a\":1}\n", 5000) + "{\"a\":300}\n"
+}
+
+// A reader that is released early, cancelled or refused leaves nothing behind.
+func TestTextLeavesNoGoroutine(t *testing.T) {
+	setChunks(t, 100)
+	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8, Nullable: true}}, nil)
+	for _, name := range []string{"x.csv", "x.jsonl"} {
+		in := fileOf(t, name, manyLines(name))
+		check := ended(t)
+		read := 0
+		for range 20 { // released
+			var counted atomic.Int64
+			var released atomic.Bool
+			in.Count = func(n int) {
+				counted.Add(int64(n))
+				if time.Sleep(100 * time.Microsecond); released.Load() {
+					t.Error("the file is read after its release")
+				}
+			}
+			r, err := in.Read(t.Context())
+			if err != nil || !r.Next() {
+				t.Fatal(err)
+			}
+			if most := runtime.NumGoroutine(); most > 50 {
+				t.Errorf("%d goroutines", most)
+			}
+			r.Release()
+			released.Store(true)
+			if n := counted.Load(); n > 10_000 {
+				t.Errorf("%d bytes were read for one batch", n)
+			}
+			check()
+		}
+		in.Count = nil
+		for range 20 { // cancelled
+			ctx, cancel := context.WithCancel(t.Context())
+			r, err := in.Read(ctx)
+			if err != nil || !r.Next() {
+				t.Fatal(err)
+			}
+			cancel()
+			for r.Next() {
+				read++
+			}
+			if err := r.Err(); err == nil || err.Error() != context.Canceled.Error() || !errors.Is(err, context.Canceled) {
+				t.Errorf("%v", err)
+			}
+			r.Release()
+			check()
+		}
+		if read > 20*10 {
+			t.Errorf("%d batches after the end", read)
+		}
+		in.Known = known
+		rows := int64(0)
+		r, err := in.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r.Next() {
+			rows += r.RecordBatch().NumRows()
+		}
+		if err := r.Err(); err == nil || !strings.Contains(err.Error(), `column "a": "300" is no int8`) || rows < 4900 {
+			t.Errorf("%d rows, %v", rows, err)
+		}
+		check() // without a release
+		r.Release()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := in.Read(ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		check()
+	}
+}
+
+func textOf(t *testing.T, content string) *text {
+	t.Helper()
+	in := fileOf(t, "x.jsonl", content)
+	all, err := in.newText(t.Context(), in.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// The first error in the order of the text is the one, however late it is found, and a
+// panic is one. What comes behind it is not used.
+func TestFirstErrorInOrder(t *testing.T) {
+	setChunks(t, 4)
+	for range 100 {
+		all := textOf(t, strings.Repeat("{}\n", 200))
+		last, check := int64(-1), ended(t)
+		err := all.inOrder(t.Context(), 4, func(ctx context.Context, c chunk) error {
+			switch {
+			case c.line == 50:
+				time.Sleep(time.Millisecond)
+				panic("at 50")
+			case c.line > 50:
+				return fmt.Errorf("at %d", c.line)
+			}
+			if err := canceled.Wait(ctx, c.turn); err != nil {
+				return err
+			}
+			if c.line != last+1 {
+				t.Errorf("%d after %d", c.line, last)
+			}
+			last = c.line
+			return nil
+		})
+		if err == nil || err.Error() != "x.jsonl: the file is damaged: at 50" || last != 49 {
+			t.Fatalf("%v, after %d", err, last)
+		}
+		check()
+	}
+}
+
+// Long records are in memory one at a time, others a few.
+func TestChunksInMemory(t *testing.T) {
+	setChunks(t, 100)
+	for size, want := range map[int]int64{1000: 1, 40: textWorkers} {
+		var now, most atomic.Int64
+		all := textOf(t, strings.Repeat(strings.Repeat(" ", size)+"\n", 50))
+		err := all.inOrder(t.Context(), textWorkers, func(context.Context, chunk) error {
+			if n := now.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			time.Sleep(5 * time.Millisecond)
+			now.Add(-1)
+			return nil
+		})
+		if err != nil || most.Load() != want {
+			t.Errorf("%d chunks at a time, %v, want %d", most.Load(), err, want)
+		}
+	}
+}
+
+// The columns of all chunks together are limited, and the error says where there is one more.
+func TestTooManyColumnsInChunks(t *testing.T) {
+	var lines, line strings.Builder
+	for i := range maxColumns {
+		fmt.Fprintf(&lines, "{\"c%d\":1}\n{}\n", i)
+		fmt.Fprintf(&line, ",\"c%d\":1", i)
+	}
+	const before = 25_000 // lines: two chunks
+	for size, c := range map[int]struct {
+		text string
+		line int
+	}{
+		1000:    {lines.String(), 2*maxColumns + 4},
+		1 << 20: {strings.Repeat("{\"c3\":1}\n", before) + "{" + line.String()[1:] + "}\n", before + 1 + 4},
+	} {
+		setChunks(t, size)
+		in := fileOf(t, "x.jsonl", c.text+"{}\n{\"c3\":1}\n{}\n{\"more\":1}\n{\"most\":1}\n")
+		want := fmt.Sprintf("x.jsonl, line %d: too large: more than 65536 columns", c.line)
+		for range 5 {
+			if _, err := in.Read(t.Context()); err == nil || err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package formats
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/records"
+)
+
+// rows are those of a chunk.
+type rows interface {
+	// see notes in a column of all columns what the rows have.
+	see(root *column) error
+	// add adds a row to the columns, and returns the bytes of its text, or io.EOF.
+	add(to *fields) (int, error)
+}
+
+func (t *text) rows(c chunk) rows {
+	if t.layout.Format == records.CSV {
+		return t.csvRows(c)
+	}
+	return &lines{in: t.in, rest: c.data, line: c.line}
+}
+
+// readText reads a text twice: for the types of all that is in it, and for its rows.
+func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
+	f, end, err := in.seekable()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	if err := in.refusePacked(f); err != nil {
+		return nil, err
+	}
+	first, err := in.newText(ctx, io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return nil, err
+	}
+	schema, workers, err := first.schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rest io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	if f == in.File {
+		rest = in.counted(rest)
+	}
+	all, err := in.newText(ctx, rest)
+	if err != nil {
+		return nil, err
+	}
+	if workers == 1 {
+		all.size = batchBytes
+	}
+	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
+		return all.batches(ctx, schema, workers, yield)
+	}), nil
+}
+
+// refusePacked names the program that unpacks the file, if it is one of those.
+func (in *Input) refusePacked(f *os.File) error {
+	head := make([]byte, 4)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("%s: %w", in.Name, err)
+	}
+	for program, magic := range map[string]string{"gzip": "\x1f\x8b", "zstd": "\x28\xb5\x2f\xfd", "bzip2": "BZh", "xz": "\xfd7zX"} {
+		if strings.HasPrefix(string(head[:n]), magic) {
+			return fmt.Errorf("%s: it is compressed: unpack it before, by %s -d", in.Name, program)
+		}
+	}
+	return nil
+}
+
+// schema returns the types that fit all values, and how many chunks may be in work.
+func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
+	columns := func() *column {
+		root := newColumn("")
+		for _, name := range t.names {
+			root.fields = append(root.fields, newColumn(name))
+		}
+		return root
+	}
+	root := columns()
+	var wide atomic.Bool // a chunk has too many columns for others to have their own
+	err = t.inOrder(ctx, textWorkers, func(ctx context.Context, c chunk) error {
+		part, apart := columns(), !wide.Load()
+		if apart {
+			if err := t.rows(c).see(part); err != nil {
+				return err
+			}
+		}
+		if err := canceled.Wait(ctx, c.turn); err != nil {
+			return err
+		}
+		if n, err := root.merge(part); err != nil || !apart {
+			return t.rows(c).see(root) // which knows the line of an error
+		} else if n > fewColumns {
+			wide.Store(true)
+		}
+		return nil
+	})
+	if err == nil && len(root.fields) == 0 {
+		err = fmt.Errorf("%s: there is no object with a column in it", t.in.Name)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	schema, err := schemaOf(root.fields, t.in.Known)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", t.in.Name, err)
+	}
+	if wide.Load() || len(root.fields) > fewColumns {
+		return schema, 1, nil
+	}
+	return schema, textWorkers, nil
+}
+
+// batches yields the rows in batches, which are made side by side.
+func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	made, failed := make(chan arrow.RecordBatch), make(chan error, 1)
+	go func() {
+		defer close(made)
+		failed <- t.inOrder(ctx, workers, func(ctx context.Context, c chunk) error {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			defer b.Release()
+			return build(b, t.rows(c), func(batch arrow.RecordBatch) error {
+				if err := canceled.Wait(ctx, c.turn); err != nil {
+					return err
+				}
+				return canceled.Send(ctx, made, batch)
+			})
+		})
+	}()
+	defer func() {
+		cancel()
+		for b := range made {
+			b.Release()
+		}
+	}()
+	for b := range made {
+		more := yield(b)
+		b.Release()
+		if !more {
+			return nil
+		}
+	}
+	if err := <-failed; ctx.Err() == nil {
+		return err
+	}
+	return nil // the caller knows
+}
+
+// build hands over batches of rows.
+func build(b *array.RecordBuilder, all rows, use func(arrow.RecordBatch) error) error {
+	columns := newFields("column", b.Schema().Fields(), b.Field)
+	most := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
+	for ended := false; !ended; {
+		rows := 0
+		for size := 0; rows < most && size < batchBytes; rows++ {
+			n, err := all.add(columns)
+			if err == io.EOF {
+				ended = true
+				break
+			} else if err != nil {
+				return err
+			}
+			size += n
+		}
+		if rows == 0 {
+			return nil
+		}
+		batch := b.NewRecordBatch()
+		if err := use(batch); err != nil {
+			batch.Release()
+			return err
+		}
+	}
+	return nil
+}
