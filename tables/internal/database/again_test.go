@@ -99,6 +99,43 @@ func TestAgain(t *testing.T) {
 	}
 }
 
+// TestDescribedRuns runs a statement that was described before, in its connection, and prepares it once.
+func TestDescribedRuns(t *testing.T) {
+	d := opened(t, 64<<20)
+	describe := func(sql string) {
+		t.Helper()
+		if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: sql}); err != nil {
+			t.Fatal(err)
+		}
+		conn := d.conn
+		d.Finish()
+		if !d.Again() || d.conn != conn {
+			t.Fatal("its connection is not ready for the statement")
+		}
+	}
+	const seeds = "SELECT setseed(0.5)"
+	seeded := opened(t, 64<<20)
+	if err := seeded.execute(seeds); err != nil {
+		t.Fatal(err)
+	}
+	want := words(t, seeded, "SELECT random()::VARCHAR")
+	describe(seeds)
+	d.forget()
+	if got := words(t, d, "SELECT random()::VARCHAR"); got == want {
+		t.Error("a statement that was described has run")
+	}
+	for range 3 {
+		describe(seeds)
+		d.ready = "SELECT nothere" // which cannot be prepared
+		again(t, d, &Job{Memory: 64 << 20, SQL: d.ready})
+		if d.stmt.Ptr != nil || !d.Again() {
+			t.Fatal("a statement that ran is left")
+		}
+	}
+	describe(seeds)
+	again(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
+}
+
 // TestNotAgain has what ends the use of a database.
 func TestNotAgain(t *testing.T) {
 	ctx := context.Background()

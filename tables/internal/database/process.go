@@ -109,9 +109,11 @@ func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 		return nil, nil, err
 	}
 	var found description
+	d.done = false
 	if err := d.ask(message{Job: &jobMessage{Job: *j, Describe: true}}, &found); err != nil {
 		return nil, nil, err
 	}
+	d.done = true
 	if result, err = worker.ParseSchema(found.Result); err == nil {
 		parameters, err = worker.ParseSchema(found.Parameters)
 	}

@@ -66,6 +66,9 @@ func (d *Database) Again() bool {
 	if d.confined == "" || d.begun || len(d.unused) == 0 || len(spilled) > 0 {
 		return false
 	}
+	if d.ready != "" { // nothing ran in its connection
+		return true
+	}
 	duckdb.Disconnect(&d.conn)
 	last := len(d.unused) - 1
 	d.conn, d.unused = d.unused[last], d.unused[:last]
@@ -78,8 +81,8 @@ func (d *Database) Renew(*Options, string) bool { return false }
 // Heed is Runner's.
 func (d *Database) Heed(ctx context.Context) { d.calm = interruptWith(ctx, d.conn) }
 
-// ready prepares a job's statement.
-func (d *Database) ready(j *Job) error {
+// begin prepares a job's statement, unless it was when it was described.
+func (d *Database) begin(j *Job) error {
 	d.begun = true
 	if key := j.Key(); d.confined == "" || d.confined != key {
 		if err := d.execute(confinement(j)...); err != nil {
@@ -87,12 +90,16 @@ func (d *Database) ready(j *Job) error {
 		}
 		d.confined = key
 	}
+	if d.ready == j.SQL {
+		return nil
+	}
+	d.forget()
 	return d.prepare(j.SQL)
 }
 
 // Describe is Runner's.
 func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	if err := d.ready(j); err != nil {
+	if err := d.begin(j); err != nil {
 		return nil, nil, err
 	}
 	if parameters, err = d.parameters(); err != nil {
@@ -102,15 +109,16 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if err != nil {
 		return nil, nil, err
 	}
-	d.begun = false
+	d.begun, d.ready = false, j.SQL
 	return withIntegers(result, d.resultTypes()), parameters, nil
 }
 
 // Start is Runner's.
 func (d *Database) Start(ctx context.Context, j *Job) (Rows, error) {
-	if err := d.ready(j); err != nil {
+	if err := d.begin(j); err != nil {
 		return nil, err
 	}
+	d.ready = ""
 	if err := d.bind(j.SQL, j.Parameters); err != nil {
 		return nil, err
 	}
