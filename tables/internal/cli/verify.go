@@ -60,7 +60,7 @@ checksum: they are read, and called unverified.`,
 				return verify(s)
 			}
 			return copies.store(ctx, false, func(other *tables.Store) error {
-				o.Repair = other.Source()
+				o.Repair = other.Copies()
 				return verify(s)
 			})
 		})
