@@ -54,13 +54,10 @@ type Rows interface {
 	End()
 }
 
-// Lives is Runner's.
 func (d *Database) Lives() bool { return true }
 
-// Ready is Runner's.
 func (d *Database) Ready(context.Context) error { return nil }
 
-// Again is Runner's.
 func (d *Database) Again() bool {
 	spilled, _ := os.ReadDir(d.dir) // it is made at need
 	if d.confined == "" || d.begun || len(d.unused) == 0 || len(spilled) > 0 {
@@ -78,7 +75,6 @@ func (d *Database) Again() bool {
 // Renew is Runner's: a new one is opened as soon.
 func (d *Database) Renew(*Options, string) bool { return false }
 
-// Heed is Runner's.
 func (d *Database) Heed(ctx context.Context) { d.calm = interruptWith(ctx, d.conn) }
 
 // begin prepares a job's statement, unless it was when it was described.
@@ -97,7 +93,6 @@ func (d *Database) begin(j *Job) error {
 	return d.prepare(j.SQL)
 }
 
-// Describe is Runner's.
 func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
 	if err := d.begin(j); err != nil {
 		return nil, nil, err
@@ -113,7 +108,6 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	return withIntegers(result, d.resultTypes()), parameters, nil
 }
 
-// Start is Runner's.
 func (d *Database) Start(ctx context.Context, j *Job) (Rows, error) {
 	if err := d.begin(j); err != nil {
 		return nil, err
