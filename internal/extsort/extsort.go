@@ -71,6 +71,7 @@ type Sorter struct {
 	runs    []*run  // in files, by seq
 	sorting int     // slots that wait for being sorted, or are
 	spills  int     // slots being written
+	merging bool    // runs, by mergeEarly
 	stats   Stats
 	buffers [][]byte
 

@@ -140,6 +140,10 @@ func (f *File) Close() error {
 // Size returns how many bytes were written.
 func (f *File) Size() int64 { return f.size }
 
+// MostRuns is how many files of sorted records one sorter keeps: beyond, it merges some while
+// it takes more in. A process may often open 4,096 files.
+const MostRuns = 1000
+
 // Shortest returns where the n neighbouring files begin that have the fewest bytes.
 // Neighbours, so that merging them keeps the order of equal records.
 func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
