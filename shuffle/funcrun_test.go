@@ -109,3 +109,40 @@ func TestOpenRuns(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Runs that are merged while more is taken in are not written again with each few that follow.
+func TestMergedEarly(t *testing.T) {
+	s, err := NewFuncSorter(t.Context(), bytes.Compare, &Options[[]byte]{Memory: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.limit = 64 << 10 // as many runs as of a hundred times as much
+	f, err := s.Feed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many, size = 60_000, 1000
+	for i := range many {
+		if err := f.Add(bytes.Repeat([]byte{byte(i * 7)}, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range s.Sorted() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if written := s.Stats().Spilled / (many * size); n != many || written > 6 {
+		t.Errorf("%d records of %d, written %d times", n, many, written)
+	}
+}

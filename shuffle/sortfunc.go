@@ -126,7 +126,7 @@ func (s *FuncSorter[T]) spill() error {
 	}
 	clear(s.held)
 	s.held, s.encoded = s.held[:0], s.encoded[:0]
-	if err := s.endRun(r); err != nil || len(s.runs) < min(2*s.fanIn, spill.MostRuns) {
+	if err := s.endRun(r); err != nil || !spill.IsEarly(s.runs, s.fanIn) {
 		return err
 	}
 	return s.mergeSome(min(s.fanIn, len(s.runs)/2))

@@ -43,7 +43,7 @@ func (s *Sorter) nextSlot() {
 	case s.merging:
 		s.Cond.Wait()
 		return
-	case len(s.runs) >= s.mostRuns():
+	case s.isEarly():
 		s.mergeEarly()
 		return
 	case len(s.free) > 0:
@@ -63,9 +63,12 @@ func (s *Sorter) nextSlot() {
 	s.spillAhead()
 }
 
-// mostRuns is from how many runs on some are merged before more is taken in, which costs no
-// more than at the end, unless all of them could be read at once then.
-func (s *Sorter) mostRuns() int { return min(2*s.readersPerSlot(s.runs)*maxSlots, spill.MostRuns) }
+// isEarly reports whether some runs are merged before more is taken in, which costs little more
+// than at the end, unless all of them could be read at once then. Mu is held.
+func (s *Sorter) isEarly() bool {
+	sortRuns(s.runs)
+	return spill.IsEarly(s.runs, s.readersPerSlot(s.runs)*maxSlots)
+}
 
 // mergeEarly frees all memory, merges half of the runs in the background, and waits for a
 // change. Mu is held, and no slot is being filled.
@@ -76,7 +79,6 @@ func (s *Sorter) mergeEarly() {
 	case s.sorting+s.spills == 0:
 		s.merging = true
 		s.Tasks.Go(func() {
-			sortRuns(s.runs)
 			err := s.mergeSome(min(s.readersPerSlot(s.runs)*maxSlots, len(s.runs)/2))
 			s.Mu.Lock()
 			defer s.Mu.Unlock()

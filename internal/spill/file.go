@@ -161,6 +161,22 @@ func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
 	return first
 }
 
+// IsEarly reports whether files are to be merged while more is taken in, where up to some can be
+// merged at once. That is where twice as many wait and the shortest neighbours are of about one
+// size: one that is much longer than the others would be written again and again.
+func IsEarly[F interface{ Size() int64 }](files []F, atOnce int) bool {
+	if len(files) < 2*atOnce || len(files) >= MostRuns {
+		return len(files) >= MostRuns
+	}
+	first := Shortest(files, atOnce)
+	var size, longest int64
+	for _, f := range files[first : first+atOnce] {
+		size += f.Size()
+		longest = max(longest, f.Size())
+	}
+	return 3*longest <= 2*size
+}
+
 // Blocks returns how many blocks were ended. They are numbered from 0.
 func (f *File) Blocks() int { return len(f.blocks) }
 
