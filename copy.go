@@ -55,10 +55,7 @@ var ErrCopyDiffers = errors.New("either another program writes to it, or it lost
 // a checksum with what it read of the source. An error leaves what was copied until
 // then in the target, and the result says whether that may be anything.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
-	c := copier{to: to, from: from, target: "the target"}
-	if opts != nil {
-		c.CopyOptions = *opts
-	}
+	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}
 	if c.To != "" {
 		c.target = "the store " + c.To
 	}

@@ -1,6 +1,7 @@
 package encode
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/big"
@@ -29,10 +30,7 @@ const maxFrame = 1 << 30
 // their Python; nil means a Python without blosc and python-snappy. Appends join if they
 // have the same columns of the same types.
 func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
-	var opts PandasOptions
-	if o != nil {
-		opts = *o
-	}
+	opts := *cmp.Or(o, new(PandasOptions))
 	return ValueCodec[DataFrame]{
 		Encode: opts.append,
 		Decode: func(data []byte) (DataFrame, error) { return (&blocksReader{maxFrame}).frame(data) },

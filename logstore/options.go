@@ -130,10 +130,7 @@ type hooks struct {
 }
 
 func (o *Options) withDefaults() (Options, error) {
-	var opts Options
-	if o != nil {
-		opts = *o
-	}
+	opts := *cmp.Or(o, new(Options))
 	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
 	opts.FileSize = cmp.Or(opts.FileSize, defaultFileSize)
 	opts.MaxSessions = cmp.Or(opts.MaxSessions, defaultMaxSessions)

@@ -81,10 +81,7 @@ func (h *hooks) conflictExists(err error) bool { return h.conflict != nil && h.c
 const sweepAge = 24 * time.Hour
 
 func (o *Options) withDefaults() (Options, error) {
-	var c Options
-	if o != nil {
-		c = *o
-	}
+	c := *cmp.Or(o, new(Options))
 	c.Memory = cmp.Or(c.Memory, DefaultMemory)
 	c.SegmentSize = cmp.Or(c.SegmentSize, DefaultSegmentSize)
 	c.RetryFor = cmp.Or(c.RetryFor, time.Minute)

@@ -101,10 +101,7 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
-	var o ClientOptions
-	if opts != nil {
-		o = *opts
-	}
+	o := *cmp.Or(opts, new(ClientOptions))
 	if addr.namespace != "" {
 		if o.Namespace != "" && o.Namespace != addr.namespace {
 			return nil, fmt.Errorf("remote: the namespace is %q in %s, and %q in ClientOptions", addr.namespace, url, o.Namespace)

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -101,10 +102,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.Ser
 
 // ServeWith is Serve with options.
 func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptions) error {
-	var o ServeOptions
-	if opts != nil {
-		o = *opts
-	}
+	o := *cmp.Or(opts, new(ServeOptions))
 	if s.base == nil || l == nil {
 		return &partd.Error{Op: "serve", Err: errors.New("it takes a server that NewServer made, and a listener")}
 	}

@@ -83,10 +83,7 @@ const (
 )
 
 func (o *ServerOptions) withDefaults() (ServerOptions, error) {
-	var c ServerOptions
-	if o != nil {
-		c = *o
-	}
+	c := *cmp.Or(o, new(ServerOptions))
 	for _, v := range []struct {
 		name  string
 		value int64

@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,10 +155,7 @@ const (
 // ms at first and every second in the end, or after ten times as long as a look
 // takes.
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
-	var opts WaitOptions
-	if o != nil {
-		opts = *o
-	}
+	opts := *cmp.Or(o, new(WaitOptions))
 	if opts.Count < 0 || opts.Count > 0 && len(opts.Tasks) > 0 {
 		return nil, errors.New("waiting for tasks: give either their names or their number, which must be positive")
 	}

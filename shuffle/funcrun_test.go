@@ -68,3 +68,81 @@ func TestFuncRunBitRot(t *testing.T) {
 		}
 	}
 }
+
+// A sorter by a function keeps a bounded number of files open, however much it takes in.
+func TestOpenRuns(t *testing.T) {
+	o := &Options[[]byte]{Memory: 8 << 20}
+	s, err := NewFuncSorter(t.Context(), bytes.Compare, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.Feed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 5000
+	open := 0
+	for i := range many {
+		record := bytes.Repeat([]byte{byte(i * 7)}, 20_000)
+		if err := f.Add(record); err != nil {
+			t.Fatal(err)
+		}
+		open = max(open, len(s.runs))
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n, last := 0, []byte(nil)
+	for v, err := range s.Sorted() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; bytes.Compare(last, v) > 0 {
+			t.Fatalf("record %d is out of order", n)
+		}
+		last = v
+	}
+	if n != many || open > 2*s.fanIn {
+		t.Errorf("%d records of %d; %d files were open at once, where %d are merged at a time", n, many, open, s.fanIn)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Runs that are merged while more is taken in are not written again with each few that follow.
+func TestMergedEarly(t *testing.T) {
+	s, err := NewFuncSorter(t.Context(), bytes.Compare, &Options[[]byte]{Memory: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.limit = 64 << 10 // as many runs as of a hundred times as much
+	f, err := s.Feed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many, size = 60_000, 1000
+	for i := range many {
+		if err := f.Add(bytes.Repeat([]byte{byte(i * 7)}, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range s.Sorted() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if written := s.Stats().Spilled / (many * size); n != many || written > 6 {
+		t.Errorf("%d records of %d, written %d times", n, many, written)
+	}
+}

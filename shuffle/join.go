@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,10 +93,7 @@ type Joiner[L, R, K any] struct {
 
 // NewJoiner returns a joiner, which the caller closes.
 func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) (*Joiner[L, R, K], error) {
-	var opts JoinOptions[L, R]
-	if o != nil {
-		opts = *o
-	}
+	opts := *cmp.Or(o, new(JoinOptions[L, R]))
 	switch {
 	case leftKey == nil || rightKey == nil:
 		return nil, errors.New("joining by no key: give a function for each side")

@@ -108,12 +108,7 @@ type config[T any] struct {
 	meter      *meter // nil without Progress
 }
 
-func (o *Options[T]) orDefault() (opts Options[T]) {
-	if o != nil {
-		opts = *o
-	}
-	return opts
-}
+func (o *Options[T]) orDefault() Options[T] { return *cmp.Or(o, new(Options[T])) }
 
 // single is for one goroutine that feeds, which so may have the memory of all.
 func (o *Options[T]) single() *Options[T] {

@@ -126,7 +126,10 @@ func (s *FuncSorter[T]) spill() error {
 	}
 	clear(s.held)
 	s.held, s.encoded = s.held[:0], s.encoded[:0]
-	return s.endRun(r)
+	if err := s.endRun(r); err != nil || !spill.IsEarly(s.runs, s.fanIn) {
+		return err
+	}
+	return s.mergeSome(min(s.fanIn, len(s.runs)/2))
 }
 
 func (s *FuncSorter[T]) newRun() (*spill.File, error) {

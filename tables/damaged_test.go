@@ -133,7 +133,7 @@ func TestOpenDamaged(t *testing.T) {
 			if len(found) != 1 || found[0].Table != "bad" || found[0].File != file {
 				t.Fatal(found)
 			}
-			if found, _ = verified(t, s, VerifyOptions{Repair: copied.Source()}); len(found) != 1 || found[0].State != Repaired {
+			if found, _ = verified(t, s, VerifyOptions{Repair: copied.Copies()}); len(found) != 1 || found[0].State != Repaired {
 				t.Fatal(found)
 			}
 			wantDamaged(t, b)

@@ -37,7 +37,7 @@ func TestDamagedVersion(t *testing.T) {
 					t.Error(done, err)
 				}
 				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5)
-				if found, _ := verified(t, s, VerifyOptions{Repair: copied.Source()}); len(found) != 1 || found[0].State != Repaired {
+				if found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()}); len(found) != 1 || found[0].State != Repaired {
 					t.Error(found)
 				}
 				wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// columnsOf makes a schema of names with types, as in "a int16, b utf8".
+// columnsOf makes a schema of names with types, as in "a int16; b utf8".
 func columnsText(t testing.TB, text string) *arrow.Schema {
 	t.Helper()
 	var fields []arrow.Field
@@ -249,5 +249,24 @@ func TestWidenInexact(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantText(t, b, "t", "a int64 | 9007199254740993")
+	}
+}
+
+// A row that another has replaced, and nobody sees, need not be exact.
+func TestWidenReplaced(t *testing.T) {
+	for _, tail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
+		b := s.Bucket("")
+		set := &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}
+		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
+			if _, err := b.Put(t.Context(), "t", jsonRows(t, "t timestamp[us]; a int64", row), PutAppend, set); err != nil {
+				t.Fatal(err)
+			}
+			set = nil
+		}
+		if err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
 	}
 }

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,11 +64,7 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 	if s.opts.Engine == nil {
 		return nil, s.noEngine("query")
 	}
-	bucket := ""
-	if o != nil {
-		bucket = o.Bucket
-	}
-	ctx, end := s.begin(ctx, "query", bucket, "")
+	ctx, end := s.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
 	r, err := s.opts.Engine.Query(ctx, s, sql, o)
 	if err != nil {
 		end(Outcome{Err: err})

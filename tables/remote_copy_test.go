@@ -34,7 +34,7 @@ func TestCopyToABucket(t *testing.T) {
 				replaceObject(t, b, name, before) // metadata is each store's own
 				continue
 			}
-			if found, _ := verified(t, bucket, VerifyOptions{Repair: from.Source()}); len(found) != 1 || found[0].State != Repaired {
+			if found, _ := verified(t, bucket, VerifyOptions{Repair: from.Copies()}); len(found) != 1 || found[0].State != Repaired {
 				t.Fatalf("%s %s: %+v", kind, how, found)
 			}
 			if now := objectOf(t, b, name); !bytes.Equal(now, before) {

@@ -84,12 +84,6 @@ func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	return p, nil
 }
 
-// Manifest is what ScanPlan was called.
-type Manifest = ScanPlan
-
-// Manifest is ScanPlan.
-func (t *Table) Manifest(ctx context.Context) (*ScanPlan, error) { return t.ScanPlan(ctx) }
-
 // Close lets go of the files and of the tail's rows.
 func (p *ScanPlan) Close() {
 	if p != nil {

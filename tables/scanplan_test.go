@@ -22,7 +22,7 @@ func TestScanPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustPut(t, b, "a", PutAppend, 4)
-	plan := func(files int, tail int64, scanned bool) *Manifest {
+	plan := func(files int, tail int64, scanned bool) *ScanPlan {
 		t.Helper()
 		tab, err := b.Table(t.Context(), "a")
 		if err != nil {

@@ -23,7 +23,7 @@ type VerifyOptions struct {
 
 	// Repair has good copies of files. What it has of a damaged or missing file takes
 	// its place, in one step, if its size and checksum are those in the catalog.
-	Repair Source
+	Repair Copies
 
 	// Found is told of each file that is not in order, one at a time.
 	Found func(Finding)
@@ -157,13 +157,12 @@ type File struct {
 	XXH3          [16]byte // of the content: its xxh3-128, most significant byte first
 }
 
-// Source returns the content of a file from elsewhere, to repair one. Who calls it
-// compares what it reads, and closes it. Where there is no such file, the error wraps
-// fs.ErrNotExist.
-type Source func(ctx context.Context, f File) (io.ReadCloser, error)
+// Copies returns a copy of a file from elsewhere, to repair one. Who calls it compares
+// what it reads, and closes it. If there is no copy, the error wraps fs.ErrNotExist.
+type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
-// Source returns files of the store by their content, wherever they are in it.
-func (s *Store) Source() Source {
+// Copies returns files of the store by their content, wherever they are in it.
+func (s *Store) Copies() Copies {
 	s = s.made()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {
 		hash := xxh3.Uint128{Hi: binary.BigEndian.Uint64(f.XXH3[:8]), Lo: binary.BigEndian.Uint64(f.XXH3[8:])}

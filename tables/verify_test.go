@@ -126,7 +126,7 @@ func TestVerify(t *testing.T) {
 			if len(found) != 1 || found[0].File != path || found[0].Table != "twice" || found[0].Bucket != "one" || found[0].State != Damaged {
 				t.Fatalf("%s %s: %+v", kind, how, found)
 			}
-			if found, _ := verified(t, s, VerifyOptions{Repair: copied.Source()}); len(found) != 1 || found[0].State != Repaired {
+			if found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()}); len(found) != 1 || found[0].State != Repaired {
 				t.Fatalf("%s %s: %+v", kind, how, found)
 			}
 			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
@@ -155,7 +155,7 @@ func TestVerify(t *testing.T) {
 		return all
 	}
 	before := names()
-	found, _ := verified(t, s, VerifyOptions{Repair: copied.Source()})
+	found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()})
 	if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, "not repaired") || !strings.Contains(found[0].Problem, their) {
 		t.Errorf("%+v", found)
 	}
@@ -258,7 +258,7 @@ func TestVerifyForeign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	found, r := verified(t, s, VerifyOptions{Repair: s.Source()})
+	found, r := verified(t, s, VerifyOptions{Repair: s.Copies()})
 	if len(found) != 4 || r.Unverified != 4 || found[0].State != Unverified {
 		t.Errorf("%+v", found)
 	}
@@ -272,7 +272,7 @@ func TestVerifyForeign(t *testing.T) {
 				t.Fatal(err)
 			}
 			damage(t, parts[kind][0], f)
-			found, r := verified(t, s, VerifyOptions{Repair: s.Source()})
+			found, r := verified(t, s, VerifyOptions{Repair: s.Copies()})
 			last := found[len(found)-1]
 			if r.Damaged != 1 || last.State != Damaged || last.File != parts[kind][0] || last.Table != "t" {
 				t.Errorf("%s %s: %+v", kind, how, found)

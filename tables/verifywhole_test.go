@@ -151,7 +151,7 @@ func TestVerifyEachFile(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			found, _ := verified(t, s, VerifyOptions{Repair: copied.Source()})
+			found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()})
 			if err := s.Close(); err != nil {
 				return err
 			}

@@ -3,11 +3,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -16,6 +21,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -143,4 +149,52 @@ bash-completion, loaded.`
   partd completion fish | source
   partd completion powershell | Out-String | Invoke-Expression`
 	return cmd
+}
+
+// catchBrokenPipe makes a write to a pipe that nobody reads any more fail,
+// instead of ending the process at once: temporary data have to go first.
+func (a *app) catchBrokenPipe() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	a.catchesPipe.Store(true)
+}
+
+// brokenPipe ends the process as a broken pipe ends any, if one was the reason
+// of an error.
+func (a *app) brokenPipe(err error) bool {
+	if !a.catchesPipe.Load() || !errors.Is(err, syscall.EPIPE) {
+		return false
+	}
+	// The runtime ends the process when a write to a broken standard output fails,
+	// if nobody asked for the signal.
+	signal.Reset(syscall.SIGPIPE)
+	_, _ = os.Stdout.Write([]byte{'\n'})
+	return true
+}
+
+// called returns the command that a message tells to run.
+func (a *app) called(args string) string { return cmp.Or(a.name, "partd") + " " + args }
+
+// calledAs returns how this program is run again: as it was, if by a path. One that
+// "go run" made is gone at its end.
+func calledAs(arg0 string) string {
+	exe, err := os.Executable()
+	if info, ok := debug.ReadBuildInfo(); err == nil && ok && strings.Contains(exe, "go-build") && strings.HasSuffix(info.Path, "/cmd/partd") {
+		if info.Main.Sum != "" { // of a version, not of the directory at hand
+			return "go run " + info.Path + "@" + info.Main.Version
+		}
+		return "go run " + info.Path
+	}
+	if strings.ContainsRune(arg0, filepath.Separator) {
+		return textfmt.ShellQuote(arg0)
+	}
+	return filepath.Base(arg0)
+}
+
+// storeArgument returns the flag that names a store, "" where it is that of all who
+// give none.
+func storeArgument(url string) string {
+	if url == defaultStore && os.Getenv(env.Variable("store")) == "" {
+		return ""
+	}
+	return " --store " + textfmt.ShellQuote(url)
 }

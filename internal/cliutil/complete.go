@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -23,12 +24,8 @@ func Complete(cmd *cobra.Command, flag string, values ...string) {
 
 // Plain reports whether a shell can be given a text as one line.
 func Plain(text string) bool {
-	for _, r := range text {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return text != "" && utf8.ValidString(text)
+	isOdd := func(r rune) bool { return !unicode.IsPrint(r) }
+	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, isOdd)
 }
 
 // NewCompletion is the command that writes a script for a shell, which completes

@@ -13,6 +13,7 @@
 package extsort
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,7 @@ type Sorter struct {
 	runs    []*run  // in files, by seq
 	sorting int     // slots that wait for being sorted, or are
 	spills  int     // slots being written
+	merging bool    // runs, by mergeEarly
 	stats   Stats
 	buffers [][]byte
 
@@ -104,10 +106,7 @@ func MaxRecord(memory int64) int { return sizesFor(memory).maxRecord }
 
 // New returns a sorter. ctx ends all that it does.
 func New(ctx context.Context, o *Options) (*Sorter, error) {
-	s := &Sorter{}
-	if o != nil {
-		s.opts = *o
-	}
+	s := &Sorter{opts: *cmp.Or(o, new(Options))}
 	s.Memory, s.Threads, s.Temp = s.opts.Memory, s.opts.Threads, s.opts.Temp
 	if err := s.Start(ctx, "sorting", 1); err != nil {
 		return nil, err

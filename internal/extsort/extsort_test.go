@@ -328,3 +328,40 @@ func TestBatches(t *testing.T) {
 	wg.Wait()
 	checkSorted(t, s, sortedPairs(pairs))
 }
+
+// A sorter keeps a bounded number of files open, however much it takes in.
+func TestOpenRuns(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	s := newTest(t, &Options{Memory: MinMemory, KeepKeys: true})
+	most := s.sizes.slot / s.sizes.block * maxSlots
+	var pairs []pair
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := 0
+	for i := range 60_000 {
+		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
+		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(400))...)}
+		pairs = append(pairs, p)
+		if err := w.Add(p.key, p.rec); err != nil {
+			t.Fatal(err)
+		}
+		s.Mu.Lock()
+		if !s.merging {
+			open = max(open, len(s.runs))
+		}
+		s.Mu.Unlock()
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkSorted(t, s, sortedPairs(pairs))
+	t.Logf("%d runs were open, at most %d are merged early; %+v", open, most, s.Stats())
+	if runs := int(s.Stats().Runs); runs < most+most/2 {
+		t.Errorf("%d runs: too few to show anything", runs)
+	}
+	if open > most+maxSlots {
+		t.Errorf("%d runs were open at once, more than %d", open, most+maxSlots)
+	}
+}

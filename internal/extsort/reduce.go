@@ -28,7 +28,8 @@ func (s *Sorter) reduce() error {
 			continue
 		}
 		s.Mu.Unlock()
-		if err := s.mergeSome(); err != nil {
+		most := s.readersPerSlot(s.runs) * maxSlots
+		if err := s.mergeSome(min(most, len(s.runs)-most+1)); err != nil {
 			return err
 		}
 	}
@@ -66,13 +67,10 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	return bufs, nil
 }
 
-// mergeSome merges as few neighbouring runs as are needed so that one more merge
-// does it all, or as many as fit; the shortest ones.
-func (s *Sorter) mergeSome() error {
-	maxRuns := s.readersPerSlot(s.runs) * maxSlots
-	n := min(maxRuns, len(s.runs)-maxRuns+1)
+// mergeSome merges n neighbouring runs, the shortest ones.
+func (s *Sorter) mergeSome(n int) error {
 	if n < 2 {
-		return fmt.Errorf("merging %d runs in memory for %d", len(s.runs), maxRuns)
+		return fmt.Errorf("merging %d of %d runs", n, len(s.runs))
 	}
 	best := spill.Shortest(s.runs, n)
 	some := slices.Clone(s.runs[best : best+n])

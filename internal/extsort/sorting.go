@@ -3,6 +3,8 @@ package extsort
 import (
 	"fmt"
 	"slices"
+
+	"github.com/go-partd/partd/internal/spill"
 )
 
 // take copies a writer's buffer into the slot that is being filled.
@@ -38,6 +40,12 @@ func (s *Sorter) take(w *Writer) error {
 // nextSlot gets a slot to fill, or waits for a change. Mu is held.
 func (s *Sorter) nextSlot() {
 	switch {
+	case s.merging:
+		s.Cond.Wait()
+		return
+	case s.isEarly():
+		s.mergeEarly()
+		return
 	case len(s.free) > 0:
 	case len(s.slots) < maxSlots:
 		if err := s.addSlot(); err != nil {
@@ -53,6 +61,35 @@ func (s *Sorter) nextSlot() {
 	s.filling.seq = s.seq
 	s.seq++
 	s.spillAhead()
+}
+
+// isEarly reports whether some runs are merged before more is taken in, which costs little more
+// than at the end, unless all of them could be read at once then. Mu is held.
+func (s *Sorter) isEarly() bool {
+	sortRuns(s.runs)
+	return spill.IsEarly(s.runs, s.readersPerSlot(s.runs)*maxSlots)
+}
+
+// mergeEarly frees all memory, merges half of the runs in the background, and waits for a
+// change. Mu is held, and no slot is being filled.
+func (s *Sorter) mergeEarly() {
+	switch {
+	case len(s.sorted) > 0:
+		s.spillOne()
+	case s.sorting+s.spills == 0:
+		s.merging = true
+		s.Tasks.Go(func() {
+			err := s.mergeSome(min(s.readersPerSlot(s.runs)*maxSlots, len(s.runs)/2))
+			s.Mu.Lock()
+			defer s.Mu.Unlock()
+			s.merging = false
+			if err != nil {
+				s.FailLocked(err)
+			}
+			s.Cond.Broadcast()
+		})
+	}
+	s.Cond.Wait()
 }
 
 // sortFilling has the full slot sorted in the background. Mu is held.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"slices"
 
 	"github.com/go-partd/partd"
@@ -140,6 +141,10 @@ func (f *File) Close() error {
 // Size returns how many bytes were written.
 func (f *File) Size() int64 { return f.size }
 
+// MostRuns is how many files of sorted records one sorter keeps: beyond, it merges some while
+// it takes more in. A process may often open 4,096 files.
+const MostRuns = 1000
+
 // Shortest returns where the n neighbouring files begin that have the fewest bytes.
 // Neighbours, so that merging them keeps the order of equal records.
 func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
@@ -154,6 +159,22 @@ func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
 		}
 	}
 	return first
+}
+
+// IsEarly reports whether files are to be merged while more is taken in, where up to some can be
+// merged at once. That is where twice as many wait and the shortest neighbours are of about one
+// size: one that is much longer than the others would be written again and again.
+func IsEarly[F interface{ Size() int64 }](files []F, atOnce int) bool {
+	if len(files) < 2*atOnce || len(files) >= MostRuns {
+		return len(files) >= MostRuns
+	}
+	first := Shortest(files, atOnce)
+	var size, longest int64
+	for _, f := range files[first : first+atOnce] {
+		size += f.Size()
+		longest = max(longest, f.Size())
+	}
+	return 3*longest <= 2*size
 }
 
 // Blocks returns how many blocks were ended. They are numbered from 0.
@@ -188,4 +209,44 @@ func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 		rest = rest[size:]
 	}
 	return buf, nil
+}
+
+// Write appends bytes of a stream that a [Reader] returns, in blocks of the full length.
+func (f *File) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		if err := f.Room(1); err != nil {
+			return n, err
+		}
+		part := min(len(p)-n, f.limit-len(f.Buf))
+		f.Buf = append(f.Buf, p[n:n+part]...)
+		n += part
+	}
+	return n, nil
+}
+
+// Reader reads a finished file as a stream.
+type Reader struct {
+	file      *File
+	next      int // block
+	buf, rest []byte
+}
+
+// NewReader returns a Reader from the beginning on.
+func (f *File) NewReader() *Reader { return &Reader{file: f} }
+
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		if r.next == r.file.Blocks() {
+			return 0, io.EOF
+		}
+		var err error
+		if r.buf, err = r.file.Read(r.buf, r.next, 1); err != nil {
+			return 0, err
+		}
+		r.rest = r.buf
+		r.next++
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -173,5 +174,55 @@ func TestEngine(t *testing.T) {
 	}
 	if released != 1 {
 		t.Errorf("released %d times", released)
+	}
+}
+
+// length is a file of so many bytes.
+type length int64
+
+func (l length) Size() int64 { return int64(l) }
+
+// merged joins n neighbours, the shortest ones, and adds the bytes that this writes.
+func merged(files []length, n int, written *int64) []length {
+	at := Shortest(files, n)
+	sum := length(0)
+	for _, f := range files[at : at+n] {
+		sum += f
+	}
+	*written += int64(sum)
+	return slices.Replace(files, at, at+n, sum)
+}
+
+// What is merged early writes at most two and a half times of what is written where all is merged at
+// the end, however much there is: no file is written again with each few that follow.
+func TestIsEarly(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, atOnce := range []int{2, 8, 16, 50, 600} {
+		for _, many := range []int{100, 1000, 10_000} {
+			for _, spread := range []int{1, 1000} {
+				var all, early []length
+				var size, atEnd, written int64
+				most := 0
+				finish := func(files []length, written *int64) {
+					for len(files) > atOnce {
+						files = merged(files, min(atOnce, len(files)-atOnce+1), written)
+					}
+				}
+				for range many {
+					f := length(1000 + random.IntN(spread))
+					size += int64(f)
+					all, early = append(all, f), append(early, f)
+					most = max(most, len(early))
+					if IsEarly(early, atOnce) {
+						early = merged(early, min(atOnce, len(early)/2), &written)
+					}
+				}
+				finish(all, &atEnd)
+				finish(early, &written)
+				if 2*(size+written) > 5*(size+atEnd) || most > MostRuns || atOnce == 16 && most > 3*atOnce {
+					t.Errorf("%d at once of %d of %d or more: %d files wait, and %d bytes are written, %d at the end", atOnce, many, spread, most, size+written, size+atEnd)
+				}
+			}
+		}
 	}
 }

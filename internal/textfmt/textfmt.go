@@ -9,18 +9,23 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// ShellQuote returns an argument as a shell reads it: plain where nothing in it
-// is special, else in single quotes; where it holds control characters or is not
-// UTF-8, as $'…', which bash, zsh and ksh know.
-func ShellQuote(arg string) string {
+// POSIXQuote returns an argument as every shell reads it: plain where nothing in it
+// is special, else in single quotes, with the lines that it has.
+func POSIXQuote(arg string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=:,./@%", r)
 	}
 	if arg != "" && strings.TrimFunc(arg, plain) == "" && arg[0] != '=' {
 		return arg
 	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+}
+
+// ShellQuote is POSIXQuote, on one line: an argument that holds control characters or
+// is not UTF-8 is in $'…', which bash, zsh and ksh know.
+func ShellQuote(arg string) string {
 	if utf8.ValidString(arg) && !strings.ContainsFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		return POSIXQuote(arg)
 	}
 	var b strings.Builder
 	b.WriteString("$'")

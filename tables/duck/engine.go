@@ -8,15 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -32,6 +28,8 @@ type Engine struct {
 	slots   chan struct{}
 	scratch scratch
 
+	prepared preparations
+
 	opening sync.WaitGroup
 	end     context.Context // at Close
 	stop    context.CancelFunc
@@ -43,9 +41,6 @@ type Engine struct {
 }
 
 var _ tables.Engine = (*Engine)(nil)
-
-// threadMemory is what a thread of a statement wants, in bytes.
-const threadMemory = 128 << 20
 
 // New returns an engine. Several stores may share it.
 func New(o *Options) (*Engine, error) {
@@ -94,51 +89,6 @@ func (e *Engine) Close() error {
 	return e.temp.Close()
 }
 
-// query is one statement in work.
-type query struct {
-	e      *Engine
-	store  *tables.Store
-	o      tables.QueryOptions
-	db     database.Runner
-	key    string // of the statements that can have db; "": of any
-	waited bool   // db did, for a statement
-	tables []*bound
-	slot   bool
-	lent   int64 // of Engine.lent
-}
-
-func (q *query) close() {
-	if q.db != nil {
-		q.db.Finish()
-	}
-	for _, t := range q.tables {
-		t.close()
-	}
-	q.e.lend(-q.lent)
-	if q.slot {
-		<-q.e.slots // nothing is left of the statement
-	}
-	if q.db != nil {
-		q.e.giveBack(lent{db: q.db, key: q.key})
-	}
-}
-
-// take gives the statement a database that may run those of a key.
-func (q *query) take(ctx context.Context, key string) error {
-	if q.db != nil {
-		q.db.Finish()
-		q.e.giveBack(lent{db: q.db, key: q.key})
-		q.db = nil
-	}
-	got, err := q.e.take(ctx, key)
-	if err != nil {
-		return err
-	}
-	q.db, q.key, q.waited = got.db, got.key, got.waited
-	q.db.Heed(ctx)
-	return nil
-}
-
 // Query implements tables.Engine.
 func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	q := &query{e: e, store: s}
@@ -152,11 +102,19 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 }
 
 func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
-	j, err := q.prepare(ctx, sql, o, false)
+	st, err := q.open(ctx, sql, o)
 	if err != nil {
 		return nil, err
 	}
-	result, err := q.db.Start(ctx, j)
+	j, err := q.prepare(ctx, st, false)
+	if err != nil {
+		return nil, err
+	}
+	var result database.Rows
+	err = q.try(ctx, func() error {
+		result, err = q.db.Start(ctx, j)
+		return err
+	})
 	if database.NeedsMemory(err) && ctx.Err() == nil {
 		result, err = q.spilling(ctx, j)
 	}
@@ -206,13 +164,29 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 }
 
 func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
-	j, err := q.prepare(ctx, sql, o, true)
+	st, err := q.open(ctx, sql, o)
+	if err != nil {
+		return nil, err
+	}
+	shape := shapeOf(q.tables)
+	if st.description != nil && st.shape == shape {
+		return new(*st.description), nil
+	}
+	j, err := q.prepare(ctx, st, true)
 	if err != nil {
 		return nil, err
 	}
 	d := &tables.QueryDescription{}
-	d.Result, d.Parameters, err = q.db.Describe(j)
-	return d, err
+	err = q.try(ctx, func() error {
+		d.Result, d.Parameters, err = q.db.Describe(j)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	st.shape, st.description = shape, d
+	q.e.prepared.keep(st)
+	return new(*d), nil
 }
 
 // lend gives what is wanted, or half of what is left. What is negative comes back.
@@ -222,82 +196,4 @@ func (e *Engine) lend(wanted int64) int64 {
 	wanted = min(wanted, (e.opts.Total/2-e.lent)/2)
 	e.lent += wanted
 	return wanted
-}
-
-// prepare finds what the statement names, and returns what runs it where that can
-// be read, and nothing else. Only schemas are read if only those are wanted.
-func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*database.Job, error) {
-	q.o = *cmp.Or(o, new(tables.QueryOptions))
-	switch {
-	case q.o.Memory < 0:
-		return nil, fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
-	case len(sql) > MaxSQL:
-		return nil, fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
-	case strings.ContainsRune(sql, 0):
-		return nil, errors.New("the statement holds a zero byte")
-	case !utf8.ValidString(sql):
-		return nil, errors.New("the statement is not UTF-8")
-	}
-	if err := canceled.Err(ctx); err != nil {
-		return nil, err
-	}
-	if err := canceled.Send(ctx, q.e.slots, struct{}{}); err != nil {
-		return nil, err
-	}
-	q.slot = true
-	sql, err := q.shown(ctx, sql)
-	if err != nil {
-		return nil, err
-	}
-	if err := q.take(ctx, anyKey); err != nil {
-		return nil, err
-	}
-	names, err := q.db.Names(sql)
-	// What failed may be for the little memory of another statement, or died while it waited.
-	for err != nil && q.waited && ctx.Err() == nil && (q.key != "" && database.NeedsMemory(err) || !q.db.Lives()) {
-		if err := q.take(ctx, ""); err != nil {
-			return nil, err
-		}
-		names, err = q.db.Names(sql)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if q.tables, err = q.resolve(ctx, sql, names, schemas); err != nil {
-		return nil, err
-	}
-	most := q.e.opts.Memory
-	if t := q.e.opts.Total; t != 0 {
-		most = min(most, t/2/int64(q.e.opts.Queries))
-		q.lent = q.e.lend(q.e.opts.Memory - most)
-		most += q.lent
-	}
-	if q.o.Memory > 0 {
-		most = min(most, q.o.Memory)
-	}
-	j := &database.Job{SQL: sql, Memory: most, Parameters: q.o.Parameters}
-	for _, t := range q.tables {
-		j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
-	}
-	// Each thread holds what it sorts, groups or joins before that can be spilled.
-	if n := max(1, int(most/threadMemory)); n < q.e.opts.Threads {
-		j.Threads = n
-	}
-	for _, t := range q.tables {
-		j.Paths = append(j.Paths, t.files...)
-		if t.catalog != "" && !slices.Contains(j.Attach, t.catalog) {
-			j.Attach = append(j.Attach, t.catalog)
-		}
-	}
-	key := j.Key()
-	if slices.ContainsFunc(q.tables, func(t *bound) bool { return t.once }) {
-		key = ""
-	}
-	if q.key != "" && q.key != key {
-		if err := q.take(ctx, key); err != nil {
-			return nil, err
-		}
-	}
-	q.key = key
-	return j, nil
 }

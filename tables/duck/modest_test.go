@@ -60,7 +60,7 @@ func TestOthers(t *testing.T) {
 	expect(t, s, "SELECT 1", nil, "1")
 	eventually(t, "no process waits", func() bool { return len(workers(t)) > begun })
 	time.Sleep(500 * time.Millisecond) // until it has a database
-	has := worker.WithOthers(t.Context(), func() bool { return true })
+	has := worker.WithCaller(t.Context(), "one", func() bool { return true })
 	r, err := s.Query(has, "SELECT * FROM range(100000000)", nil)
 	if err != nil {
 		t.Fatal(err)

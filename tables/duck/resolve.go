@@ -28,7 +28,9 @@ type bound struct {
 	files         []string
 	replaced      []string // those of whose rows some are in rows anew
 	plan          *tables.ScanPlan
+	at            int          // in the statement, in bytes
 	rows          *scratchFile // rows that are in no file of the table
+	copied        bool         // all of them, to have other types
 	once          bool         // no other statement reads them
 }
 
@@ -50,7 +52,7 @@ const mainSchema = "main" // of DuckDB: where names without a schema are
 
 // resolve finds the tables of names. DuckDB takes names for the same that differ
 // by case, even in quotes; the tables' names are compared byte by byte.
-func (q *query) resolve(ctx context.Context, sql string, names []database.Name, schemas bool) (all []*bound, err error) {
+func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (all []*bound, err error) {
 	defer func() {
 		if err != nil {
 			for _, t := range all {
@@ -61,7 +63,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 	}()
 	known := map[[3]string]*bound{}
 	for _, n := range names {
-		t := &bound{catalog: n.Catalog, schema: n.Schema, name: n.Table}
+		t := &bound{catalog: n.Catalog, schema: n.Schema, name: n.Table, at: n.At}
 		at := q.o.At
 		if n.Catalog == database.Before {
 			if at = q.o.Before; at == nil {
@@ -85,10 +87,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name, 
 		}
 		known[key] = t
 		all = append(all, t)
-		if err := q.bind(ctx, t, opened, schemas); err != nil {
-			if errors.As(err, new(*tables.SQLError)) {
-				return all, err
-			}
+		if err := q.bind(ctx, t, opened); err != nil {
 			return all, database.ErrorAt(sql, n.At, err)
 		}
 	}
@@ -144,32 +143,37 @@ func (q *query) find(ctx context.Context, n database.Name, at tables.At) (bucket
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only by the case of their letters: write one of these names", found[0], found[1])
 }
 
-// bind finds what the table's view is over, without its files if only schemas are
-// wanted.
-func (q *query) bind(ctx context.Context, t *bound, table *tables.Table, schemas bool) (err error) {
+// bind finds the state and the columns that the table's view is over.
+func (q *query) bind(ctx context.Context, t *bound, table *tables.Table) (err error) {
 	if t.plan, err = table.ScanPlan(ctx); err != nil {
 		return err
 	}
-	copied := q.o.Nanoseconds && withoutZones(t.plan)
+	t.copied = q.o.Nanoseconds && withoutZones(t.plan)
 	if t.columns, err = columnsOf(t.plan); err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
-	if schemas {
-		return nil
-	}
-	switch m := t.plan; {
-	case m.Scanned || copied:
+	return nil
+}
+
+// fill finds the files that the table's view is over. Where all rows have to be copied to one, a
+// statement that is only described does without.
+func (q *query) fill(ctx context.Context, t *bound, describes bool) (err error) {
+	switch p := t.plan; {
+	case p.Scanned || t.copied:
+		if describes {
+			return nil
+		}
 		t.once = true
-		t.rows, err = q.e.scratch.write(ctx, m, "")
+		t.rows, err = q.e.scratch.write(ctx, p, "")
 	default:
-		for _, f := range m.Files {
+		for _, f := range p.Files {
 			t.files = append(t.files, f.Path)
 			if f.Overlaps {
 				t.replaced = append(t.replaced, f.Path)
 			}
 		}
-		if len(m.Tail) > 0 {
-			t.rows, err = q.e.scratch.write(ctx, m, m.TailMark)
+		if len(p.Tail) > 0 {
+			t.rows, err = q.e.scratch.write(ctx, p, p.TailMark)
 		}
 	}
 	if err == nil && t.rows != nil {
@@ -181,20 +185,27 @@ func (q *query) bind(ctx context.Context, t *bound, table *tables.Table, schemas
 // within is the schema of the table's view.
 func (t *bound) within() string { return sqlquote.Within(t.catalog, t.schema) }
 
+func (t *bound) create() string {
+	return fmt.Sprintf("CREATE VIEW %s.%s AS SELECT ", t.within(), sqlquote.Name(t.name))
+}
+
+// empty is the view without rows.
+func (t *bound) empty() string {
+	columns := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		columns[i] = "NULL::" + c.sql + " AS " + sqlquote.Name(c.name)
+	}
+	return t.create() + strings.Join(columns, ", ") + " WHERE false"
+}
+
 // view is the statement that makes the table known. Columns are found by Iceberg's
 // ids: files may have them under older names, or lack them.
 func (t *bound) view() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE VIEW %s.%s AS SELECT ", t.within(), sqlquote.Name(t.name))
 	if len(t.files) == 0 {
-		for i, c := range t.columns {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			fmt.Fprintf(&b, "NULL::%s AS %s", c.sql, sqlquote.Name(c.name))
-		}
-		return b.String() + " WHERE false"
+		return t.empty()
 	}
+	var b strings.Builder
+	b.WriteString(t.create())
 	plain := slices.DeleteFunc(slices.Clone(t.files), func(f string) bool { return slices.Contains(t.replaced, f) })
 	b.WriteString("* FROM " + t.reading(plain))
 	if len(t.replaced) > 0 {

@@ -30,42 +30,37 @@ import (
 // applies columns, filter and limit. The caller must release the reader, which ends the
 // scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
-	call := wire.Scan{Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)}}
-	if o != nil {
-		call.Part, call.Dictionaries = o.Part, o.Dictionaries
-		call.Columns, call.Limit, call.Last, call.From, call.To, call.TimeColumn = o.Columns, o.Limit, o.Last, o.From, o.To, o.TimeColumn
-		if o.Filter != nil {
-			call.Where = o.Filter.String()
-		}
+	o = cmp.Or(o, new(tables.ScanOptions))
+	call := wire.Scan{
+		Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)},
+		Columns: o.Columns, Limit: o.Limit, Last: o.Last, From: o.From, To: o.To, TimeColumn: o.TimeColumn,
+		Part: o.Part, Dictionaries: o.Dictionaries,
+	}
+	if o.Filter != nil {
+		call.Where = o.Filter.String()
 	}
 	ticket, err := json.Marshal(call)
 	if err != nil {
 		return nil, err
 	}
-	rows := int64(0)
-	if o != nil {
-		rows = o.ChunkRows
-	}
-	return c.get(ctx, ticket, rows)
+	return c.get(ctx, ticket, o.ChunkRows)
 }
 
 // Query runs a SELECT, as Store.Query does. The only options that it supports are Bucket,
 // Parameters and At.
 func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
-	call := wire.Statement{SQL: sql}
-	if o != nil {
-		if o.Memory != 0 {
-			return nil, fmt.Errorf("%w: a query at a server takes no Memory", errors.ErrUnsupported)
+	o = cmp.Or(o, new(tables.QueryOptions))
+	if o.Memory != 0 {
+		return nil, fmt.Errorf("%w: a query at a server takes no Memory", errors.ErrUnsupported)
+	}
+	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Bucket: o.Bucket}
+	if p := o.Parameters; p != nil {
+		var b bytes.Buffer
+		w := ipc.NewWriter(&b, ipc.WithSchema(p.Schema()))
+		if err := errors.Join(w.Write(p), w.Close()); err != nil {
+			return nil, err
 		}
-		call.State, call.Bucket = wire.StateOf(o.At), o.Bucket
-		if p := o.Parameters; p != nil {
-			var b bytes.Buffer
-			w := ipc.NewWriter(&b, ipc.WithSchema(p.Schema()))
-			if err := errors.Join(w.Write(p), w.Close()); err != nil {
-				return nil, err
-			}
-			call.Parameters = b.Bytes()
-		}
+		call.Parameters = b.Bytes()
 	}
 	handle, err := json.Marshal(call)
 	if err != nil {
@@ -123,12 +118,13 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 // Put writes all rows of r to a table, or none, as Bucket.Put does. It reads r to its end
 // but does not release it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
-	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m}
-	if o != nil {
-		call.ID, call.Metadata, call.Settings, call.Whole = o.ID, o.Metadata, o.Settings, o.Whole
+	o = cmp.Or(o, new(tables.PutOptions))
+	call := wire.Put{
+		Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m,
+		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, Whole: o.Whole,
 	}
 	done, err := c.put(ctx, call, r)
-	if o != nil && o.Lacks != nil {
+	if o.Lacks != nil {
 		*o.Lacks = done.Lacks
 	}
 	return done.Version, err
@@ -136,22 +132,17 @@ func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordRea
 
 // ReplaceRange is Bucket.ReplaceRange.
 func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error) {
-	between := &wire.Range{From: from, To: to}
-	if o != nil {
-		between.TimeColumn = o.TimeColumn
-	}
+	between := &wire.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
 	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
 	return done.Rewritten, err
 }
 
 // Upsert is Bucket.Upsert.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error) {
-	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{}}
-	if o != nil {
-		call.Upsert.Keys, call.Whole = o.Keys, o.Whole
-	}
+	o = cmp.Or(o, new(tables.UpsertOptions))
+	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, Whole: o.Whole}
 	done, err := c.put(ctx, call, r)
-	if o != nil && o.Lacks != nil {
+	if o.Lacks != nil {
 		*o.Lacks = done.Lacks
 	}
 	return done.Rewritten, err

@@ -25,7 +25,8 @@ func AcquireQuery(ctx context.Context) (release func(), err error) {
 
 // with is the context of a call. Its processes go behind those of who has none.
 func (c *call) with(ctx context.Context) context.Context {
-	return worker.WithOthers(context.WithValue(ctx, callKey{}, c), func() bool { return c.queries.others(c) || c.puts.others(c) })
+	ctx = context.WithValue(ctx, callKey{}, c)
+	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.others(c) || c.puts.others(c) })
 }
 
 // AcquirePut is AcquireQuery for calls that write rows.

@@ -15,6 +15,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
@@ -239,4 +241,20 @@ func (s *sqlServer) GetFlightInfoTableTypes(_ context.Context, desc *flight.Flig
 
 func (s *sqlServer) DoGetTableTypes(ctx context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {
 	return rows(ctx, schema_ref.TableTypes, func(add func(...any) error) error { return add(tableType) })
+}
+
+// noKeys are the results of commands for keys, which tables do not have, and drivers ask
+// for all the same.
+var noKeys = map[string]*arrow.Schema{
+	"PrimaryKeys": schema_ref.PrimaryKeys, "ExportedKeys": schema_ref.ExportedKeys,
+	"ImportedKeys": schema_ref.ImportedKeys, "CrossReference": schema_ref.CrossReference,
+}
+
+// keysOf returns the columns that such a command asks for, nil for another one.
+func keysOf(command []byte) *arrow.Schema {
+	var a anypb.Any
+	if proto.Unmarshal(command, &a) != nil {
+		return nil
+	}
+	return noKeys[strings.TrimPrefix(a.TypeUrl, sqlCommands+"CommandGet")]
 }

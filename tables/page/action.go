@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/operations"
@@ -292,17 +293,7 @@ func (c *command) String() (string, error) {
 		if strings.ContainsRune(arg, 0) {
 			return "", invalid("no command line can have a zero byte")
 		}
-		words = append(words, shellWord(arg))
+		words = append(words, textfmt.POSIXQuote(arg))
 	}
 	return strings.Join(words, " "), c.err
-}
-
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,+@%", r)
-	}
-	if s != "" && strings.TrimLeftFunc(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

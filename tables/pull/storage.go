@@ -62,7 +62,7 @@ func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content
 }
 
 // Fetch brings a file here.
-func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Source) error {
+func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) error {
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
 	}
@@ -95,7 +95,7 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 }
 
 // copied opens a copy of a file, which nobody else has.
-func (d *disk) copied(ctx context.Context, f content.Named, from content.Source) (*os.File, error) {
+func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
 	dir, err := os.MkdirTemp(d.Temp, "")
 	if err != nil {
 		return nil, err

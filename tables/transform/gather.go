@@ -28,6 +28,7 @@ var (
 	ofOrder   = append([]string{"min", "max", "low", "high"}, ofEnds...)
 	ofSums    = append([]string{"mean", "sum"}, ofOrder...)
 	ofMoments = append([]string{"std", "var", "sem", "prod"}, ofSums...)
+	ofValues  = []string{"median", "quantile", "nunique"} // which need all of a bin's
 )
 
 // beyond reports whether some of the functions are not among those known.
@@ -45,9 +46,6 @@ var ofNumbers = map[arrow.Type]func(names []string) gatherer{
 
 // newGatherer returns one for a column's functions; nil if SQL has to make them.
 func newGatherer(t arrow.DataType, names []string) gatherer {
-	if beyond(names, ofMoments) {
-		return nil
-	}
 	if of := ofNumbers[t.ID()]; of != nil {
 		return of(names)
 	}

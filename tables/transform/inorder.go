@@ -20,8 +20,9 @@ var errBySQL = errors.New("the rows are in an order that only SQL resamples")
 
 // inOrder resamples a table whose rows come in the order of their times, without
 // SQL: several times as fast, since one bin at a time is in work. It returns nil
-// where that is not so, or where a column has other types or functions. Where that is
-// seen by the rows alone, their reader ends with errBySQL.
+// where a column has other types or functions. Where the rows show that SQL has to do it,
+// such as by their order, which the table's settings need not promise, their reader ends with
+// errBySQL; q.late says whether it may do so at any row.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	names := make([][]string, len(q.columns))
 	for _, a := range q.all {
@@ -41,6 +42,9 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if w.values[i] = newGatherer(c.Type, names[i]); w.values[i] == nil {
 			return nil, nil
 		}
+		if beyond(names[i], ofMoments) {
+			w.keeps++
+		}
 		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin's first text is kept while others are read
 			wanted.Recycle = false
 		}
@@ -54,13 +58,16 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		return nil, err
 	}
 	settings, err := table.Settings(ctx)
-	if err != nil || settings.Time != q.time {
+	if err != nil {
 		return nil, err
 	}
+	w.ordered = settings.Time == q.time
 	r, err := table.Scan(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // clocks may go back over midnight
+	q.late = backward || !w.ordered || w.keeps > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
 		defer w.out.Release()
@@ -94,6 +101,9 @@ type walk struct {
 	values []gatherer // of the columns; nil: not wanted
 	place  []int      // of the columns, in a batch
 
+	ordered bool  // the table's settings promise the order
+	keeps   int64 // columns of which all values of the bin are kept
+
 	times []int64 // of a batch
 	any   bool    // whether there was a row
 	time  int64   // of the last row
@@ -111,10 +121,14 @@ type walk struct {
 const (
 	mostBins = 8192     // are handed on together
 	mostText = 16 << 20 // bytes of a column of them, but for those of a bin
+	mostKept = 2 << 20  // values of the bin in work
 )
 
 func (w *walk) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
+	if !w.ordered && b.Column(0).NullN() > 0 { // in an ordered table, nulls come first
+		return errBySQL
+	}
 	times, err := w.timesOf(b.Column(0))
 	if err != nil {
 		return err
@@ -140,6 +154,9 @@ func (w *walk) add(b arrow.RecordBatch) error {
 		}
 		w.size += int64(to - from)
 		from = to
+		if w.keeps*w.size > mostKept {
+			return errBySQL
+		}
 	}
 	return nil
 }
@@ -176,12 +193,15 @@ func inUnit[T ~int32 | ~int64](w *walk, times []T, factor int64) ([]int64, error
 
 // goTo ends bins until the one of a time is in work.
 func (w *walk) goTo(t int64) error {
-	if !w.any {
+	switch {
+	case !w.any:
 		w.any = true
 		if err := w.bins.start(t, t); err != nil {
 			return err
 		}
-	} else if t < w.time {
+	case t < w.time && !w.ordered:
+		return errBySQL
+	case t < w.time:
 		return fmt.Errorf("%w: the table's rows were put in another order meanwhile", tables.ErrConflict)
 	}
 	n := w.bins.number(t)

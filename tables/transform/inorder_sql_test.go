@@ -76,7 +76,7 @@ func TestResampleInOrderLikeSQL(t *testing.T) {
 	}
 	t.Logf("PARTD_RESAMPLE_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	engine, plain := newStore(t), withoutSQL(t)
+	engine, plain, unset := newStore(t), withoutSQL(t), withoutSQL(t)
 	names := slices.Sorted(maps.Keys(rules))
 	for range rounds {
 		rule := names[random.IntN(len(names))]
@@ -97,11 +97,14 @@ func TestResampleInOrderLikeSQL(t *testing.T) {
 			continue
 		}
 		functions, columns := []string{"count", "size", "first", "last", "min", "max"}, []string{"f", "i", "b", "s"}
-		switch random.IntN(4) {
+		switch random.IntN(5) {
+		case 4:
+			functions, columns = []string{"nunique", "median"}, columns[:2]
+			functions = functions[random.IntN(2):]
 		case 3:
 			functions, columns = []string{"count", "sum", "mean"}, columns[:2]
 		case 0:
-			functions, columns = append(functions, "mean", "sum", "std", "var", "sem", "prod", "ohlc"), columns[:2]
+			functions, columns = append(functions, "mean", "sum", "std", "var", "sem", "prod", "ohlc", "median", "nunique"), columns[:2]
 		case 1:
 			columns = append(columns, "t")
 		}
@@ -113,6 +116,20 @@ func TestResampleInOrderLikeSQL(t *testing.T) {
 		got, types := resampled(t, plain, o)
 		if types != wantTypes || !alike(t, got, want) {
 			t.Fatalf("%s of %s %v %v %v: %s\n%s\nwant %s\n%s", rule, zone, unit, functions, columns, types, got, wantTypes, want)
+		}
+		// The same rows in order, of which no settings tell.
+		_, inOrder := scan(t, plain, "in")
+		m := tables.PutReplace
+		for _, b := range inOrder {
+			put(t, unset, "in", m, b)
+			m = tables.PutAppend
+		}
+		if again, types := resampled(t, unset, o); again != got || types != wantTypes {
+			t.Fatalf("%s of %s %v %v %v: %s\n%s\nwant %s\n%s", rule, zone, unit, functions, columns, types, again, wantTypes, got)
+		}
+		o.Source, o.TimeColumn, o.TimeIndex = named("in"), "t", true
+		if again, _ := read(t, unset, o); again != got {
+			t.Fatalf("%s of %s %v %v %v: read\n%s\nwant\n%s", rule, zone, unit, functions, columns, again, got)
 		}
 	}
 }
@@ -181,7 +198,7 @@ func TestMemoryStays(t *testing.T) {
 		}
 	}
 	peak := peakOf(heap)
-	o := transform.ResampleOptions{Source: named("in"), Target: named("out"), TimeColumn: "t", Rule: "h", Functions: []string{"sum", "last", "size"}, Columns: []string{"x"}, Mode: tables.PutReplace}
+	o := transform.ResampleOptions{Source: named("in"), Target: named("out"), TimeColumn: "t", Rule: "h", Functions: []string{"sum", "last", "median", "size"}, Columns: []string{"x"}, Mode: tables.PutReplace}
 	done, err := transform.Resample(t.Context(), s, &o)
 	if err != nil || done.SourceRows != files*each {
 		t.Error(done, err)

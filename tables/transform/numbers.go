@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,6 +19,8 @@ type number interface {
 // numbers is the gatherer of a column of numbers.
 type numbers[T number] struct {
 	moments bool // those are wanted, too
+	keeps   bool // all values of the bin are kept
+	kept    []T
 	plain   bool // of floats, nothing but sums and counts is wanted
 	values  []T
 	nulls   arrow.Array // which of them are null; nil: none
@@ -37,12 +40,12 @@ type gathered[T number] struct {
 }
 
 func newNumbers[T number](names []string) gatherer {
-	g := &numbers[T]{moments: beyond(names, ofSums), plain: isFloat[T]() && !beyond(names, ofTotals)}
+	g := &numbers[T]{moments: beyond(names, slices.Concat(ofValues, ofSums)), keeps: beyond(names, ofMoments), plain: isFloat[T]() && !beyond(names, ofTotals)}
 	g.begin()
 	return g
 }
 
-func (g *numbers[T]) begin() { g.gathered = gathered[T]{product: 1} }
+func (g *numbers[T]) begin() { g.gathered, g.kept = gathered[T]{product: 1}, g.kept[:0] }
 
 // isFloat reports whether numbers are no integers.
 func isFloat[T number]() bool {
@@ -97,6 +100,9 @@ func (g *numbers[T]) add(from, to int) {
 		if g.moments {
 			g.addMoments(float64(v))
 		}
+		if g.keeps {
+			g.kept = append(g.kept, v)
+		}
 	}
 	g.n, g.sum, g.high, g.low = n, sum, high, low
 }
@@ -138,6 +144,20 @@ func (g *numbers[T]) putter(function string, to array.Builder) func() error {
 			} else {
 				floats.Append(g.total() / float64(g.n))
 			}
+			return nil
+		}
+	case "median", "quantile":
+		return func() error {
+			if g.n == 0 {
+				floats.AppendNull()
+			} else {
+				floats.Append(middle(g.kept))
+			}
+			return nil
+		}
+	case "nunique":
+		return func() error {
+			to.(*array.Int64Builder).Append(distinct(g.kept))
 			return nil
 		}
 	case "prod":

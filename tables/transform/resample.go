@@ -7,16 +7,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Resample puts the rows of a SQL statement, or a row of aggregates for each bin of time,
@@ -59,21 +60,37 @@ func resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.
 	if err != nil {
 		return nil, err
 	}
-	// Clocks that go back over midnight are seen late, when rows may have been handed on.
-	r, err := q.rows(ctx, s, o, q.bins == nil || q.bins.nanos > 0 || q.bins.zone == time.UTC)
+	r, err := q.rows(ctx, s, o, true)
 	if err != nil {
 		return nil, err
 	}
-	more := r.Next()
-	if !more && errors.Is(r.Err(), errBySQL) {
+	// Where any row may show that SQL has to do it, no bins are handed on before the last row.
+	var held []arrow.RecordBatch
+	bytes, more := int64(0), r.Next()
+	for ; more; more = r.Next() {
+		r.RecordBatch().Retain()
+		held = append(held, r.RecordBatch())
+		if bytes += util.TotalRecordSize(r.RecordBatch()); !q.late || bytes > mostHeld {
+			break
+		}
+	}
+	if more && q.late || errors.Is(r.Err(), errBySQL) {
+		take.Release(held)
 		r.Release()
+		held = nil
 		if r, err = q.rows(ctx, s, o, false); err != nil {
 			return nil, err
 		}
-		more = r.Next()
 	}
 	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
-		for ; more; more = r.Next() {
+		for len(held) > 0 {
+			b := held[0]
+			held = held[1:]
+			if !yield(b, nil) {
+				return
+			}
+		}
+		for r.Next() {
 			r.RecordBatch().Retain()
 			if !yield(r.RecordBatch(), nil) {
 				return
@@ -86,8 +103,14 @@ func resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.
 		if err != nil {
 			yield(nil, opError("resample", o.Source, err))
 		}
-	}, r.Release), nil
+	}, func() {
+		take.Release(held)
+		r.Release()
+	}), nil
 }
+
+// mostHeld is how many bytes of bins Resampled holds until it has seen all rows.
+const mostHeld = 16 << 20
 
 // rows returns the result, with dictionaries for the columns that the source has as such.
 // What is resampled in order may end with errBySQL.
@@ -130,6 +153,7 @@ type resampling struct {
 	known       bool  // whether there is any time, of which these are
 	first, last int64 // the earliest and the latest
 	sourceRows  int64 // of the source
+	late        bool  // that SQL has to do it may be seen at any row
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {

@@ -100,6 +100,13 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	if fit == nil {
 		return a.writeTail(ctx, a.Table(to), a.IO, one)
 	}
+	s, err := a.Series(cur)
+	if err == nil && s != nil {
+		one, _, err = s.DedupTail(ctx, one)
+	}
+	if err != nil {
+		return nil, err
+	}
 	defer one.Release()
 	as, err := schema.Convert(one, fit.From)
 	if err != nil {

@@ -19,7 +19,7 @@ type Bucket struct {
 	RetryFor time.Duration
 }
 
-var _ Source = Bucket{}
+var _ Holder = Bucket{}
 
 func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
@@ -67,7 +67,7 @@ func (b Bucket) Objects(ctx context.Context, prefix string) (all []objstore.Obje
 	return all, err
 }
 
-// Open is that of a [Source].
+// Open is that of a [Holder].
 func (b Bucket) Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error) {
 	return b.ReadRange(ctx, b.Prefix+f.Hash, offset, -1)
 }
@@ -93,7 +93,7 @@ func (b Bucket) Check(ctx context.Context, f Named) error {
 	})
 }
 
-// Try is that of a [Source]. It names the object that is damaged.
+// Try is that of a [Holder]. It names the object that is damaged.
 func (b Bucket) Try(ctx context.Context, f Named, once func(ctx context.Context) error) error {
 	return b.retry(ctx, f.Size, func(ctx context.Context) error {
 		err := once(ctx)

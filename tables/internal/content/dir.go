@@ -63,7 +63,7 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 
 // Fetch brings a file here. One process does at a time, and goes on with what another one
 // left.
-func (d Dir) Fetch(ctx context.Context, f Named, from Source) error {
+func (d Dir) Fetch(ctx context.Context, f Named, from Holder) error {
 	part := filepath.Join(d.Temp, f.Hash+".part")
 	l, err := vfs.WaitLock(ctx, vfs.OS{}, part+".lock", true)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d Dir) Fetch(ctx context.Context, f Named, from Source) error {
 
 // fetch goes on where a part of a file ends, and leaves what came for another try unless
 // it is wrong.
-func fetch(ctx context.Context, part string, f Named, from Source) error {
+func fetch(ctx context.Context, part string, f Named, from Holder) error {
 	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
@@ -138,8 +138,8 @@ func (f Named) Copy(to io.Writer, from io.Reader) error {
 	return err
 }
 
-// Source has Named files elsewhere.
-type Source interface {
+// Holder has Named files elsewhere.
+type Holder interface {
 	// Open returns what a file has from an offset on. Its error wraps ErrOffset where it
 	// could have had something else alone.
 	Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error)
@@ -148,5 +148,5 @@ type Source interface {
 	Try(ctx context.Context, f Named, once func(ctx context.Context) error) error
 }
 
-// ErrOffset is wrapped by the error of a Source for an offset that it did not go to.
+// ErrOffset is wrapped by the error of a Holder for an offset that it did not go to.
 var ErrOffset = errors.New("it sent something else")

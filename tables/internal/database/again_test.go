@@ -4,6 +4,7 @@ package database
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -96,6 +97,83 @@ func TestAgain(t *testing.T) {
 	}
 	if got := words(t, d, "SELECT make_timestamptz(0)::VARCHAR"); got != "1970-01-01 00:00:00+00" {
 		t.Error("the time zone is not UTC:", got)
+	}
+}
+
+// TestDescribedRuns runs a statement that was described before, in its connection, and prepares it once.
+func TestDescribedRuns(t *testing.T) {
+	d := opened(t, 64<<20)
+	describe := func(sql string) {
+		t.Helper()
+		if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: sql}); err != nil {
+			t.Fatal(err)
+		}
+		conn := d.conn
+		d.Finish()
+		if !d.Again() || d.conn != conn {
+			t.Fatal("its connection is not ready for the statement")
+		}
+	}
+	const seeds = "SELECT setseed(0.5)"
+	seeded := opened(t, 64<<20)
+	if err := seeded.execute(seeds); err != nil {
+		t.Fatal(err)
+	}
+	want := words(t, seeded, "SELECT random()::VARCHAR")
+	describe(seeds)
+	d.forget()
+	if got := words(t, d, "SELECT random()::VARCHAR"); got == want {
+		t.Error("a statement that was described has run")
+	}
+	for range 3 {
+		describe(seeds)
+		d.ready = "SELECT nothere" // which cannot be prepared
+		again(t, d, &Job{Memory: 64 << 20, SQL: d.ready})
+		if d.stmt.Ptr != nil || !d.Again() {
+			t.Fatal("a statement that ran is left")
+		}
+	}
+	describe(seeds)
+	again(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
+}
+
+// TestDescribedTimes describes statements, and runs them later: they have the time at which they run.
+func TestDescribedTimes(t *testing.T) {
+	d := opened(t, 64<<20)
+	for _, now := range []string{"localtimestamp", "LocalTime", "current_localtimestamp()", `"current_localtime"()`, "now()", "get_current_time()"} {
+		j := &Job{Memory: 64 << 20, SQL: "SELECT epoch_us(" + now + ")"}
+		if _, _, err := d.Describe(j); err != nil {
+			t.Fatal(err)
+		}
+		d.Finish()
+		if !d.Again() {
+			t.Fatal("it is not ready for the statement")
+		}
+		var before, at int64
+		_, _ = fmt.Sscan(words(t, opened(t, 64<<20), j.SQL), &before)
+		r, err := d.Start(t.Context(), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Sscan(batch.Column(0).ValueStr(0), &at)
+		batch.Release()
+		if before == 0 || at < before && before-at < 3600e6 { // not over midnight
+			t.Errorf("%s is that of before it ran, by %d microseconds", now, before-at)
+		}
+		if last, err := r.Next(); last != nil || err != nil {
+			t.Error(last, err)
+		}
+		r.End()
+		if d.Finish(); !d.Again() {
+			t.Fatal("it is not ready for another statement")
+		}
+	}
+	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.ready != "" {
+		t.Errorf("an age stays prepared for another day; %v", err)
 	}
 }
 

@@ -24,6 +24,7 @@ type Database struct {
 	confined string              // the Key of its statements; "": it can still do everything
 	begun    bool                // the statement has begun, and did not end well
 	stmt     duckdb.PreparedStatement
+	ready    string // the statement that stmt is of, if it was described and not run
 	dir      string // for what exceeds the memory
 	calm     func() // ends what interrupts the statement; nil: nothing does
 }
@@ -186,12 +187,20 @@ func (d *Database) schema(n int, column func(duckdb.IdxT) (string, duckdb.Logica
 	return arrowSchema(o, types, names)
 }
 
-// Finish ends the statement, which reads no file any more.
+// Finish ends the statement, which reads no file any more. One that was described stays prepared.
 func (d *Database) Finish() {
 	if d.calm != nil {
 		d.calm()
 		d.calm = nil
 	}
+	if d.ready == "" {
+		d.forget()
+	}
+}
+
+// forget lets go of the prepared statement.
+func (d *Database) forget() {
+	d.ready = ""
 	if d.stmt.Ptr != nil {
 		duckdb.DestroyPrepare(&d.stmt)
 	}
@@ -200,6 +209,7 @@ func (d *Database) Finish() {
 // Close ends it. It may be called again.
 func (d *Database) Close() {
 	d.Finish()
+	d.forget()
 	for _, c := range append(d.unused, d.conn) {
 		if c.Ptr != nil {
 			duckdb.Disconnect(&c)

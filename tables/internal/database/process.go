@@ -69,10 +69,8 @@ func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) 
 	return d, nil
 }
 
-// Lives is Runner's.
 func (d *Process) Lives() bool { return d.p.Lives() }
 
-// Heed is Runner's.
 func (d *Process) Heed(ctx context.Context) { d.calm = d.p.KillWith(ctx) }
 
 // ask sends a question, and receives the answer.
@@ -84,7 +82,6 @@ func (d *Process) ask(question, answer any) error {
 	return died(d.p.Died(err))
 }
 
-// Ready is Runner's.
 func (d *Process) Ready(ctx context.Context) error {
 	if d.open {
 		return nil
@@ -93,7 +90,6 @@ func (d *Process) Ready(ctx context.Context) error {
 	return died(d.p.Died(d.p.Receive(&d.open)))
 }
 
-// Names is Runner's.
 func (d *Process) Names(sql string) (all []Name, err error) {
 	if err := d.Ready(context.Background()); err != nil { // Heed ends it
 		return nil, err
@@ -103,22 +99,22 @@ func (d *Process) Names(sql string) (all []Name, err error) {
 	return all, err
 }
 
-// Describe is Runner's.
 func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
 	if err := d.Ready(context.Background()); err != nil { // Heed ends it
 		return nil, nil, err
 	}
 	var found description
+	d.done = false
 	if err := d.ask(message{Job: &jobMessage{Job: *j, Describe: true}}, &found); err != nil {
 		return nil, nil, err
 	}
+	d.done = true
 	if result, err = worker.ParseSchema(found.Result); err == nil {
 		parameters, err = worker.ParseSchema(found.Parameters)
 	}
 	return result, parameters, err
 }
 
-// Start is Runner's.
 func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 	if err := d.Ready(context.Background()); err != nil { // Heed ends it
 		return nil, err
@@ -153,7 +149,6 @@ func (d *Process) Finish() {
 	}
 }
 
-// Again is Runner's.
 func (d *Process) Again() bool { return d.next(message{Again: true}) }
 
 // Renew is Runner's: the database gets a directory of its own.
@@ -196,10 +191,8 @@ type received struct {
 	batches *worker.Batches
 }
 
-// Schema is Rows's.
 func (r *received) Schema() *arrow.Schema { return r.batches.Schema }
 
-// Next is Rows's.
 func (r *received) Next() (arrow.RecordBatch, error) {
 	if err := canceled.Err(r.ctx); err != nil {
 		return nil, err
@@ -222,7 +215,6 @@ func (r *received) Messages() iter.Seq2[arrowsafe.Message, error] {
 	}
 }
 
-// End is Rows's.
 func (r *received) End() { r.batches.Release() }
 
 // died makes the death of a process an error of its statement.

@@ -5,6 +5,7 @@ package database
 import (
 	"context"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -54,17 +55,17 @@ type Rows interface {
 	End()
 }
 
-// Lives is Runner's.
 func (d *Database) Lives() bool { return true }
 
-// Ready is Runner's.
 func (d *Database) Ready(context.Context) error { return nil }
 
-// Again is Runner's.
 func (d *Database) Again() bool {
 	spilled, _ := os.ReadDir(d.dir) // it is made at need
 	if d.confined == "" || d.begun || len(d.unused) == 0 || len(spilled) > 0 {
 		return false
+	}
+	if d.ready != "" { // nothing ran in its connection
+		return true
 	}
 	duckdb.Disconnect(&d.conn)
 	last := len(d.unused) - 1
@@ -75,11 +76,14 @@ func (d *Database) Again() bool {
 // Renew is Runner's: a new one is opened as soon.
 func (d *Database) Renew(*Options, string) bool { return false }
 
-// Heed is Runner's.
 func (d *Database) Heed(ctx context.Context) { d.calm = interruptWith(ctx, d.conn) }
 
-// ready prepares a job's statement.
-func (d *Database) ready(j *Job) error {
+// folded are the functions of the current time that DuckDB computes when it prepares a statement,
+// and not anew when it runs: it notes them as depending on their arguments alone.
+var folded = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
+
+// begin prepares a job's statement, unless it was when it was described.
+func (d *Database) begin(j *Job) error {
 	d.begun = true
 	if key := j.Key(); d.confined == "" || d.confined != key {
 		if err := d.execute(confinement(j)...); err != nil {
@@ -87,12 +91,15 @@ func (d *Database) ready(j *Job) error {
 		}
 		d.confined = key
 	}
+	if d.ready == j.SQL {
+		return nil
+	}
+	d.forget()
 	return d.prepare(j.SQL)
 }
 
-// Describe is Runner's.
 func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	if err := d.ready(j); err != nil {
+	if err := d.begin(j); err != nil {
 		return nil, nil, err
 	}
 	if parameters, err = d.parameters(); err != nil {
@@ -103,14 +110,17 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 		return nil, nil, err
 	}
 	d.begun = false
+	if !folded.MatchString(j.SQL) {
+		d.ready = j.SQL
+	}
 	return withIntegers(result, d.resultTypes()), parameters, nil
 }
 
-// Start is Runner's.
 func (d *Database) Start(ctx context.Context, j *Job) (Rows, error) {
-	if err := d.ready(j); err != nil {
+	if err := d.begin(j); err != nil {
 		return nil, err
 	}
+	d.ready = ""
 	if err := d.bind(j.SQL, j.Parameters); err != nil {
 		return nil, err
 	}

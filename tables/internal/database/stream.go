@@ -63,10 +63,8 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 	return s, nil
 }
 
-// Schema is Rows's.
 func (s *stream) Schema() *arrow.Schema { return s.shown }
 
-// End is Rows's.
 func (s *stream) End() {
 	if s.options.Ptr != nil {
 		duckdb.DestroyArrowOptions(&s.options)

@@ -41,8 +41,8 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 	}()
 	defer f.sane(&err)
 	reader := *by // with properties and fields of its own
-	manifest := *reader.Manifest
-	reader.Manifest, manifest.Fields = &manifest, slices.Clone(manifest.Fields)
+	fields := *reader.Manifest
+	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
 	// What the footer says is believed as far as it is not much.
 	reader.Props.PreAllocBinaryData = f.size(g, wanted) <= mostHeld
 	for i, w := range wanted {
@@ -60,7 +60,7 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 		}
 		if i < coding {
 			if c.codes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.codes[i] > 0 {
-				manifest.Fields[at] = coded(c.fields[i])
+				fields.Fields[at] = coded(c.fields[i])
 			}
 		}
 		if c.readers[i], err = reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {

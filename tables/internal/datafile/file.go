@@ -25,7 +25,7 @@ type file struct {
 	name   string // without where it is, which errors keep from strangers
 	drop   *Drop
 	skip   int64
-	source parquet.ReaderAtSeeker
+	opened parquet.ReaderAtSeeker
 	parsed *pqfile.Reader
 	reader *pqarrow.FileReader
 	looker *pqarrow.FileReader // the same for what is looked at, whose memory is recycled
@@ -61,10 +61,10 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 			return f, err
 		}
 	}
-	if f.source, err = s.Open(of.Path); err != nil {
+	if f.opened, err = s.Open(of.Path); err != nil {
 		return f, err
 	}
-	if f.parsed, err = s.parse(of.Path, f.source); err != nil {
+	if f.parsed, err = s.parse(of.Path, f.opened); err != nil {
 		return f, err
 	}
 	if f.looker, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
@@ -105,7 +105,7 @@ func (s *Scan) Groups(ctx context.Context, name string) (all []filter.Bounds, er
 }
 
 func (f *file) close() {
-	if c, ok := f.source.(io.Closer); ok && f.source != nil {
+	if c, ok := f.opened.(io.Closer); ok && f.opened != nil {
 		_ = c.Close() // it was only read
 	}
 }

@@ -20,23 +20,23 @@ var properties = func() *parquet.ReaderProperties {
 
 // parse opens a file as Parquet. What its end says is kept for others: a file never changes,
 // and one that took another's place, as a repaired one does, has another time.
-func (s *Scan) parse(name string, source parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
+func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
 	with := pqfile.WithReadProps(properties)
 	key := ""
-	if file, ok := source.(fs.File); ok && s.Ends != nil {
+	if file, ok := in.(fs.File); ok && s.Ends != nil {
 		info, err := file.Stat()
 		if err != nil {
 			return nil, err
 		}
 		key = fmt.Sprintf("%s %d %d", name, info.Size(), info.ModTime().UnixNano())
 		if end, ok := s.Ends.Get(key); ok {
-			return pqfile.NewParquetReader(source, with, pqfile.WithMetadata(end))
+			return pqfile.NewParquetReader(in, with, pqfile.WithMetadata(end))
 		}
 	}
-	if err := checkEnd(source); err != nil {
+	if err := checkEnd(in); err != nil {
 		return nil, err
 	}
-	r, err := pqfile.NewParquetReader(source, with)
+	r, err := pqfile.NewParquetReader(in, with)
 	if err != nil {
 		return nil, err
 	}
@@ -51,17 +51,17 @@ func (s *Scan) parse(name string, source parquet.ReaderAtSeeker) (*pqfile.Reader
 }
 
 // checkEnd looks at what the end of a file claims to have, as far as it is one.
-func checkEnd(source parquet.ReaderAtSeeker) error {
+func checkEnd(in parquet.ReaderAtSeeker) error {
 	var last [8]byte
-	size, err := source.Seek(0, io.SeekEnd)
+	size, err := in.Seek(0, io.SeekEnd)
 	if err == nil {
-		_, err = source.ReadAt(last[:], max(size-8, 0))
+		_, err = in.ReadAt(last[:], max(size-8, 0))
 	}
 	if err != nil && err != io.EOF {
 		return err
 	}
 	length := int64(binary.LittleEndian.Uint32(last[:]))
-	if from := size - 8 - length; from > 0 && string(last[4:]) == "PAR1" && !fits(source, from, int(length)) {
+	if from := size - 8 - length; from > 0 && string(last[4:]) == "PAR1" && !fits(in, from, int(length)) {
 		return errors.New("its end claims to have more than its bytes: the file is damaged")
 	}
 	return nil
@@ -90,9 +90,9 @@ const deepest = 32 // values within values, of which a footer has few
 
 // fits reports whether bytes from one on have a whole structure, lists of which have all the
 // elements that they claim.
-func fits(source io.ReaderAt, from int64, size int) bool {
+func fits(in io.ReaderAt, from int64, size int) bool {
 	b := make(claims, size)
-	if _, err := source.ReadAt(b, from); err != nil {
+	if _, err := in.ReadAt(b, from); err != nil {
 		return false
 	}
 	return b.skip(structure, 0)

@@ -38,7 +38,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 		}
 		for _, c := range asked {
 			if leaf := f.leaf(c); leaf >= 0 {
-				if at, ok := of(leaf); ok && (at.Length <= 0 || !fits(f.source, at.Offset, int(at.Length))) {
+				if at, ok := of(leaf); ok && (at.Length <= 0 || !fits(f.opened, at.Offset, int(at.Length))) {
 					return nil
 				}
 			}

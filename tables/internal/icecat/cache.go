@@ -1,6 +1,15 @@
 package icecat
 
-import "sync"
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"sync"
+
+	"modernc.org/sqlite"
+
+	"github.com/go-partd/partd"
+)
 
 // Cache holds what was read of files that never change, such as tables by the location of
 // their metadata, within a budget of bytes. What goes is left to chance. It is safe for
@@ -58,4 +67,103 @@ func (c *Cache[T]) drop(key string) {
 func (c *Cache[T]) remove(key string) {
 	c.used -= c.by[key].cost
 	delete(c.by, key)
+}
+
+// mostAnswers is how many bytes Lookup remembers about, those of 16,000 tables. The rules of
+// a namespace count with each of its tables: each answer has its own copy.
+const mostAnswers = 8 << 20
+
+// answer is what Lookup returns of a table.
+type answer struct{ loc, rules string }
+
+// answers remembers what Lookup found in SQLite until anybody commits something, in this
+// process or another. A connection of its own, on which nothing is written, asks SQLite
+// for the version of the database each time: that is cheaper than a query by far.
+type answers struct {
+	driver driver.Driver
+	dsn    string
+
+	mu      sync.Mutex
+	conn    driver.Conn
+	ask     driver.Stmt
+	version uint32
+	known   map[TableName]answer
+	bytes   int // of those known, about
+}
+
+// open opens the connection.
+func (a *answers) open() (err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn, err = a.driver.Open(a.dsn); err != nil {
+		return err
+	}
+	a.known = map[TableName]answer{}
+	// It begins to read, which is when SQLite looks for what others have committed.
+	a.ask, err = a.conn.Prepare(`PRAGMA data_version`)
+	return err
+}
+
+// now forgets what does not hold any more, and returns the version of the database. It wants mu.
+func (a *answers) now() (uint32, error) {
+	if a.ask == nil {
+		return 0, partd.ErrClosed
+	}
+	// A context that may end would cost a goroutine that watches it.
+	if _, err := a.ask.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
+		return 0, err
+	}
+	version, err := a.conn.(sqlite.FileControl).FileControlDataVersion("main")
+	if err == nil && version != a.version {
+		a.forget()
+		a.version = version
+	}
+	return version, err
+}
+
+// get returns the answer for a table, if it is known, and the version of the database.
+func (a *answers) get(n TableName) (is answer, known bool, version uint32, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	version, err = a.now()
+	is, known = a.known[n]
+	return is, known && err == nil, version, err
+}
+
+// put remembers an answer that was found after get returned a version, if that is the
+// version still.
+func (a *answers) put(n TableName, is answer, version uint32) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now, err := a.now()
+	if err != nil || now != version {
+		return err
+	}
+	const each = 256 // besides its texts
+	size := each + len(n.Namespace) + len(n.Name) + len(is.loc) + len(is.rules)
+	if a.bytes+size > mostAnswers {
+		a.forget()
+	}
+	a.known[n] = is
+	a.bytes += size
+	return nil
+}
+
+func (a *answers) forget() {
+	clear(a.known)
+	a.bytes = 0
+}
+
+func (a *answers) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var err error
+	if a.ask != nil {
+		err = a.ask.Close()
+	}
+	if a.conn != nil {
+		err = errors.Join(err, a.conn.Close())
+	}
+	a.ask, a.conn = nil, nil
+	return err
 }

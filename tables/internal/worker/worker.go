@@ -58,19 +58,30 @@ func Main() {
 	keepDescriptors()
 }
 
-type othersKey struct{}
+type callerKey struct{}
 
-// WithOthers is the context of a caller, with what tells whether others of the same
+type caller struct {
+	name      string
+	hasOthers func() bool
+}
+
+// WithCaller is the context of a caller, with what tells whether others of the same
 // caller are under way.
-func WithOthers(ctx context.Context, has func() bool) context.Context {
-	return context.WithValue(ctx, othersKey{}, has)
+func WithCaller(ctx context.Context, name string, hasOthers func() bool) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller{name, hasOthers})
 }
 
 // HasOthers reports whether a context's caller has others under way: those of who has
 // none come first.
 func HasOthers(ctx context.Context) bool {
-	has, ok := ctx.Value(othersKey{}).(func() bool)
-	return ok && has()
+	c, ok := ctx.Value(callerKey{}).(caller)
+	return ok && c.hasOthers()
+}
+
+// Caller is the name of a context's caller, "" without one.
+func Caller(ctx context.Context) string {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c.name
 }
 
 // Behind reports whether this process is behind others, where it stays.

@@ -1,0 +1,100 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// TestPreparedOfChanged prepares a statement, changes its table, and runs it: it is right for the
+// table as it is then.
+func TestPreparedOfChanged(t *testing.T) {
+	const sql = "SELECT * FROM t ORDER BY ALL"
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil))
+	b.Field(0).(*array.Float64Builder).Append(0.5)
+	other := b.NewRecordBatch()
+	for _, processes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
+			ctx := t.Context()
+			s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
+			in := s.Bucket("b")
+			o := &tables.QueryOptions{Bucket: "b"}
+			described := func(o *tables.QueryOptions, want string) {
+				t.Helper()
+				for range 2 {
+					d, err := s.Describe(ctx, sql, o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := ""
+					for _, f := range d.Result.Fields() {
+						got += f.Name + ":" + f.Type.String() + " "
+					}
+					if got != want {
+						t.Errorf("it yields %s, not %s", got, want)
+					}
+				}
+				if processes {
+					time.Sleep(20 * time.Millisecond) // until its database waits
+				}
+			}
+			put(t, s, "b", "t", numbers(0, 1))
+			described(o, "k:int64 s:utf8 ")
+			put(t, s, "b", "t", numbers(1, 2))
+			expect(t, s, sql, o, "0|s0", "1|s1")
+			described(o, "k:int64 s:utf8 ")
+			if _, err := s.Fold(ctx, nil); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, s, sql, o, "0|s0", "1|s1")
+
+			described(o, "k:int64 s:utf8 ")
+			if err := in.Evolve(ctx, "t", tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, s, sql, o, "0", "1")
+			described(o, "n:int64 ")
+
+			r, err := array.NewRecordReader(other.Schema(), []arrow.RecordBatch{other})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Put(ctx, "t", r, tables.PutReplace, nil); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, s, sql, o, "0.5")
+			described(o, "k:float64 ")
+
+			put(t, s, "c", "t", numbers(7, 8))
+			described(&tables.QueryOptions{Bucket: "c"}, "k:int64 s:utf8 ")
+			described(o, "k:float64 ")
+			expect(t, s, sql, &tables.QueryOptions{Bucket: "c"}, "7|s7")
+			if _, err := s.Query(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
+				t.Error("a statement over a bucket out of reach:", err)
+			}
+			if _, err := s.Describe(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
+				t.Error("a description of a bucket out of reach:", err)
+			}
+			if err := in.Delete(ctx, "t"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Describe(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
+				t.Error("a description of what is deleted:", err)
+			}
+			if _, err := s.Query(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
+				t.Error("rows of what is deleted:", err)
+			}
+		})
+	}
+}

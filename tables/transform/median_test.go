@@ -1,0 +1,57 @@
+package transform
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The median and the count of different numbers are those of the sorted numbers, of any
+// length and in any order, with many that are equal, and infinities.
+func TestMiddle(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	shapes := map[string]func(i, n int) float64{
+		"random":   func(_, _ int) float64 { return random.NormFloat64() },
+		"few":      func(_, _ int) float64 { return float64(random.IntN(3)) },
+		"equal":    func(_, _ int) float64 { return 7 },
+		"rising":   func(i, _ int) float64 { return float64(i) },
+		"falling":  func(i, n int) float64 { return float64(n - i) },
+		"organ":    func(i, n int) float64 { return float64(min(i, n-i)) },
+		"infinite": func(i, _ int) float64 { return []float64{math.Inf(1), math.Inf(-1), float64(i)}[random.IntN(3)] },
+		"huge":     func(i, _ int) float64 { return math.MaxFloat64 * (1 - 2*float64(i%2)) },
+	}
+	for name, shape := range shapes {
+		for n := 1; n < 300; n++ {
+			check(t, name, n, shape)
+		}
+		check(t, name, 100_001, shape)
+		check(t, name, 100_000, shape)
+	}
+	// Of integers the middle is found before they become floats.
+	if got := middle([]uint64{math.MaxUint64, 1, math.MaxUint64 - 1}); got != float64(math.MaxUint64) {
+		t.Error(got)
+	}
+}
+
+func check(t *testing.T, name string, n int, shape func(i, n int) float64) {
+	t.Helper()
+	values := make([]float64, n)
+	for i := range values {
+		values[i] = shape(i, n)
+	}
+	in := slices.Sorted(slices.Values(values))
+	want := in[n/2]
+	if n%2 == 0 {
+		want = in[n/2-1]/2 + in[n/2]/2
+	}
+	if got := middle(values); got != want && (got == got || want == want) {
+		t.Errorf("%s: %v of %d values, want %v", name, got, n, want)
+	}
+	if got, want := distinct(values), len(slices.Compact(slices.Clone(in))); got != int64(want) {
+		t.Errorf("%s: %d different ones of %d values, want %d", name, got, n, want)
+	}
+	if !slices.Equal(values, in) {
+		t.Errorf("%s: other values of %d than before", name, n)
+	}
+}
