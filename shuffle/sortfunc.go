@@ -126,10 +126,11 @@ func (s *FuncSorter[T]) spill() error {
 	}
 	clear(s.held)
 	s.held, s.encoded = s.held[:0], s.encoded[:0]
-	if err := s.endRun(r); err != nil || !spill.IsEarly(s.runs, s.fanIn) {
-		return err
+	err = s.endRun(r)
+	if n := spill.Early(s.runs, s.fanIn); err == nil && n > 0 {
+		err = s.mergeSome(n)
 	}
-	return s.mergeSome(min(s.fanIn, len(s.runs)/2))
+	return err
 }
 
 func (s *FuncSorter[T]) newRun() (*spill.File, error) {

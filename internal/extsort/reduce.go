@@ -19,7 +19,6 @@ func (s *Sorter) reduce() error {
 			for s.Failure() == nil && s.spills > 0 {
 				s.Cond.Wait()
 			}
-			sortRuns(s.runs)
 			err := s.Failure()
 			s.Mu.Unlock()
 			if err != nil {

@@ -91,12 +91,7 @@ func (s *Sorter) finish() error {
 	for s.Failure() == nil && s.sorting+s.spills > 0 {
 		s.Cond.Wait()
 	}
-	sortRuns(s.runs)
 	return s.Failure()
-}
-
-func sortRuns(runs []*run) {
-	slices.SortFunc(runs, func(a, b *run) int { return int(a.seq - b.seq) })
 }
 
 // output passes blocks from the goroutine that merges to the one that uses them.

@@ -39,13 +39,16 @@ func (s *Sorter) take(w *Writer) error {
 
 // nextSlot gets a slot to fill, or waits for a change. Mu is held.
 func (s *Sorter) nextSlot() {
-	switch {
-	case s.merging:
+	if s.merging {
 		s.Cond.Wait()
 		return
-	case s.isEarly():
-		s.mergeEarly()
+	}
+	// That costs little more than at the end, unless all runs could be read at once then.
+	if n := spill.Early(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
+		s.mergeEarly(n)
 		return
+	}
+	switch {
 	case len(s.free) > 0:
 	case len(s.slots) < maxSlots:
 		if err := s.addSlot(); err != nil {
@@ -63,23 +66,16 @@ func (s *Sorter) nextSlot() {
 	s.spillAhead()
 }
 
-// isEarly reports whether some runs are merged before more is taken in, which costs little more
-// than at the end, unless all of them could be read at once then. Mu is held.
-func (s *Sorter) isEarly() bool {
-	sortRuns(s.runs)
-	return spill.IsEarly(s.runs, s.readersPerSlot(s.runs)*maxSlots)
-}
-
-// mergeEarly frees all memory, merges half of the runs in the background, and waits for a
+// mergeEarly frees all memory, merges n of the runs in the background, and waits for a
 // change. Mu is held, and no slot is being filled.
-func (s *Sorter) mergeEarly() {
+func (s *Sorter) mergeEarly(n int) {
 	switch {
 	case len(s.sorted) > 0:
 		s.spillOne()
 	case s.sorting+s.spills == 0:
 		s.merging = true
 		s.Tasks.Go(func() {
-			err := s.mergeSome(min(s.readersPerSlot(s.runs)*maxSlots, len(s.runs)/2))
+			err := s.mergeSome(n)
 			s.Mu.Lock()
 			defer s.Mu.Unlock()
 			s.merging = false
@@ -136,7 +132,8 @@ func (s *Sorter) spillOne() {
 		defer s.Mu.Unlock()
 		s.spills--
 		if r != nil { // Close closes it
-			s.runs = append(s.runs, r)
+			at, _ := slices.BinarySearchFunc(s.runs, r.seq, func(o *run, seq int64) int { return int(o.seq - seq) })
+			s.runs = slices.Insert(s.runs, at, r)
 			s.stats.Runs++
 			s.stats.Written += r.Size()
 		}

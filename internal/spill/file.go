@@ -161,12 +161,15 @@ func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
 	return first
 }
 
-// IsEarly reports whether files are to be merged while more is taken in, where up to some can be
-// merged at once. That is where twice as many wait and the shortest neighbours are of about one
-// size: one that is much longer than the others would be written again and again.
-func IsEarly[F interface{ Size() int64 }](files []F, atOnce int) bool {
-	if len(files) < 2*atOnce || len(files) >= MostRuns {
-		return len(files) >= MostRuns
+// Early returns how many of some files are to be merged while more is taken in, where so many
+// can be merged at once; 0 is none. That is where twice as many wait and the shortest neighbours
+// are of about one size: one that is much longer than the others would be written again and again.
+func Early[F interface{ Size() int64 }](files []F, atOnce int) int {
+	switch {
+	case len(files) >= MostRuns:
+		return min(atOnce, len(files)/2)
+	case len(files) < 2*atOnce:
+		return 0
 	}
 	first := Shortest(files, atOnce)
 	var size, longest int64
@@ -174,7 +177,10 @@ func IsEarly[F interface{ Size() int64 }](files []F, atOnce int) bool {
 		size += f.Size()
 		longest = max(longest, f.Size())
 	}
-	return 3*longest <= 2*size
+	if 3*longest > 2*size {
+		return 0
+	}
+	return atOnce
 }
 
 // Blocks returns how many blocks were ended. They are numbered from 0.

@@ -195,7 +195,7 @@ func merged(files []length, n int, written *int64) []length {
 
 // What is merged early writes at most two and a half times of what is written where all is merged at
 // the end, however much there is: no file is written again with each few that follow.
-func TestIsEarly(t *testing.T) {
+func TestEarly(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, atOnce := range []int{2, 8, 16, 50, 600} {
 		for _, many := range []int{100, 1000, 10_000} {
@@ -213,8 +213,8 @@ func TestIsEarly(t *testing.T) {
 					size += int64(f)
 					all, early = append(all, f), append(early, f)
 					most = max(most, len(early))
-					if IsEarly(early, atOnce) {
-						early = merged(early, min(atOnce, len(early)/2), &written)
+					if n := Early(early, atOnce); n > 0 {
+						early = merged(early, n, &written)
 					}
 				}
 				finish(all, &atEnd)
