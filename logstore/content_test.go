@@ -144,7 +144,7 @@ func TestLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := readWhole(f, 1<<20)
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -40,20 +39,6 @@ func (d *directory) warn(err error, what string, args ...any) {
 	if err != nil {
 		d.log.Warn("logstore: "+what, append(args, "dir", d.dir, "err", err)...)
 	}
-}
-
-// readStart returns what a file holds, or the first bytes of it.
-func (d *directory) readStart(path string, n int) ([]byte, error) {
-	f, err := d.fs.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, n)
-	n, err = f.ReadAt(b, 0)
-	if isEOF(err) {
-		err = nil
-	}
-	return b[:n], errors.Join(err, f.Close())
 }
 
 // poison refuses all writes from now on, because of err, and returns err.
@@ -158,37 +143,24 @@ func (d *directory) cutOff(f *dataFile, end int64) {
 	d.warn(err, "a file could not be shortened; the next opening will", "path", f.Path)
 }
 
-// readAll returns what a file holds, which is no more than a limit.
-func (d *directory) readAll(path string, limit int) ([]byte, error) {
+// readStart returns what a file holds, or the first bytes of it.
+func (d *directory) readStart(path string, n int) ([]byte, error) {
 	f, err := d.fs.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	b, err := readWhole(f, limit)
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, int64(n)))
 	return b, errors.Join(err, f.Close())
 }
 
-// readWhole reads a file piece by piece, so that it never takes more memory
-// than twice what the file holds.
-func readWhole(f vfs.File, limit int) ([]byte, error) {
-	var b []byte
-	for {
-		b = slices.Grow(b, 4096)
-		n, err := f.ReadAt(b[len(b):cap(b)], int64(len(b)))
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(b) > limit {
-			return nil, fmt.Errorf("%s is larger than %d bytes, which it should not be", f.Name(), limit)
-		}
+// readAll returns what a file holds, which is no more than a limit.
+func (d *directory) readAll(path string, limit int) ([]byte, error) {
+	b, err := d.readStart(path, limit+1)
+	if err == nil && len(b) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes, which it should not be", path, limit)
 	}
+	return b, err
 }
-
-func isReadOnlyFS(err error) bool { return errors.Is(err, syscall.EROFS) }
 
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
@@ -210,7 +182,7 @@ func (d *directory) takeLock() error {
 	l := d.fs.NewLock(path)
 	got, err := l.TryLock(!d.readOnly)
 	if err != nil {
-		if d.readOnly && (errors.Is(err, os.ErrPermission) || isReadOnlyFS(err)) {
+		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
 			return nil // where no lock file can be made, nobody writes
 		}
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -38,7 +39,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := readWhole(f, 1<<20)
+			b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
 			if err != nil {
 				t.Fatal(err)
 			}
