@@ -180,15 +180,6 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	return nil
 }
 
-// logFull reports whether a write-ahead file is so long that its table is to be
-// written out though it has room: records without entries, as of an operation of a
-// session that found nothing to do, make only the file grow, and short ones mostly.
-// No quota keeps such operations out, so they get no more than 1 MiB of it. mu is held.
-func (s *Store) logFull() bool {
-	t := s.tables.active
-	return t.bare > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
-}
-
 // makeRoom waits until a batch fits into the active table, and its record into
 // the write-ahead file. mu is held, and let go of meanwhile.
 func (s *Store) makeRoom(ctx context.Context, b *batch) error {
@@ -196,13 +187,18 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		fits := s.tables.active.fits(b)
-		if fits && !s.logFull() {
+		t := s.tables.active
+		fits := t.fits(b)
+		// Records without entries, as of an operation of a session that found nothing to
+		// do, make only the file grow, and short ones mostly. No quota keeps such operations
+		// out, so they get no more than 1 MiB of it.
+		logFull := t.bare > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
+		if fits && !logFull {
 			return nil
 		}
-		if !fits && s.tables.active.size == 0 {
+		if !fits && t.size == 0 {
 			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
-				partd.ErrTooLarge, len(b.entries()), len(s.tables.active.arena))
+				partd.ErrTooLarge, len(b.entries()), len(t.arena))
 		}
 		begin, stalls := time.Now(), s.tables.frozen != nil
 		err := s.rotateTable(ctx)

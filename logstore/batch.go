@@ -66,16 +66,6 @@ func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, pa
 	b.ledger.AddEntry(kind, buf[at+head:], len(value))
 }
 
-// addBlob appends an entry for a value that was written to a blob file.
-func (b *batch) addBlob(key string, ref segment.BlobRef, piece *pieceHasher, hash uint64, partBits uint8) {
-	at := len(b.buf)
-	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
-	b.push(at, ref.Append(buf), hash, partBits)
-	piece.addTo(&b.ledger)
-	b.blobs = append(b.blobs, ref)
-	b.maxBlobNo = max(b.maxBlobNo, ref.File)
-}
-
 func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
 	b.buf = buf
 	b.at = append(b.at, uint32(at))
@@ -84,19 +74,16 @@ func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
 
 func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
 
-// hashKeys hashes the keys of all entries first: the loop is so short that
-// the processor fetches many keys from memory at a time.
-func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
-	for i := range entries {
-		dst = append(dst, s.format.Hash(entries[i].Key))
-	}
-	return dst
-}
-
 // encodeAppend makes a batch of the entries of an Append. Large values are
 // written to a blob file on the way.
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
-	b.hash = s.hashKeys(b.hash, entries)
+	// Keys are hashed first: the loop is so short that the processor fetches many
+	// from memory at a time.
+	hash := b.hash
+	for i := range entries {
+		hash = append(hash, s.format.Hash(entries[i].Key))
+	}
+	b.hash = hash
 	for i := 0; i < len(entries); i++ {
 		if i += b.addShort(entries[i:], b.hash[i:], s.tables.bits, s.blobBytes); i == len(entries) {
 			break
@@ -172,10 +159,6 @@ func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byt
 	if kind == segment.KindSet {
 		b.add(segment.KindSet, key, nil, h, s.tables.bits)
 	}
-	return s.encodeBlob(b, key, value, h)
-}
-
-func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) error {
 	ref, err := s.blobs.write(value)
 	if err != nil {
 		return err
@@ -184,7 +167,12 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 	// The hasher wants a slice of the key once; blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
-	b.addBlob(key, ref, &piece, hash, s.tables.bits)
+	piece.addTo(&b.ledger)
+	at := len(b.buf)
+	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
+	b.push(at, ref.Append(buf), h, s.tables.bits)
+	b.blobs = append(b.blobs, ref)
+	b.maxBlobNo = max(b.maxBlobNo, ref.File)
 	return nil
 }
 

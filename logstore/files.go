@@ -83,7 +83,9 @@ func (fs *fileSet) release() error {
 	for _, f := range fs.files() {
 		errs = append(errs, f.f.Close())
 	}
-	errs = append(errs, unlockAll(fs.locks))
+	for _, l := range fs.locks {
+		errs = append(errs, l.Unlock())
+	}
 	return errors.Join(errs...)
 }
 

@@ -45,17 +45,17 @@ func (s *Store) look(ctx context.Context, op string, keys []string, got [][]byte
 		return s.errorf(op, err)
 	}
 	err = v.get(ctx, keys, got, exists)
-	s.considerGets()
+	if s.merging.wasted.Load() >= s.merging.wasteLimit.Load() {
+		s.mu.Lock()
+		s.considerMerge()
+		s.mu.Unlock()
+	}
 	if e := v.close(); err == nil {
 		err = e
 	}
-	if err != nil {
-		return s.keysError(op, keys, err)
+	if err == nil {
+		return nil
 	}
-	return nil
-}
-
-func (s *Store) keysError(op string, keys []string, err error) error {
 	e := &partd.Error{Op: op, Path: s.dir, Err: err}
 	if len(keys) == 1 {
 		e.Key, e.HasKey = keys[0], true
@@ -142,7 +142,11 @@ func (v *view) get(ctx context.Context, keys []string, got [][]byte, exists []bo
 		groups++
 	}
 	if len(v.segments) > 1 {
-		v.s.merging.chargeGets(g.cost, groups*usefulRead(v.segments))
+		// What was read in vain: more than if all segments were one.
+		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
+		if wasted := g.cost - groups*useful; wasted > 0 {
+			v.s.merging.wasted.Add(wasted)
+		}
 	}
 	return nil
 }

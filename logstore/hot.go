@@ -136,10 +136,6 @@ func (j *mergeJob) chooseHot() {
 // hotBytes is the least that a hot key takes of what is merged.
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
 
-func (j *mergeJob) isHot(hash uint64, key []byte) bool {
-	return findHot(j.hot, hash, key)
-}
-
 // findHot reports whether a key is in a list in order.
 func findHot(list []segment.HotRun, hash uint64, key []byte) bool {
 	if len(list) == 0 {

@@ -127,7 +127,7 @@ func (j *mergeJob) leaveOut(each func(func(e *segment.Entry) error) error, f fun
 func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
 		return j.v.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
-			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || j.isHot(h, e.Key) {
+			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || findHot(j.hot, h, e.Key) {
 				return nil
 			}
 			return f(e)
@@ -146,7 +146,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 		hot := g.HotIn(lo, hi)
 		for at := range hot {
 			h := &hot[at]
-			if j.isHot(h.Hash, h.Key) {
+			if findHot(j.hot, h.Hash, h.Key) {
 				continue
 			}
 			g.hotRun(&j.src, h)

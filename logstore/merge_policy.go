@@ -58,29 +58,3 @@ func worthForGets(sizes []int64) (from int, cost int64) {
 	}
 	return from, cost
 }
-
-// usefulRead is what one Get of a key would cost if all segments were one.
-func usefulRead(segments []*storedSegment) int64 {
-	var sum int64
-	for _, g := range segments {
-		sum += g.Length()
-	}
-	return readCost + max(mergedRange, sum>>maxBits)
-}
-
-// chargeGets notes what Gets read in vain.
-func (m *merging) chargeGets(read, useful int64) {
-	if read > useful {
-		m.wasted.Add(read - useful)
-	}
-}
-
-// considerGets begins a merge if Gets have wasted enough. No lock is held.
-func (s *Store) considerGets() {
-	if s.merging.wasted.Load() < s.merging.wasteLimit.Load() {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.considerMerge()
-}

@@ -50,9 +50,8 @@ type mergeJob struct {
 
 func (j *mergeJob) inputs() []*storedSegment { return j.v.segments[j.first:j.end] }
 
-func (j *mergeJob) ledger() Ledger {
-	var l Ledger
-	for _, g := range j.inputs() {
+func ledgerOf(segments []*storedSegment) (l Ledger) {
+	for _, g := range segments {
 		l.Add(g.ledger)
 	}
 	return l
@@ -107,7 +106,7 @@ func (j *mergeJob) write() (err error) {
 
 // checkLedger compares what was written, and what was left out, with what was to be.
 func (j *mergeJob) checkLedger() error {
-	want, got := j.ledger(), j.total
+	want, got := ledgerOf(j.inputs()), j.total
 	want.Sub(j.removed)
 	if j.blobs && !j.exact {
 		// The sum over large values was not computed. Their number and lengths were.
@@ -119,11 +118,7 @@ func (j *mergeJob) checkLedger() error {
 	if len(j.out) == 1 {
 		return nil
 	}
-	var sum Ledger
-	for _, g := range j.out {
-		sum.Add(g.ledger)
-	}
-	return want.Diff(sum)
+	return want.Diff(ledgerOf(j.out))
 }
 
 // partitionSize returns about how many bytes go to a range.

@@ -120,11 +120,7 @@ func (s *Store) start() error {
 			return err
 		}
 	}
-	var sum Ledger
-	for _, g := range s.segments.list {
-		sum.Add(g.ledger)
-	}
-	if err := m.ledger.Diff(sum); err != nil {
+	if err := m.ledger.Diff(ledgerOf(s.segments.list)); err != nil {
 		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
 	}
 	s.seq, s.sessions = m.nextSeq, m.sessions.clone()

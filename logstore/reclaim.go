@@ -78,7 +78,12 @@ func (s *Store) reclaimDue() bool {
 	due, wait := s.reclaim.due(s.segments.size.Load(), s.segments.old > 0)
 	if wait > 0 && !s.reclaim.waiting {
 		s.reclaim.waiting = true
-		time.AfterFunc(wait, s.reclaimLater)
+		time.AfterFunc(wait, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.reclaim.waiting = false
+			s.considerMerge()
+		})
 	}
 	return due
 }
@@ -108,13 +113,6 @@ func (s *Store) considerReclaim() {
 	if s.reclaim.force {
 		s.considerMerge()
 	}
-}
-
-func (s *Store) reclaimLater() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reclaim.waiting = false
-	s.considerMerge()
 }
 
 // fail puts the next try off. mu is held.

@@ -96,7 +96,8 @@ func (l *wal) missing(epoch uint64, odd []liveWAL) error {
 		return &partd.CorruptError{Path: odd[0].path, Offset: 0, Err: fmt.Errorf(
 			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
 	}
-	return &partd.CorruptError{Path: walName(l.dir, l.missingSlot()), Offset: -1, Err: fmt.Errorf(
+	slot := slices.IndexFunc(l.files[:], func(f vfs.File) bool { return f == nil })
+	return &partd.CorruptError{Path: walName(l.dir, max(slot, 0)), Offset: -1, Err: fmt.Errorf(
 		"the write-ahead file of epoch %d is missing", epoch)}
 }
 
@@ -145,7 +146,13 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 			w.undo()
 		}
 	}()
-	s.openFileForAppend()
+	for _, f := range s.catalog.files.files() { // the last of each kind is gone on with
+		if f.Kind == segment.SegmentFile {
+			s.sealer.file = f
+		} else {
+			s.blobs.file = f
+		}
+	}
 	b := &batch{}
 	err = s.replay(live, func(entries []byte) error {
 		if err := s.addRecord(b, entries); err != nil {
@@ -224,17 +231,6 @@ func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err e
 			"it has records, though neither of the two write-ahead files before it is written out")}
 	}
 	return slot, false, nil
-}
-
-// openFileForAppend goes on with the last files of each kind.
-func (s *Store) openFileForAppend() {
-	for _, f := range s.catalog.files.files() {
-		if f.Kind == segment.SegmentFile {
-			s.sealer.file = f
-		} else {
-			s.blobs.file = f
-		}
-	}
 }
 
 // recoverReadOnly holds what the write-ahead files hold in memory.

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -81,16 +80,6 @@ type scanWorker struct {
 	offset int64  // how much of it is in earlier items
 	from   int    // where in batch.data the rest begins
 }
-
-func newScanWorker(sc *scanner) *scanWorker {
-	w := &scanWorker{sc: sc, free: make(chan *scanBatch, batchesPerWorker)}
-	for range batchesPerWorker {
-		w.free <- &scanBatch{worker: w}
-	}
-	return w
-}
-
-func (w *scanWorker) release() { offheap.Release(w.arena) }
 
 // run reads partitions until there are no more.
 func (w *scanWorker) run() {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -255,7 +256,7 @@ func (w *scanWorker) emitKeySize(key []byte, size int64) error {
 // readBlob charges the ledger with a large value of a key, and hands it to use.
 func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
 	return w.sc.v.files.accountBlob(&w.ledger, key, encoded, func(b []byte) error {
-		if err := w.sc.stopped(); err != nil {
+		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
 		}
 		return use(b)

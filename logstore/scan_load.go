@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
@@ -15,7 +16,16 @@ var errTooMuch = errors.New("more than may be loaded")
 
 // partition hands over all keys of a partition.
 func (w *scanWorker) partition(p *scanPartition) error {
-	w.findStreamed(p.hashes)
+	// Keys that have a run of their own in some segment are read by themselves,
+	// whatever other segments hold of them.
+	w.streamed = w.streamed[:0]
+	for _, g := range w.sc.v.segments {
+		w.streamed = append(w.streamed, g.HotIn(p.hashes.lo, p.hashes.hi)...)
+	}
+	slices.SortFunc(w.streamed, segment.CompareHot)
+	w.streamed = slices.CompactFunc(w.streamed, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
+	w.pending = w.streamed
+
 	err := errTooMuch
 	if p.size <= w.sc.loadBytes {
 		err = w.loadAndGroup(p.hashes, false)
@@ -27,18 +37,6 @@ func (w *scanWorker) partition(p *scanPartition) error {
 		return err
 	}
 	return w.emitPending(math.MaxUint64, nil)
-}
-
-// findStreamed finds the keys that have a run of their own in some segment.
-// They are read by themselves, whatever other segments hold of them.
-func (w *scanWorker) findStreamed(r hashRange) {
-	w.streamed = w.streamed[:0]
-	for _, g := range w.sc.v.segments {
-		w.streamed = append(w.streamed, g.HotIn(r.lo, r.hi)...)
-	}
-	slices.SortFunc(w.streamed, segment.CompareHot)
-	w.streamed = slices.CompactFunc(w.streamed, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
-	w.pending = w.streamed
 }
 
 func (w *scanWorker) isStreamed(hash uint64, key []byte) bool { return findHot(w.streamed, hash, key) }
@@ -105,7 +103,7 @@ func (w *scanWorker) loadSome(source int, r hashRange, noStreamed bool) error {
 
 // load adds whole entries, or pieces of them, to what is loaded.
 func (w *scanWorker) load(b []byte) error {
-	if err := w.sc.stopped(); err != nil {
+	if err := canceled.Err(w.sc.ctx); err != nil {
 		return err
 	}
 	if len(w.loaded)+len(b) > cap(w.loaded) {
@@ -119,7 +117,7 @@ func (w *scanWorker) load(b []byte) error {
 func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
 	src, read := w.source(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {
-		if err := w.sc.stopped(); err != nil {
+		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
 		}
 		h := w.sc.s.format.HashBytes(e.Key)
@@ -177,7 +175,7 @@ func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 			break
 		}
 		if err == nil {
-			err = w.sc.stopped()
+			err = canceled.Err(w.sc.ctx)
 		}
 		if err == nil && visible {
 			err = w.bytes(b)

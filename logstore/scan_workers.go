@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -127,7 +128,10 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	sc.partitions = make(chan *scanPartition, workers)
 	sc.running.Store(int32(workers))
 	for range workers {
-		w := newScanWorker(sc)
+		w := &scanWorker{sc: sc, free: make(chan *scanBatch, batchesPerWorker)}
+		for range batchesPerWorker {
+			w.free <- &scanBatch{worker: w}
+		}
 		sc.workers = append(sc.workers, w)
 		sc.wg.Go(w.run)
 	}
@@ -164,14 +168,6 @@ func (sc *scanner) workerCount(memory int64) int {
 	ranges := segment.Range(sc.hashes.hi, sc.bits) - segment.Range(sc.hashes.lo, sc.bits) + 1
 	most := min(runtime.GOMAXPROCS(0), ranges)
 	return int(max(min(int64(most), memory/max(minWorkerBytes, 2*largest)), 1))
-}
-
-// stopped returns why the scan ends before it is complete, if it does.
-func (sc *scanner) stopped() error {
-	if sc.ctx.Err() == nil {
-		return nil
-	}
-	return canceled.Err(sc.ctx)
 }
 
 // take returns the partition after those taken before, or nil if there is none or
@@ -229,7 +225,7 @@ func (sc *scanner) close() error {
 	sc.cancel()
 	sc.wg.Wait()
 	for _, w := range sc.workers {
-		w.release()
+		offheap.Release(w.arena)
 	}
 	sc.s.scanMemory.Add(-sc.memory)
 	return sc.v.close()

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // storedSegment is a segment in a data file, whole from one opening, seal or
@@ -142,7 +141,12 @@ func (ss *segments) next(doomed []*dataFile, cuts []fileCut) {
 // discard closes and shortens files. Freeing their blocks may take a while, so
 // a goroutine does it, for which Close waits. mu is held.
 func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
-	cuts = ss.stillThere(cuts)
+	if ss.closed {
+		cuts = nil // another process may have the store; it cuts them itself
+	}
+	cuts = slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool {
+		return !slices.Contains(ss.catalog.files.files(), c.file) // of a store that was dropped
+	})
 	if len(doomed)+len(cuts) == 0 {
 		return
 	}
@@ -184,15 +188,6 @@ func (s *Store) shortenFiles() {
 	}
 }
 
-// stillThere leaves out the files of a store that was dropped. mu is held.
-func (ss *segments) stillThere(cuts []fileCut) []fileCut {
-	if len(cuts) == 0 || ss.closed { // then another process may have the store; it cuts them itself
-		return nil
-	}
-	files := ss.catalog.files.files()
-	return slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool { return !slices.Contains(files, c.file) })
-}
-
 // lockForReaders makes others leave the files of a closed store as they are
 // until its last reader ends. mu is held.
 func (s *Store) lockForReaders() {
@@ -210,12 +205,4 @@ func (s *Store) lockForReaders() {
 		}
 		s.catalog.files.locks = append(s.catalog.files.locks, l)
 	}
-}
-
-func unlockAll(locks []vfs.Lock) error {
-	var errs []error
-	for _, l := range locks {
-		errs = append(errs, l.Unlock())
-	}
-	return errors.Join(errs...)
 }

@@ -11,19 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-func putTag(b []byte, t partd.Tag) {
-	le := binary.LittleEndian
-	le.PutUint64(b, t.Session)
-	le.PutUint64(b[8:], t.Number)
-	le.PutUint32(b[16:], t.CRC)
-	le.PutUint32(b[20:], 0)
-}
-
-func parseTag(b []byte) partd.Tag {
-	le := binary.LittleEndian
-	return partd.Tag{Session: le.Uint64(b), Number: le.Uint64(b[8:]), CRC: le.Uint32(b[16:])}
-}
-
 // sessionTable knows the sessions that were issued and, of those not
 // forgotten, the last operation.
 type sessionTable struct {

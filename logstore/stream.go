@@ -161,18 +161,16 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := partd.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
-	fail := func(err error) (io.ReadCloser, error) {
-		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Path: s.dir, Err: err}
-	}
+	r := &keyReader{ctx: ctx, key: key, dir: s.dir}
 	if err := canceled.Err(ctx); err != nil {
-		return fail(err)
+		return nil, r.fail("open", err)
 	}
 	hash := s.format.Hash(key)
 	s.mu.Lock()
 	v, err := s.viewLocked(hash, hash)
 	s.mu.Unlock()
 	if err != nil {
-		return fail(err)
+		return nil, r.fail("open", err)
 	}
 	large := false
 	for i := range v.tables {
@@ -180,19 +178,18 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	if large && s.canFlush() {
 		if err := v.close(); err != nil {
-			return fail(err)
+			return nil, r.fail("open", err)
 		}
 		if v, err = s.flushedView(ctx, hash, hash); err != nil {
-			return fail(err)
+			return nil, r.fail("open", err)
 		}
 	}
 	v.copyTables()
-	k, err := v.newKeyStream([]byte(key), hash, nil)
-	if err != nil {
+	if r.k, err = v.newKeyStream([]byte(key), hash, nil); err != nil {
 		_ = v.close()
-		return fail(err)
+		return nil, r.fail("open", err)
 	}
-	return &keyReader{ctx: ctx, key: key, k: k, dir: s.dir}, nil
+	return r, nil
 }
 
 // canFlush reports whether tables can be written out at all.
@@ -218,8 +215,9 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 			return nil, err // the tables that others hold are all that may be held
 		}
 		v, e := s.viewLocked(lo, hi) // a full disk does not keep from reading
-		if e == nil {
-			v.holdTables()
+		if e == nil && len(v.tables) > 0 {
+			v.slow = true
+			s.tables.slow++
 		}
 		return v, e
 	}

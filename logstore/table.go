@@ -82,10 +82,8 @@ func (t *table) reset() {
 	t.wal = nil
 }
 
-func (t *table) freeChunks() int { return len(t.arena)/t.chunkSize - t.chunks }
-
 func (t *table) fits(b *batch) bool {
-	free := t.freeChunks()
+	free := len(t.arena)/t.chunkSize - t.chunks
 	maxChunks := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1
 	if maxChunks <= free {
 		return true

@@ -1,6 +1,8 @@
 package logstore
 
 import (
+	"slices"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/storeerror"
@@ -13,7 +15,7 @@ type view struct {
 	version  *version
 	segments []*storedSegment
 	tables   []tableView // newer than all segments, oldest first
-	slow     bool        // counted in Store.slowViews
+	slow     bool        // counted in tables.slow: whoever has it may keep its tables for long
 }
 
 // tableView is a table up to where it was filled. Only parts from base on are
@@ -39,30 +41,17 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	}
 	v := s.segmentsView(s.segments.list)
 	for _, t := range s.tables.inUse() {
-		v.addTable(t, lo, hi)
+		if t.size == 0 {
+			continue
+		}
+		t.refs.Add(1)
+		first, last := segment.Range(lo, t.bits), segment.Range(hi, t.bits)
+		v.tables = append(v.tables, tableView{t, first, slices.Clone(t.parts[first : last+1]), t.ledger})
 	}
 	return v, nil
 }
 
-func (v *view) addTable(t *table, lo, hi uint64) {
-	if t.size == 0 {
-		return
-	}
-	t.refs.Add(1)
-	first, last := segment.Range(lo, t.bits), segment.Range(hi, t.bits)
-	v.tables = append(v.tables, tableView{t, first, append([]part(nil), t.parts[first:last+1]...), t.ledger})
-}
-
-// holdTables says that whoever has the view may keep its tables for long. mu
-// is held.
-func (v *view) holdTables() {
-	if len(v.tables) > 0 && !v.slow {
-		v.slow = true
-		v.s.tables.slow++
-	}
-}
-
-// releaseTables takes back what holdTables said. mu is held.
+// releaseTables says that whoever has the view keeps its tables no longer. mu is held.
 func (v *view) releaseTables() {
 	if v.slow {
 		v.slow = false
@@ -90,10 +79,7 @@ func (v *view) closeLocked() error {
 func (v *view) sources() int { return len(v.segments) + len(v.tables) }
 
 func (v *view) ledger() Ledger {
-	var l Ledger
-	for _, g := range v.segments {
-		l.Add(g.ledger)
-	}
+	l := ledgerOf(v.segments)
 	for i := range v.tables {
 		l.Add(v.tables[i].ledger)
 	}

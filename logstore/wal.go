@@ -228,12 +228,3 @@ func (l *wal) checkNewest(r *walReader) error {
 	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
 		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, why)}
 }
-
-func (l *wal) missingSlot() int {
-	for slot := range l.files {
-		if _, err := l.fs.Info(walName(l.dir, slot)); errors.Is(err, os.ErrNotExist) {
-			return slot
-		}
-	}
-	return 0
-}

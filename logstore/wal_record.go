@@ -62,7 +62,11 @@ func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	end := recordHeaderLen
 	if h.tagged {
 		rec[13] = recordTagged
-		putTag(rec[recordHeaderLen:], h.tag)
+		tag := rec[recordHeaderLen:]
+		le.PutUint64(tag, h.tag.Session)
+		le.PutUint64(tag[8:], h.tag.Number)
+		le.PutUint32(tag[16:], h.tag.CRC)
+		le.PutUint32(tag[20:], 0)
 		end += tagLen
 	}
 	le.PutUint64(rec[16:], h.epoch)
@@ -94,7 +98,8 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 		epoch: le.Uint64(b[16:]), seq: le.Uint64(b[24:]), synced: le.Uint64(b[32:]),
 	}
 	if h.tagged {
-		h.tag = parseTag(b[recordHeaderLen:])
+		tag := b[recordHeaderLen:]
+		h.tag = partd.Tag{Session: le.Uint64(tag), Number: le.Uint64(tag[8:]), CRC: le.Uint32(tag[16:])}
 	}
 	h.totalLen = int64(end) + int64(h.length)
 	if h.kind > recordEndOfFile || b[13] > recordTagged || b[14] != 0 || b[15] != 0 {
