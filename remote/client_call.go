@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
@@ -187,24 +189,24 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	case c.link != l:
 		return l.ended, nil
 	case (k.numbered || k.popping) && c.ops.session == 0:
-		return closedChannel(), nil // lost in between
+		lost := make(chan struct{}) // in between: begin anew, at once
+		close(lost)
+		return lost, nil
 	case k.numbered:
 		if c.ops.settled != nil {
 			return c.ops.settled, nil
 		}
-		c.ops.assign(k)
-	case k.popping:
-		c.ops.assignPop(k, l.instance)
+		k.session, k.seq = c.ops.session, c.ops.next
+		c.ops.next++
+		c.ops.waiting++
+	case k.popping: // the body says which server it is sent to first
+		c.ops.lastPop++
+		k.session, k.seq = c.ops.session, c.ops.lastPop
+		putU64(k.buf[k.instance:], l.instance)
 	}
 	c.register(k)
 	k.sends, k.via = 1, l
 	return nil, nil
-}
-
-func closedChannel() <-chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
 }
 
 // leave gives a call up, as its context has ended. A change that was sent keeps
@@ -235,4 +237,60 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 		k.writing.Unlock()
 	}
 	return err
+}
+
+// complete ends a call. mu is held.
+func (c *Client) complete(k *call, err error) {
+	if k.finished {
+		return
+	}
+	delete(c.calls, k.number)
+	k.finished, k.err = true, err
+	close(k.done)
+}
+
+// failAll ends all calls, as there is no connection and will be none.
+func (c *Client) failAll(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.calls {
+		if k.numbered || k.popping || k.op.mutates() {
+			c.complete(k, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
+		} else {
+			c.complete(k, err)
+		}
+	}
+	c.ops.renew()
+}
+
+// handleReply takes a reply. Its error ends the connection.
+func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.useful, c.stuck, c.backoff = true, time.Time{}, 0
+	k := c.calls[r.number]
+	if k == nil {
+		return nil // given up
+	}
+	if k.op != r.op && !k.abandoned {
+		return fmt.Errorf("the server answered %s with %s", k.op, r.op)
+	}
+	var err error
+	if r.status != statusOK {
+		err = parseError(body, k.op.String(), c.url)
+	} else {
+		if !owned {
+			body = slices.Clone(body)
+		}
+		k.reply, k.got = body, r.flags
+	}
+	if k.numbered {
+		c.ops.handleReply(c, k, err)
+		return nil
+	}
+	if k.op.mutates() && k.sends > 1 && errors.Is(err, partd.ErrSessionExpired) {
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // it may have been applied when it was sent first
+	}
+	c.complete(k, err)
+	return nil
 }

@@ -52,10 +52,7 @@ func (c *Client) usable(ctx context.Context) error {
 	if c.closed {
 		return partd.ErrClosed
 	}
-	if ctx.Err() != nil {
-		return canceled.Err(ctx)
-	}
-	return nil
+	return canceled.Err(ctx)
 }
 
 // getSome gets the values of the first keys, of one at least.

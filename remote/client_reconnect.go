@@ -1,10 +1,13 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -83,7 +86,10 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 		return err
 	}
 	c.noteRestart(l)
-	for _, k := range c.unanswered() {
+	c.mu.Lock()
+	unanswered := slices.SortedFunc(maps.Values(c.calls), func(a, b *call) int { return cmp.Compare(a.number, b.number) })
+	c.mu.Unlock()
+	for _, k := range unanswered {
 		if err := c.sendAgain(l, k); err != nil {
 			<-l.ended
 			return err
@@ -94,6 +100,35 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 	}
 	close(at.done)
 	return nil
+}
+
+// sendAgain sends a call over a new connection. In place of a change that was
+// given up goes one that does nothing, with its number.
+func (c *Client) sendAgain(l *link, k *call) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	c.mu.Lock()
+	if k.finished || c.calls[k.number] != k {
+		c.mu.Unlock()
+		return nil
+	}
+	k.sends++
+	k.via = l
+	abandoned := k.abandoned
+	if k.popping {
+		k.flags |= flagResent
+	}
+	c.mu.Unlock()
+	if !abandoned {
+		return l.send(c.life, k)
+	}
+	void := newCall(opAppend)
+	defer void.recycle()
+	void.request = k.request
+	void.op, void.flags = opAppend, 0
+	void.u32(0)
+	void.crc = checksum(opAppend, void.body()...)
+	return l.send(c.life, void)
 }
 
 // use makes a connection the one that calls go over. Its token is given back.

@@ -93,8 +93,6 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 // should call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
-func (s *Server) requestClose() { s.closeOnce.Do(func() { close(s.closeRequested) }) }
-
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
 // listener. It then returns nil; existing connections continue until Shutdown. It
 // may be called for several listeners.
@@ -106,12 +104,23 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 	if s.base == nil || l == nil {
 		return &partd.Error{Op: "serve", Err: errors.New("it takes a server that NewServer made, and a listener")}
 	}
-	if !s.addListener(l) {
+	s.mu.Lock()
+	closing := s.closing
+	if !closing {
+		s.listeners[l] = struct{}{}
+	}
+	s.mu.Unlock()
+	if closing {
 		return errors.Join(&partd.Error{Op: "serve", Path: URL(l.Addr()), Err: partd.ErrClosed}, l.Close())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept says so
 	defer stop()
-	defer s.removeListener(l)
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+		_ = l.Close() // often the second time
+	}()
 	wait := time.Duration(0)
 	for {
 		nc, err := l.Accept()
@@ -137,23 +146,6 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 		case <-s.done:
 		}
 	}
-}
-
-func (s *Server) addListener(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.listeners[l] = struct{}{}
-	return true
-}
-
-func (s *Server) removeListener(l net.Listener) {
-	s.mu.Lock()
-	delete(s.listeners, l)
-	s.mu.Unlock()
-	_ = l.Close() // often the second time
 }
 
 func (s *Server) isClosing() bool {
@@ -186,7 +178,8 @@ func (s *Server) shutDown(ctx context.Context) error {
 		_ = l.Close() // Serve returns
 	}
 	for c := range s.conns {
-		c.wake()
+		// No more messages are waited for: it ends once what has arrived is answered.
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
 	for _, c := range s.greeting { // nothing of theirs has been answered
 		c.abort()

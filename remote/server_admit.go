@@ -126,13 +126,6 @@ func (s *Server) oldestGreeting() *conn {
 	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.tenant == most })]
 }
 
-// greeted takes a connection from those in their handshake.
-func (s *Server) greeted(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.removeGreeting(c)
-}
-
 func (s *Server) removeGreeting(c *conn) {
 	s.greeting = slices.DeleteFunc(s.greeting, func(g *conn) bool { return g == c })
 }

@@ -73,13 +73,6 @@ func (l *quotas) open(s *tenant, patience time.Duration, evict func()) *account 
 	return a
 }
 
-// receive tells how much has arrived from now on.
-func (a *account) receive(bytes func() int64) {
-	a.quotas.mu.Lock()
-	defer a.quotas.mu.Unlock()
-	a.received = bytes
-}
-
 // close ends an account, which has given everything back.
 func (a *account) close() {
 	a.quotas.mu.Lock()
@@ -205,15 +198,6 @@ func (a *account) giveMessage(bytes int64) {
 	defer a.quotas.mu.Unlock()
 	a.message -= bytes
 	a.quotas.charge(a, -bytes)
-}
-
-// look notes whether enough has moved. What did long ago says nothing: the system may
-// have taken some MiB for a peer that takes nothing. mu is held.
-func (a *account) look() {
-	a.still++
-	if p := a.progress(); p-a.moved >= slowBytes {
-		a.moved, a.still = p, 0
-	}
 }
 
 // Take takes bytes for what arrives.

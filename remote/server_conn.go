@@ -58,8 +58,8 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	c.tenant = s.quotas.enter(peerOf(nc))
 	c.account = s.quotas.open(c.tenant, s.opts.StallTimeout, c.evict)
-	c.handles.init(&s.handles, c.tenant)
-	c.handles.space = s.space
+	h := &c.handles
+	h.table, h.tenant, h.space, h.open = &s.handles, c.tenant, s.space, map[uint64]*handle{}
 	return c
 }
 
@@ -81,10 +81,6 @@ func (c *conn) evict() {
 	c.server.opts.Logger.Warn("connection closed: others need its memory or its place", "peer", peerName(c.nc))
 	c.abort()
 }
-
-// wake ends waiting for a message, so that the connection ends once what has
-// arrived is answered.
-func (c *conn) wake() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
 var errClosing = errors.New("the server is closing")
 
@@ -119,13 +115,19 @@ func (c *conn) log(err error) {
 
 func (c *conn) serve() error {
 	rest, err := c.handshake()
-	c.server.greeted(c)
+	c.server.mu.Lock()
+	c.server.removeGreeting(c)
+	c.server.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	o := &c.server.opts
+	longest := o.MaxMessage
+	if o.Authorizer != nil && !c.listener.Trusted {
+		longest = minMessage // until it is known who sends it
+	}
 	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
-		MaxMessage: c.firstMessage(), MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
+		MaxMessage: longest, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
 		Wait: func() error {
 			if c.server.isClosing() {
 				return errClosing
@@ -140,7 +142,9 @@ func (c *conn) serve() error {
 			return c.write(pong)
 		},
 	})
-	c.account.receive(c.reader.Received)
+	c.server.quotas.mu.Lock()
+	c.account.received = c.reader.Received
+	c.server.quotas.mu.Unlock()
 	defer c.reader.Close()
 	for {
 		frames, err := c.reader.Next()
@@ -178,14 +182,6 @@ func (c *conn) handshake() (rest []byte, err error) {
 		timeout = max(timeout-time.Since(c.since), time.Millisecond)
 	}
 	return zmtp.Open(c.nc, zmtp.Router, timeout)
-}
-
-// firstMessage is the longest message taken until it is known who sends it.
-func (c *conn) firstMessage() int64 {
-	if c.server.opts.Authorizer != nil && !c.listener.Trusted {
-		return minMessage
-	}
-	return c.server.opts.MaxMessage
 }
 
 // writeStep bounds what one deadline is for.

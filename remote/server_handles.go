@@ -56,10 +56,6 @@ type handle struct {
 	timer *time.Timer
 }
 
-func (h *handles) init(t *handleTable, s *tenant) {
-	h.table, h.tenant, h.open = t, s, map[uint64]*handle{}
-}
-
 // add opens a handle, of which the first page was answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}

@@ -72,7 +72,12 @@ func (l *quotas) tick() {
 	l.mu.Lock()
 	q := &l.queue
 	for a := range q.accounts {
-		a.look()
+		// Whether enough has moved: what did long ago says nothing, as the system may
+		// have taken some MiB for a peer that takes nothing.
+		a.still++
+		if p := a.progress(); p-a.moved >= slowBytes {
+			a.moved, a.still = p, 0
+		}
 	}
 	for s := range q.tenants {
 		for d := range demands {
@@ -124,7 +129,7 @@ func (l *quotas) grant() {
 				next = w
 			}
 		}
-		if next == nil || !l.fits(next) {
+		if next == nil || l.used[memory]+next.bytes > l.most(next) {
 			return
 		}
 		l.queue.granted = time.Now()
@@ -184,8 +189,6 @@ func (l *quotas) most(w *waiter) int64 {
 	}
 	return most
 }
-
-func (l *quotas) fits(w *waiter) bool { return l.used[memory]+w.bytes <= l.most(w) }
 
 // mayGrow reports whether the elder can still come to its end: of the memory it may
 // need more than half, an eighth is the reserve, an eighth each may be kept for the

@@ -41,17 +41,9 @@ func (m *meter) done(begun time.Time, failed bool) {
 	m.took.Observe(time.Since(begun))
 }
 
-// pythonCommands have a meter each, and all others one together: what peers make up
+// pythonCommands have a meter each, and all others the first one: what peers make up
 // is no label.
 var pythonCommands = [...]string{"syn", "append", "iset", "get", "delete", "drop", "close"}
-
-func (m *meters) ofPython(command string) *meter {
-	i := 0
-	for i < len(pythonCommands) && pythonCommands[i] != command {
-		i++
-	}
-	return &m.python[i]
-}
 
 func (m *meters) of(op operation) *meter {
 	if op > lastOperation {
@@ -76,8 +68,8 @@ func (m *meters) each(f func(m *meter, labels ...string)) {
 	}
 	for i := range m.python {
 		name := "unknown"
-		if i < len(pythonCommands) {
-			name = pythonCommands[i]
+		if i > 0 {
+			name = pythonCommands[i-1]
 		}
 		one(&m.python[i], "python", name)
 	}

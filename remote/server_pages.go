@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"fmt"
 	"iter"
 	"math"
 	"slices"
@@ -12,44 +13,47 @@ import (
 // read by a handle.
 const largeValue = math.MaxUint32
 
-// getValues answers with as many values as fit a page, at least one. A value that
+// get answers with as many values as fit a page, at least one. A value that
 // does not fit any page is left to a handle.
-func (c *conn) getValues(a *answer, keys []string) error {
-	count := a.hole()
-	for i, key := range keys {
-		left := a.page - a.size()
-		if i > 0 && left <= 0 {
-			break
+func (c *conn) get(_ request, d *decoder) (fill, error) {
+	keys := d.keys()
+	return func(a *answer) error {
+		count := a.hole()
+		for i, key := range keys {
+			left := a.page - a.size()
+			if i > 0 && left <= 0 {
+				break
+			}
+			length := a.hole()
+			v, err := c.space.readValue(c.ctx, key, a.buf, max(left, 0), &a.allowance)
+			if err != nil {
+				return err
+			}
+			a.buf = v.buf
+			if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.page) {
+				a.fill(length, uint32(len(v.data)))
+				a.take(v, length+4)
+				a.fill(count, uint32(i+1))
+				continue
+			}
+			if i > 0 { // it is the first of the next request
+				a.buf = a.buf[:length]
+				return closeRest(v)
+			}
+			a.builder = newBuilder() // the handle has the memory
+			count = a.hole()
+			page, closer := c.valuePages(v)
+			id, err := c.handles.add(c.ctx, false, page, closer)
+			if err != nil {
+				return err
+			}
+			a.u32(largeValue)
+			a.u64(id)
+			a.fill(count, 1)
+			return nil
 		}
-		length := a.hole()
-		v, err := c.space.readValue(c.ctx, key, a.buf, max(left, 0), &a.allowance)
-		if err != nil {
-			return err
-		}
-		a.buf = v.buf
-		if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.page) {
-			a.fill(length, uint32(len(v.data)))
-			a.take(v, length+4)
-			a.fill(count, uint32(i+1))
-			continue
-		}
-		if i > 0 { // it is the first of the next request
-			a.buf = a.buf[:length]
-			return closeRest(v)
-		}
-		a.builder = newBuilder() // the handle has the memory
-		count = a.hole()
-		page, closer := c.valuePages(v)
-		id, err := c.handles.add(c.ctx, false, page, closer)
-		if err != nil {
-			return err
-		}
-		a.u32(largeValue)
-		a.u64(id)
-		a.fill(count, 1)
 		return nil
-	}
-	return nil
+	}, nil
 }
 
 // take adds a value that was read, unless it is in the answer already.
@@ -66,35 +70,38 @@ func closeRest(v value) error {
 	return v.rest.Close()
 }
 
-// openReader answers with the begin of a value, and a handle if there is more.
-func (c *conn) openReader(a *answer, key string) error {
-	id := len(a.buf)
-	a.u64(0)
-	v, err := c.space.readValue(c.ctx, key, a.buf, a.page, &a.allowance)
-	if err != nil {
-		return err
-	}
-	a.buf = v.buf
-	more := v.rest != nil
-	if len(a.buf) == id+8 { // the store gave it away
-		first := v.data[:min(len(v.data), a.page)]
-		v.data = v.data[len(first):]
-		more = len(v.data) > 0
-		a.refer(first)
-	} else {
-		v.data = nil // it is in the answer
-	}
-	if !more {
-		return closeRest(v)
-	}
-	page, closer := c.valuePages(v)
-	handle, err := c.handles.add(c.ctx, false, page, closer)
-	if err != nil {
-		return err
-	}
-	putU64(a.buf[id:], handle)
-	a.flags |= flagMore
-	return nil
+// open answers with the begin of a value, and a handle if there is more.
+func (c *conn) open(_ request, d *decoder) (fill, error) {
+	key := d.key()
+	return func(a *answer) error {
+		id := len(a.buf)
+		a.u64(0)
+		v, err := c.space.readValue(c.ctx, key, a.buf, a.page, &a.allowance)
+		if err != nil {
+			return err
+		}
+		a.buf = v.buf
+		more := v.rest != nil
+		if len(a.buf) == id+8 { // the store gave it away
+			first := v.data[:min(len(v.data), a.page)]
+			v.data = v.data[len(first):]
+			more = len(v.data) > 0
+			a.refer(first)
+		} else {
+			v.data = nil // it is in the answer
+		}
+		if !more {
+			return closeRest(v)
+		}
+		page, closer := c.valuePages(v)
+		handle, err := c.handles.add(c.ctx, false, page, closer)
+		if err != nil {
+			return err
+		}
+		putU64(a.buf[id:], handle)
+		a.flags |= flagMore
+		return nil
+	}, nil
 }
 
 // valuePages makes pages of what is left of a value.
@@ -186,22 +193,27 @@ func (c *conn) openKeys(a *answer) error {
 	})
 }
 
-// openScan answers with chunks of a part of the keys; one larger than a page is
-// divided.
-func (c *conn) openScan(a *answer, part, parts int) error {
-	return listing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
-		n := min(len(k.Data), max(a.page-a.size(), 1))
-		last := n == len(k.Data)
-		if len(a.buf) > a.page/8 { // it will be a whole page, which appending would copy several times
-			const lastKey = 4 << 10
-			a.buf = slices.Grow(a.buf, headRoom+a.page+lastKey-len(a.buf))
-		}
-		a.bool(last && k.Last)
-		a.u64(uint64(k.Offset))
-		a.u32(uint32(n))
-		a.buf = appendKey(a.buf, k.Key)
-		a.buf = append(a.buf, k.Data[:n]...)
-		k.Data, k.Offset = k.Data[n:], k.Offset+int64(n)
-		return last
-	})
+// scan answers with chunks of a part of the keys; one larger than a page is divided.
+func (c *conn) scan(_ request, d *decoder) (fill, error) {
+	part, parts := int(d.u32()), int(d.u32())
+	if err := partd.CheckPart(part, parts); d.err == nil && err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	return func(a *answer) error {
+		return listing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
+			n := min(len(k.Data), max(a.page-a.size(), 1))
+			last := n == len(k.Data)
+			if len(a.buf) > a.page/8 { // it will be a whole page, which appending would copy several times
+				const lastKey = 4 << 10
+				a.buf = slices.Grow(a.buf, headRoom+a.page+lastKey-len(a.buf))
+			}
+			a.bool(last && k.Last)
+			a.u64(uint64(k.Offset))
+			a.u32(uint32(n))
+			a.buf = appendKey(a.buf, k.Key)
+			a.buf = append(a.buf, k.Data[:n]...)
+			k.Data, k.Offset = k.Data[n:], k.Offset+int64(n)
+			return last
+		})
+	}, nil
 }

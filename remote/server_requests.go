@@ -192,7 +192,12 @@ func (c *conn) mutate(r request, body []byte) error {
 // apply makes a change, which is numbered where it is of a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s, base := c.space, c.server.base
-	defer c.clearEntries()
+	defer func() {
+		if cap(c.entries) > 16<<10 { // of a large batch
+			c.entries = nil
+		}
+		clear(c.entries)
+	}()
 	if tag.Session == 0 {
 		applied, err = ifRoom(s.sessions.room, op, func() (bool, error) { return true, op.Do(base, s.store) })
 	} else {
@@ -201,14 +206,6 @@ func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error
 	s.changes.Add(1) // before the answer
 	c.server.changed(s, op.Change, err)
 	return applied, err
-}
-
-// clearEntries forgets where entries were, and what a large batch took.
-func (c *conn) clearEntries() {
-	if cap(c.entries) > 16<<10 {
-		c.entries = nil
-	}
-	clear(c.entries)
 }
 
 func (c *conn) parseChange(what operation, body []byte, allowance *allowance) (partd.Operation, error) {

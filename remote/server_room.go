@@ -1,10 +1,6 @@
 package remote
 
-import (
-	"errors"
-
-	"github.com/go-partd/partd"
-)
+import "github.com/go-partd/partd"
 
 // Room decides whether a store may grow, by a quota or by the free space that
 // must remain on the disk. Only appends and sets need room.
@@ -43,16 +39,4 @@ func ifRoom(room Room, op partd.Operation, do func() (bool, error)) (applied boo
 	}
 	defer room.Done(taken)
 	return do()
-}
-
-// resent reports whether an operation may have been applied before, so that the
-// store alone can answer it, whether there is room or not. Of a session that another
-// server began, the first operation may. mu is held.
-func (x *session) resent(tag partd.Tag) bool { return !x.counted || tag.Number <= x.applied }
-
-// note keeps what resent needs. mu is held.
-func (x *session) note(tag partd.Tag, err error) {
-	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		x.counted, x.applied = true, max(x.applied, tag.Number)
-	}
 }

@@ -27,12 +27,16 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
-	if x.resent(tag) {
+	// It may have been applied before, as may the first operation of a session that another
+	// server began: then the store alone can answer it, whether there is room or not.
+	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
 	} else {
 		applied, err = ifRoom(s.room, op, do)
 	}
-	x.note(tag, err)
+	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+		x.counted, x.applied = true, max(x.applied, tag.Number)
+	}
 	return applied, err
 }
 

@@ -23,32 +23,27 @@ type statistics struct {
 
 func (c *conn) stat(r request, _ *decoder) (fill, error) {
 	return func(a *answer) error {
-		err := c.count(a)
-		if err == nil && r.flags&flagCount != 0 {
-			a.u64(c.space.changes.Load())
-		}
-		return err
-	}, nil
-}
-
-func (c *conn) count(a *answer) error {
-	m := &c.space.statistics
-	if err := m.one.acquire(c.ctx); err != nil {
-		return err
-	}
-	defer m.one.release()
-	changes, begin := m.changes.Load(), time.Now()
-	if changes != m.after || begin.Sub(m.at) > 10*m.took {
-		st, err := partd.Stat(c.ctx, c.space.store)
-		if err != nil {
+		m := &c.space.statistics
+		if err := m.one.acquire(c.ctx); err != nil {
 			return err
 		}
-		m.last, m.after, m.at, m.took = st, changes, time.Now(), time.Since(begin)
-	}
-	for _, n := range []int64{m.last.Keys, m.last.Bytes, m.last.Memory, m.last.Disk} {
-		a.u64(uint64(n))
-	}
-	return nil
+		defer m.one.release()
+		changes, begin := m.changes.Load(), time.Now()
+		if changes != m.after || begin.Sub(m.at) > 10*m.took {
+			st, err := partd.Stat(c.ctx, c.space.store)
+			if err != nil {
+				return err
+			}
+			m.last, m.after, m.at, m.took = st, changes, time.Now(), time.Since(begin)
+		}
+		for _, n := range []int64{m.last.Keys, m.last.Bytes, m.last.Memory, m.last.Disk} {
+			a.u64(uint64(n))
+		}
+		if r.flags&flagCount != 0 {
+			a.u64(c.space.changes.Load())
+		}
+		return nil
+	}, nil
 }
 
 // verify answers with what a check of the store found. There is one at a time, as it
