@@ -28,7 +28,10 @@ func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	names, sizes := make([]string, len(keys)), make([]string, len(keys))
 	var nameWidth, sizeWidth int
 	for i, k := range keys {
-		names[i] = shorten(keyText(k.Key), maxName)
+		names[i] = keyText(k.Key)
+		if r := []rune(names[i]); len(r) > maxName {
+			names[i] = string(r[:maxName/2]) + "…" + string(r[len(r)-maxName/2+1:])
+		}
 		sizes[i] = fmt.Sprint(k.Size)
 		nameWidth = max(nameWidth, utf8.RuneCountInString(names[i]))
 		sizeWidth = max(sizeWidth, len(sizes[i]))
@@ -42,15 +45,6 @@ func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
 		line := fmt.Sprintf("  %-*s  %*s  %s", nameWidth, names[i], sizeWidth, sizes[i], strings.Repeat("#", bar))
 		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
-}
-
-// shorten cuts a text in the middle where it has more than limit characters.
-func shorten(text string, limit int) string {
-	r := []rune(text)
-	if len(r) <= limit {
-		return text
-	}
-	return string(r[:limit/2]) + "…" + string(r[len(r)-limit/2+1:])
 }
 
 // withUnit returns a number of bytes, and what that is in larger units.

@@ -2,13 +2,17 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"io"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // formatsHelp is what the commands on files say of their input and output.
@@ -72,4 +76,82 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	}
 	s := fileSummary{result, a, in, out}
 	return s.write()
+}
+
+// fileSummary says what a command on files did.
+type fileSummary struct {
+	*filejobs.Result
+	app *app
+	in  *inputFlags
+	out *outputFlags
+}
+
+// write writes what was asked for.
+func (s *fileSummary) write() error {
+	if !*s.in.quiet {
+		for _, note := range s.Notes {
+			fmt.Fprintln(s.app.err, "partd: note:", note)
+		}
+	}
+	if !*s.out.stats && !*s.in.asJSON {
+		if s.Tally.FirstBad == nil || *s.in.quiet {
+			return nil
+		}
+		_, err := fmt.Fprintf(s.app.err, "partd: %s left out; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBad)
+		return err
+	}
+	where := s.app.out
+	if s.out.toStdout() { // where the data are
+		where = s.app.err
+	}
+	if *s.in.quiet && !*s.in.asJSON {
+		return nil
+	}
+	return show(where, *s.in.asJSON, s.record(), s.writeText)
+}
+
+// record is the summary in JSON.
+func (s *fileSummary) record() map[string]any {
+	t := &s.Tally
+	all := map[string]any{
+		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(s.Inputs.Files),
+		"input_bytes": s.Inputs.Read.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
+		"blank_lines": t.BlankLines, "bad_records": t.BadRecords, "added_newlines": t.AddedNewlines,
+		"seconds": s.Seconds, "verified": true,
+	}
+	if !s.out.directory {
+		all["output"], all["output_bytes"] = s.out.shownOutput(), s.Written
+	}
+	for _, l := range s.Lines {
+		all[l.Name] = l.Value
+	}
+	return all
+}
+
+func (s *fileSummary) writeText(w io.Writer) {
+	t := &s.Tally
+	fmt.Fprintf(w, "records   %s, %s\n", humanize.Comma(t.Records), withUnit(t.RecordBytes))
+	for _, l := range s.Lines {
+		if l.Label != "" {
+			fmt.Fprintf(w, "%-9s %s\n", l.Label, l.Text)
+		}
+	}
+	if t.BlankLines > 0 || t.BadRecords > 0 {
+		fmt.Fprintf(w, "left out  %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
+	}
+	if t.FirstBad != nil {
+		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
+	}
+	if t.AddedNewlines > 0 {
+		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
+	}
+	if !s.out.directory {
+		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))
+	}
+	size := "which is their size"
+	if s.Inputs.Size < 0 {
+		size = "of unknown size"
+	}
+	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), humanize.Comma(s.Inputs.Read.Load()), size)
+	writeTime(w, t.ReadBytes, s.Seconds)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"unsafe"
@@ -67,4 +68,12 @@ func (l *entryList) join(fields [][]byte) []byte {
 	from := len(l.arena)
 	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
 	return l.arena[from:]
+}
+
+// addToSum adds the hash of a key and its record, as a [partd.Checker] does.
+func (l *entryList) addToSum(e *partd.Entry) {
+	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
+	l.hashed = append(l.hashed, e.Key...)
+	l.hashed = append(l.hashed, e.Value...)
+	l.sum.AddRecord(l.hashed)
 }

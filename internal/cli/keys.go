@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newKeys(a *app) *cobra.Command {
@@ -51,8 +50,7 @@ With --json the output is JSON lines, not one array: each line is an object
 
 // keyText returns a key for one field of a line of text.
 func keyText(key string) string {
-	unsafe := func(r rune) bool { return !unicode.IsPrint(r) }
-	if key == "" || key[0] == '"' || !utf8.ValidString(key) || strings.ContainsFunc(key, unsafe) {
+	if !cliutil.Plain(key) || key[0] == '"' {
 		return strconv.Quote(key)
 	}
 	return key

@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"io"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -55,14 +53,15 @@ func newScan(a *app) *cobra.Command {
 		// Both would write over each other on a terminal.
 		show := cliutil.ShowsProgress(*when, a.err) && (*when == "always" || !progress.IsTerminal(a.out))
 		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
-			write, flush := scanLines(a.out)
+			w := bufio.NewWriterSize(a.out, 64<<10)
+			write := (&lineWriter{enc: newEncoder(w), data: make([]byte, 0, 64<<10)}).add
 			if *values {
-				write, flush = scanValues(a.out)
+				write = func(c partd.Chunk) error { _, err := w.Write(c.Data); return err }
 			}
 			if err := scan(cmd.Context(), store, part, parts, progress.Start(a.err, show), show, write); err != nil {
 				return err
 			}
-			return flush()
+			return w.Flush()
 		})
 	}
 	return cmd
@@ -102,11 +101,6 @@ func scan(ctx context.Context, store partd.Partd, part, parts int, bar *progress
 	return nil
 }
 
-func scanValues(out io.Writer) (write func(partd.Chunk) error, flush func() error) {
-	w := bufio.NewWriterSize(out, 64<<10)
-	return func(c partd.Chunk) error { _, err := w.Write(c.Data); return err }, w.Flush
-}
-
 // scanRecord is a piece of a key's value in JSON.
 type scanRecord struct {
 	Key         *string `json:"key,omitempty"`
@@ -119,13 +113,7 @@ type scanRecord struct {
 // maxScanLine is how many bytes of a value one line holds.
 const maxScanLine = 1 << 20
 
-// scanLines writes lines of JSON, however the store cuts its values.
-func scanLines(out io.Writer) (write func(partd.Chunk) error, flush func() error) {
-	w := bufio.NewWriterSize(out, 64<<10)
-	l := &lineWriter{enc: newEncoder(w), data: make([]byte, 0, 64<<10)}
-	return l.add, w.Flush
-}
-
+// lineWriter writes lines of JSON, however the store cuts its values.
 type lineWriter struct {
 	enc    *json.Encoder
 	offset int64  // of data in the value
@@ -152,12 +140,8 @@ func (l *lineWriter) add(c partd.Chunk) error {
 }
 
 func (l *lineWriter) line(key string, last bool) error {
-	r := scanRecord{Offset: l.offset, ValueBase64: l.data, Last: last}
-	if utf8.ValidString(key) {
-		r.Key = &key
-	} else {
-		r.KeyBase64 = []byte(key)
-	}
+	k := keyJSON(partd.KeyInfo{Key: key})
+	r := scanRecord{k.Key, k.KeyBase64, l.offset, l.data, last}
 	l.offset += int64(len(l.data))
 	l.data = l.data[:0]
 	return l.enc.Encode(r)

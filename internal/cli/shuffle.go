@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/filejobs"
 )
 
 const shuffleHelp = `Read files, and append each record to the key in its field FIELD. Records are
@@ -88,8 +89,10 @@ func newShuffle(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := checkFields("by", *f.by, layout); err != nil {
-			return err
+		if !layout.HasHeader() { // else any text may be the name of a column
+			if _, err := filejobs.ResolveFields(*f.by, layout, nil); err != nil {
+				return cliutil.Usagef("--by %q: %w", *f.by, err)
+			}
 		}
 		words := targetWords{
 			store: "store", double: "them", all: "All records are", uncompared: "were not compared with what was read", some: "these records",

@@ -150,6 +150,7 @@ func noStore(ctx context.Context, rawURL string) error {
 	segments, _ := fs.Glob(os.DirFS(location), "seg-[0-9]*")
 	data := append(blobs, segments...)
 	info, err := os.Stat(location)
+	entries, unread := os.ReadDir(location)
 	switch {
 	case scheme == "log" && len(data) > 0:
 		return &partd.CorruptError{
@@ -157,16 +158,10 @@ func noStore(ctx context.Context, rawURL string) error {
 		}
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, not a partd store", location)
-	case err == nil && !emptyDir(location):
+	case err == nil && (unread != nil || len(entries) > 0):
 		return fmt.Errorf("the directory %s exists, but is not a partd store", location)
 	}
 	return fmt.Errorf(`there is no store %s ("partd shuffle" or "partd append" makes one)`, rawURL)
-}
-
-// emptyDir reports whether a directory is known to hold nothing.
-func emptyDir(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	return err == nil && len(entries) == 0
 }
 
 // withStore opens a store for what use does with it.

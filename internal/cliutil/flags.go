@@ -2,12 +2,15 @@ package cliutil
 
 import (
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/progress"
 )
 
 // Env are the environment variables of a program's flags.
@@ -64,4 +67,22 @@ func (e *Env) Set(cmd *cobra.Command) error {
 		}
 	})
 	return err
+}
+
+func ProgressFlag(cmd *cobra.Command) *string {
+	when := cmd.Flags().String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never")
+	Complete(cmd, "progress", "auto", "always", "never")
+	return when
+}
+
+func CheckProgress(when string) error {
+	if when != "auto" && when != "always" && when != "never" {
+		return Usagef("--progress is auto, always or never, not %q", when)
+	}
+	return nil
+}
+
+// ShowsProgress reports whether progress is shown where errors go.
+func ShowsProgress(when string, w io.Writer) bool {
+	return when == "always" || when == "auto" && progress.IsTerminal(w)
 }

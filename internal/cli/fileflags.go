@@ -65,12 +65,13 @@ func (f *inputFlags) showsProgress(a *app) bool {
 // layout returns what the flags and the files' names tell of the files. What a
 // name says of compression does not count.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
-	sep, err := unescape(*f.sep)
-	l := records.Layout{NoHeader: *f.noHeader, Sep: sep}
-	if err != nil {
-		return l, cliutil.Usagef("--sep: %w", err)
+	// In a separator \t is a tab, as it is hard to type, and \\ a backslash.
+	l := records.Layout{NoHeader: *f.noHeader, Sep: strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(*f.sep)}
+	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(*f.sep), `\`) {
+		return l, cliutil.Usagef(`--sep: %q holds a backslash: \t is a tab, \\ is a backslash`, *f.sep)
 	}
 	if *f.format != "" {
+		var err error
 		if l.Format, err = records.ParseFormat(*f.format); err != nil {
 			return l, cliutil.Usagef("--format: %w", err)
 		}
@@ -98,28 +99,6 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	return l, nil
 }
 
-// checkFields finds what is wrong with a list of fields, as far as that shows
-// before a file is read: without a header, only numbers will do.
-func checkFields(flag, list string, l records.Layout) error {
-	if l.HasHeader() {
-		return nil // any text may be the name of a column
-	}
-	if _, err := filejobs.ResolveFields(list, l, nil); err != nil {
-		return cliutil.Usagef("--%s %q: %w", flag, list, err)
-	}
-	return nil
-}
-
-// unescape reads a separator: \t is a tab, as it is hard to type, and \\ a
-// backslash.
-func unescape(text string) (string, error) {
-	rest := strings.NewReplacer(`\\`, "", `\t`, "").Replace(text)
-	if strings.Contains(rest, `\`) {
-		return "", cliutil.Usagef(`%q holds a backslash: \t is a tab, \\ is a backslash`, text)
-	}
-	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
-}
-
 // tempDirs returns where temporary data go. Each value of --tmp may list several
 // directories between colons.
 func tempDirs(given []string) (dirs []string, err error) {
@@ -141,4 +120,69 @@ func tempDirs(given []string) (dirs []string, err error) {
 		dirs = []string{os.TempDir()}
 	}
 	return dirs, nil
+}
+
+// outputFlags are the flags of all commands that make files of files.
+type outputFlags struct {
+	directory        bool // files are written to one, and there is no output
+	output, toFormat *string
+	force, stats     *bool
+	tmp              *[]string
+}
+
+func newOutputFlags(cmd *cobra.Command) outputFlags {
+	f := directoryFlags(cmd, "by default that of the name of FILE, or of the input", "replace what is there")
+	f.directory = false
+	cmd.Flags().StringVarP(f.output, "output", "o", "", "the `FILE` to write, whole or not at all (default: standard output)")
+	return f
+}
+
+// directoryFlags are those of a command that writes files to a directory.
+func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
+	fs := cmd.Flags()
+	f := outputFlags{
+		directory: true,
+		output:    new(string),
+		toFormat:  fs.String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+toFormat),
+		force:     fs.Bool("force", false, force),
+		stats:     fs.Bool("stats", false, "show what was done, and the proof that no record is missing"),
+		tmp:       fs.StringArray("tmp", nil, "`DIR` for temporary data (default: $TMPDIR); may be repeated, or list several separated by colons"),
+	}
+	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
+	return f
+}
+
+// toLayout returns how the output is written.
+func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
+	format := in.Format
+	if *f.toFormat != "" {
+		var err error
+		if format, err = records.ParseFormat(*f.toFormat); err != nil {
+			return in, cliutil.Usagef("--to-format: %w", err)
+		}
+	} else if name := zfile.TrimName(*f.output); filepath.Ext(name) != "" {
+		if named := records.FormatOf(name); named != records.Text {
+			format = named
+		}
+	}
+	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
+		return in, cliutil.Usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
+	}
+	if format == in.Format {
+		return in, nil
+	}
+	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
+}
+
+// toStdout reports whether the data go to the standard output.
+func (f *outputFlags) toStdout() bool {
+	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
+}
+
+// shownOutput is how the output is named in messages.
+func (f *outputFlags) shownOutput() string {
+	if f.toStdout() {
+		return "standard output"
+	}
+	return *f.output
 }
