@@ -104,8 +104,8 @@ func (e *gcsError) Error() string {
 
 // is reports whether an error is an answer of a code.
 func (*gcs) is(err error, code int) bool {
-	var e *gcsError
-	return errors.As(err, &e) && e.code == code
+	e, ok := errors.AsType[*gcsError](err)
+	return ok && e.code == code
 }
 
 // do makes one request. A retry that the store does not know of would turn "made" into
