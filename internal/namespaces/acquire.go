@@ -61,11 +61,10 @@ func (s *Set) acquire(ctx context.Context, name string, create, long bool) (stor
 			wait = s.freed // so that it may be closed for who has waited
 		case e.store != nil:
 			s.lease(e)
-			if !long {
-				return e.store, func() { s.release(e) }, nil
+			if long {
+				e.long++
 			}
-			e.long++
-			return e.store, func() { s.releaseLong(e) }, nil
+			return e.store, func() { s.release(e, long) }, nil
 		case !create && !s.exists(name):
 			s.forget(e)
 			return nil, func() {}, nil
@@ -153,9 +152,12 @@ func (s *Set) lease(e *entry) {
 	}
 }
 
-func (s *Set) release(e *entry) {
+func (s *Set) release(e *entry, long bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if long {
+		e.long--
+	}
 	e.used = time.Now()
 	s.endLease(e)
 	// Marked now and then, not for each append.
@@ -180,11 +182,4 @@ func (s *Set) endLease(e *entry) {
 		e.place = s.idle.InsertAfter(e, p)
 	}
 	s.announce()
-}
-
-func (s *Set) releaseLong(e *entry) {
-	s.mu.Lock()
-	e.long--
-	s.mu.Unlock()
-	s.release(e)
 }

@@ -38,10 +38,15 @@ func (l *lazy) held(ctx context.Context, create, long bool, f func(partd.Partd) 
 	return f(store)
 }
 
-// renewed returns the error of a change, and has the store opened again that needs it.
+// renewed returns the error of a change. A store that can do nothing more until it is opened
+// again it closes, unless others use it: the next change that fails comes here, too.
 func (l *lazy) renewed(err error) error {
 	if errors.Is(err, partd.ErrNeedsReopen) {
-		l.set.renew(l.name)
+		l.set.mu.Lock()
+		defer l.set.mu.Unlock()
+		if e := l.set.entries[l.name]; e != nil && e.store != nil && e.leases == 0 {
+			l.set.close(context.Background(), e)
+		}
 	}
 	return err
 }

@@ -181,16 +181,6 @@ func (s *Set) WhenFull(endIdle func()) {
 	s.endIdle = endIdle
 }
 
-// renew closes a store that can do nothing more until it is opened again, unless others
-// use it: the next change that fails comes here, too.
-func (s *Set) renew(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.entries[name]; e != nil && e.store != nil && e.leases == 0 {
-		s.close(context.Background(), e)
-	}
-}
-
 // touch marks a namespace, if it is there, as used now. mu is held.
 func (s *Set) touch(e *entry) {
 	e.touched = time.Now()

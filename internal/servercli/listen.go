@@ -39,10 +39,13 @@ func listen(c *config, a *access) ([]listener, error) {
 		return nil, err
 	}
 	for _, text := range c.listen {
-		url, opts, err := c.parseListen(text)
-		if err == nil {
-			err = c.allowed(url)
+		url, namespace, named := strings.Cut(text, "=")
+		if named {
+			if err := remote.CheckNamespace(namespace); err != nil {
+				return fail(cliutil.Usagef("--listen %q: %w", text, err))
+			}
 		}
+		err := c.allowed(url)
 		if err != nil {
 			return fail(err)
 		}
@@ -55,7 +58,7 @@ func listen(c *config, a *access) ([]listener, error) {
 		if err != nil {
 			return fail(err)
 		}
-		listeners = append(listeners, listener{l, opts})
+		listeners = append(listeners, listener{l, remote.ServeOptions{Namespace: namespace, Trusted: c.trust && isSocket(url)}})
 		if remote.BeyondLoopback(l.Addr()) && !c.insecure && c.exposes(url) != "" {
 			return fail(c.exposed(url))
 		}
@@ -63,27 +66,15 @@ func listen(c *config, a *access) ([]listener, error) {
 	return listeners, nil
 }
 
-// parseListen takes a listener's namespace, as in URL=NAME, from its URL.
-func (c *config) parseListen(text string) (url string, opts remote.ServeOptions, err error) {
-	url, namespace, named := strings.Cut(text, "=")
-	if named {
-		if err := remote.CheckNamespace(namespace); err != nil {
-			return "", opts, cliutil.Usagef("--listen %q: %w", text, err)
-		}
-	}
-	return url, remote.ServeOptions{Namespace: namespace, Trusted: c.trust && isSocket(url)}, nil
-}
-
 // allowed refuses an address that can be reached from elsewhere before it is
 // opened. A name is looked up by opening it; what that finds is checked again.
 func (c *config) allowed(url string) error {
-	const usage = "write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and =NAME behind it for one namespace"
 	if isSocket(url) {
 		return nil
 	}
 	scheme, rest, _ := strings.Cut(url, "://")
 	if scheme != "tcp" && scheme != "tls" {
-		return cliutil.Usagef("--listen %q: %s", url, usage)
+		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and =NAME behind it for one namespace", url)
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil || port == "" {

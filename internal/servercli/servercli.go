@@ -52,7 +52,11 @@ func MainWith(set *stores.Set, args []string) int {
 			if time.Since(begun) < sameSignal {
 				continue
 			}
-			return endAtOnce(sig, s)
+			fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without waiting for requests under way")
+			if number, ok := sig.(syscall.Signal); ok {
+				return 128 + int(number) // as shells do
+			}
+			return cliutil.ExitFailed
 		}
 	}
 }
@@ -60,14 +64,6 @@ func MainWith(set *stores.Set, args []string) int {
 // sameSignal is how long a signal may come again and be the first one still: timeout
 // and shells send one to the process, and to its group.
 const sameSignal = time.Second
-
-func endAtOnce(sig os.Signal, s streams) int {
-	fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without waiting for requests under way")
-	if number, ok := sig.(syscall.Signal); ok {
-		return 128 + int(number) // as shells do
-	}
-	return cliutil.ExitFailed
-}
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
 	root := newRoot(set, s)
@@ -110,7 +106,12 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 		Short:   "Share one store among many processes, Go and Python",
 		Long:    help,
 		Example: examples,
-		Args:    noArguments,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cliutil.Usagef("partd-server takes flags, token, completion SHELL or version, but got %q", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.check(cmd); err != nil {
 				return err
@@ -134,11 +135,4 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 by a second signal.`,
 	}
 	return p.Root(root)
-}
-
-func noArguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return cliutil.Usagef("partd-server takes flags, token, completion SHELL or version, but got %q", args[0])
-	}
-	return nil
 }
