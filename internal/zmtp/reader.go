@@ -111,9 +111,12 @@ func (r *Reader) Next() ([][]byte, error) {
 		}
 		r.whole = flags&flagMore == 0
 		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
-			if err := r.growFrames(); err != nil {
+			// The old room for frames and the new are there while one is copied.
+			if err := r.charge(r.held()+int64(2*n*frameBytes), false); err != nil {
 				return nil, err
 			}
+			r.frames = append(make([][]byte, 0, 2*n), r.frames...)
+			r.release(r.held())
 		}
 		r.frames = append(r.frames, body)
 		if r.whole {
