@@ -55,6 +55,7 @@ func Holder(fsys FS, name string) string {
 	start, _, _ := strings.Cut(rest, "\n")
 	var pid int
 	var on string
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	if _, err := fmt.Sscanf(who, "process %d on %s", &pid, &on); err != nil || !whole || strings.ContainsFunc(who, unprintable) {
 		return unknown
 	}
@@ -67,5 +68,3 @@ func Holder(fsys FS, name string) string {
 	}
 	return who
 }
-
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -32,10 +32,7 @@ func (OS) Rename(oldName, newName string) error         { return os.Rename(oldNa
 
 func (OS) IsLink(name string) (bool, error) {
 	info, err := os.Lstat(name)
-	if err != nil {
-		return false, err
-	}
-	return info.Mode()&fs.ModeSymlink != 0, nil
+	return err == nil && info.Mode()&fs.ModeSymlink != 0, err
 }
 
 func (OS) ReadDir(name string) (Dir, error) {

@@ -116,3 +116,180 @@ func (i *injectFS) check(op Op, name string) error {
 func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
 }
+
+var _ interface {
+	vfs.FS
+	vfs.LinkTeller
+} = (*injectFS)(nil)
+
+// call makes a call unless it is to fail.
+func (i *injectFS) call(op Op, name string, call func() error) error {
+	if err := i.check(op, name); err != nil {
+		return err
+	}
+	return call()
+}
+
+// ask is call for what returns a value.
+func ask[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
+	if err := i.check(op, name); err != nil {
+		return v, err
+	}
+	return call()
+}
+
+func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	return ask(i, OpOpen, name, func() (vfs.File, error) {
+		f, err := i.fs.OpenFile(name, flag, perm)
+		if err != nil {
+			return nil, err
+		}
+		return &injectFile{f, i}, nil
+	})
+}
+
+func (i *injectFS) Mkdir(name string, perm fs.FileMode) error {
+	return i.call(OpMkdir, name, func() error { return i.fs.Mkdir(name, perm) })
+}
+
+func (i *injectFS) MkdirAll(name string, perm fs.FileMode) error {
+	return i.call(OpMkdir, name, func() error { return i.fs.MkdirAll(name, perm) })
+}
+
+func (i *injectFS) Remove(name string) error {
+	return i.call(OpRemove, name, func() error { return i.fs.Remove(name) })
+}
+
+func (i *injectFS) Rename(oldName, newName string) error {
+	return i.call(OpRename, oldName, func() error { return i.fs.Rename(oldName, newName) })
+}
+
+func (i *injectFS) Info(name string) (vfs.Info, error) {
+	return ask(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
+}
+
+// IsLink is of the file system beneath; see [vfs.LinkTeller].
+func (i *injectFS) IsLink(name string) (bool, error) {
+	return ask(i, OpInfo, name, func() (bool, error) {
+		if l, ok := i.fs.(vfs.LinkTeller); ok {
+			return l.IsLink(name)
+		}
+		return false, nil
+	})
+}
+
+func (i *injectFS) ReadDir(name string) (vfs.Dir, error) {
+	return ask(i, OpReadDir, name, func() (vfs.Dir, error) {
+		d, err := i.fs.ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		return &injectDir{d, i, name}, nil
+	})
+}
+
+func (i *injectFS) SyncDir(name string) error {
+	return i.call(OpSyncDir, name, func() error { return i.fs.SyncDir(name) })
+}
+
+func (i *injectFS) NewLock(name string) vfs.Lock { return &injectLock{i.fs.NewLock(name), i, name} }
+
+type injectFile struct {
+	f vfs.File
+	i *injectFS
+}
+
+func (f *injectFile) Name() string { return f.f.Name() }
+
+func (f *injectFile) ReadAt(p []byte, off int64) (int, error) {
+	return ask(f.i, OpRead, f.f.Name(), func() (int, error) { return f.f.ReadAt(p, off) })
+}
+
+func (f *injectFile) Write(p []byte) (int, error) {
+	return f.write(p, f.f.Write)
+}
+
+func (f *injectFile) WriteAt(p []byte, off int64) (int, error) {
+	return f.write(p, func(p []byte) (int, error) { return f.f.WriteAt(p, off) })
+}
+
+func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, error) {
+	fault := f.i.check(OpWrite, f.f.Name())
+	switch {
+	case fault == nil:
+		return write(p)
+	case errors.Is(fault, errShort):
+		n, err := write(p[:len(p)/2])
+		return n, errors.Join(fault, err)
+	default:
+		return 0, fault
+	}
+}
+
+func (f *injectFile) Sync() error {
+	if err := f.i.check(OpSync, f.f.Name()); err != nil {
+		if m, ok := f.f.(*memFile); ok {
+			m.failSync()
+		}
+		return err
+	}
+	return f.f.Sync()
+}
+
+func (f *injectFile) Truncate(size int64) error {
+	return f.i.call(OpTruncate, f.f.Name(), func() error { return f.f.Truncate(size) })
+}
+
+// Punch is of the file beneath; see [vfs.Puncher]. Its kind is that of Truncate.
+func (f *injectFile) Punch(off, n int64) error {
+	return f.i.call(OpTruncate, f.f.Name(), func() error {
+		if p, ok := f.f.(vfs.Puncher); ok {
+			return p.Punch(off, n)
+		}
+		return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
+	})
+}
+
+func (f *injectFile) Info() (vfs.Info, error) {
+	return ask(f.i, OpInfo, f.f.Name(), f.f.Info)
+}
+
+func (f *injectFile) Close() error {
+	return errors.Join(f.i.check(OpClose, f.f.Name()), f.f.Close())
+}
+
+type injectDir struct {
+	d    vfs.Dir
+	i    *injectFS
+	name string
+}
+
+func (d *injectDir) Next(n int) ([]fs.DirEntry, error) {
+	return ask(d.i, OpReadDir, d.name, func() ([]fs.DirEntry, error) { return d.d.Next(n) })
+}
+
+func (d *injectDir) Close() error {
+	return errors.Join(d.i.check(OpClose, d.name), d.d.Close())
+}
+
+type injectLock struct {
+	l    vfs.Lock
+	i    *injectFS
+	name string
+}
+
+func (l *injectLock) TryLock(exclusive bool) (bool, error) {
+	return ask(l.i, OpLock, l.name, func() (bool, error) { return l.l.TryLock(exclusive) })
+}
+
+func (l *injectLock) Lock(exclusive bool) error {
+	return l.i.call(OpLock, l.name, func() error { return l.l.Lock(exclusive) })
+}
+
+func (l *injectLock) Unlock() error {
+	return errors.Join(l.i.check(OpUnlock, l.name), l.l.Unlock())
+}
+
+func (l *injectLock) Info() (vfs.Info, error) {
+	return ask(l.i, OpInfo, l.name, l.l.Info)
+}

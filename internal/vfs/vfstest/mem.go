@@ -92,7 +92,7 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 		n.names = map[string]*inode{}
 		n.durableNames = n.names
 	} else {
-		n.cur = newContent()
+		n.cur = &content{owner: new(token)}
 		n.durable = n.cur
 	}
 	return n

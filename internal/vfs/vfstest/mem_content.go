@@ -20,8 +20,6 @@ type page struct {
 	b     [pageSize]byte
 }
 
-func newContent() *content { return &content{owner: new(token)} }
-
 // clone returns a copy that may be written. What it is a copy of must not be
 // written any more: it owns pages that both have now.
 func (c *content) clone() *content {

@@ -14,10 +14,6 @@ type lockState struct {
 	readers int
 }
 
-func (s *lockState) free(exclusive bool) bool {
-	return !s.writer && (!exclusive || s.readers == 0)
-}
-
 // NewLock returns a lock of a file. As with flock(2), it is the file that is
 // locked, not its name: once the name is removed, another file can have it, and
 // be locked as well.
@@ -55,7 +51,7 @@ func (l *memLock) lock(exclusive, wait bool) (bool, error) {
 	} else {
 		l.release() // converting lets go first, as flock(2) does
 	}
-	for !node.locks.free(exclusive) {
+	for node.locks.writer || exclusive && node.locks.readers > 0 {
 		if !wait {
 			m.open--
 			l.node = nil

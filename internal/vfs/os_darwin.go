@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"fmt"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,4 +15,11 @@ func processStart(pid int) string {
 		return ""
 	}
 	return fmt.Sprint(p.Proc.P_starttime.Sec, " ", p.Proc.P_starttime.Usec)
+}
+
+func infoOf(st *syscall.Stat_t) Info {
+	return Info{
+		Size: st.Size, Disk: st.Blocks * 512, Links: uint64(st.Nlink), Dev: uint64(st.Dev), Ino: st.Ino, Mode: modeOf(uint32(st.Mode)),
+		MTime: st.Mtimespec.Nano(), CTime: st.Ctimespec.Nano(),
+	}
 }
