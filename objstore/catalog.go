@@ -44,18 +44,8 @@ type view struct {
 
 // current flushes the store, reads the log to its end and returns what is in it.
 func (s *Store) current(ctx context.Context) (view, error) {
-	if err := s.usable(ctx, false); err != nil {
+	if err := s.flushed(ctx, nil); err != nil {
 		return view{}, err
-	}
-	if !s.opts.ReadOnly {
-		if err := s.committing.lock(ctx); err != nil {
-			return view{}, err
-		}
-		err := s.flush(ctx, false)
-		s.committing.unlock()
-		if err != nil {
-			return view{}, err
-		}
 	}
 	return s.catalog.refresh(ctx)
 }

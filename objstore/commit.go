@@ -14,23 +14,32 @@ import (
 
 // Flush commits everything acknowledged before the call: it becomes durable and
 // visible to all processes. See [partd.Flusher].
-func (s *Store) Flush(ctx context.Context) error { return s.flushAs(ctx, "flush") }
+func (s *Store) Flush(ctx context.Context) error { return s.errorf("flush", s.flushed(ctx, nil)) }
 
 // Sync is Flush; see [partd.Syncer].
-func (s *Store) Sync(ctx context.Context) error { return s.flushAs(ctx, "sync") }
+func (s *Store) Sync(ctx context.Context) error { return s.errorf("sync", s.flushed(ctx, nil)) }
 
-func (s *Store) flushAs(ctx context.Context, op string) error {
-	err := s.usable(ctx, false)
-	if err == nil && !s.opts.ReadOnly {
-		if err = s.committing.lock(ctx); err == nil {
-			defer s.committing.unlock()
-			err = s.flush(ctx, false)
-		}
+func (s *Store) errorf(op string, err error) error {
+	if err == nil {
+		return nil
 	}
-	if err != nil {
-		return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
+	return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
+}
+
+// flushed flushes the store, unless it is open for reading only. Then it calls f, if
+// there is one, which changes the store.
+func (s *Store) flushed(ctx context.Context, f func() error) error {
+	if err := s.usable(ctx, f != nil); err != nil || s.opts.ReadOnly {
+		return err
 	}
-	return nil
+	if err := s.committing.lock(ctx); err != nil {
+		return err
+	}
+	defer s.committing.unlock()
+	if err := s.flush(ctx, false); err != nil || f == nil {
+		return err
+	}
+	return f()
 }
 
 // flush uploads and commits all that was gathered. committing is held. As the last
@@ -142,7 +151,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
-	return s.change(ctx, "set once", func() error {
+	return s.errorf("set once", s.flushed(ctx, func() error {
 		_, size := cost(len(key), len(value))
 		if most := s.opts.Memory / 16; size > most { // which is made, and encoded, at once
 			return fmt.Errorf("%w: a value set once takes %d bytes, and at most %d, a sixteenth of the store's memory, are possible",
@@ -161,7 +170,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 			return err
 		}
 		return s.commit(ctx, opOnce, []*piece{p})
-	})
+	}))
 }
 
 // alone makes a piece of a table that goes into a record of its own.
@@ -193,23 +202,5 @@ func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
 // processes may be reading them: [Store.Sweep] deletes them once they are a day
 // old.
 func (s *Store) Drop(ctx context.Context) error {
-	return s.change(ctx, "drop", func() error { return s.commit(ctx, opDrop, nil) })
-}
-
-// change flushes the store and commits a record of its own.
-func (s *Store) change(ctx context.Context, op string, f func() error) error {
-	err := s.usable(ctx, true)
-	if err == nil {
-		err = s.committing.lock(ctx)
-	}
-	if err == nil {
-		if err = s.flush(ctx, false); err == nil {
-			err = f()
-		}
-		s.committing.unlock()
-	}
-	if err != nil {
-		return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
-	}
-	return nil
+	return s.errorf("drop", s.flushed(ctx, func() error { return s.commit(ctx, opDrop, nil) }))
 }

@@ -74,8 +74,6 @@ const (
 	defaultRequest    = 1 << 20
 )
 
-func (h *hooks) conflictExists(err error) bool { return h.conflict != nil && h.conflict(err) }
-
 // A segment that nothing refers to after sweepAge is of a writer that died; a writer
 // gives up what is half as old.
 const sweepAge = 24 * time.Hour

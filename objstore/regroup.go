@@ -77,10 +77,9 @@ func (sc *scanner) newSpread(all interval, p piling) (*spread, error) {
 	for i := range p.piles {
 		lo := all.lo + uint64(i)*sp.step
 		at := sp.slab[i*p.block : i*p.block : (i+1)*p.block]
-		last := all.hi-lo < sp.step
-		hi := all.hi
-		if !last {
-			hi = lo + sp.step - 1
+		hi, last := lo+sp.step-1, all.hi-lo < sp.step
+		if last {
+			hi = all.hi
 		}
 		sp.piles = append(sp.piles, pile{interval: interval{lo, hi}, room: at, buf: at})
 		if last {

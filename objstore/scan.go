@@ -70,7 +70,9 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	for _, g := range v.segments {
 		want.Add(g.ledger)
 	}
-	if err := want.Diff(sc.ledger()); err != nil {
+	found := sc.groups.ledger
+	found.Add(sc.wide)
+	if err := want.Diff(found); err != nil {
 		return corrupt(place(s.bucket, "seg"), err)
 	}
 	return nil
@@ -85,12 +87,6 @@ type scanner struct {
 	groups groups
 	wide   segment.Ledger // of what was streamed
 	buf    []byte
-}
-
-func (sc *scanner) ledger() segment.Ledger {
-	l := sc.groups.ledger
-	l.Add(sc.wide)
-	return l
 }
 
 // passes reads interval after interval of all segments, and yields what is in it.

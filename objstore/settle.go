@@ -97,7 +97,11 @@ func (s *Store) lose(ctx context.Context, c *commitment) (err error) {
 	// It can never be ours. The data of a try that was given up may still be read by
 	// somebody.
 	c.sent = false
-	if s.number, err = s.freeNumber(ctx, c.number); err != nil {
+	var last uint64
+	if !s.opts.hooks.naive412 {
+		last, _, err = s.listLog(ctx, logName(c.number))
+	}
+	if s.number = max(last, c.number) + 1; err != nil {
 		return err
 	}
 	c.number, c.data = s.number, bytes.Clone(c.data)
@@ -146,7 +150,7 @@ func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data
 			ErrRefused, errTooOld, age.Round(time.Minute))
 	}
 	err := s.bucket.Create(ctx, name, data)
-	if s.opts.hooks.conflictExists(err) {
+	if conflict := s.opts.hooks.conflict; conflict != nil && conflict(err) {
 		return fs.ErrExist
 	}
 	switch {
@@ -205,13 +209,4 @@ func (s *Store) holds(ctx context.Context, c *commitment) (bool, error) {
 		return slices.ContainsFunc(r.members, func(m member) bool { return m.writer == s.writer && m.seq == s.seq+1 }), nil
 	}
 	return r.writer == s.writer && r.seq == s.seq+1, nil
-}
-
-// freeNumber returns a number behind all that a listing shows, and behind after.
-func (s *Store) freeNumber(ctx context.Context, after uint64) (uint64, error) {
-	if s.opts.hooks.naive412 {
-		return after + 1, nil
-	}
-	last, _, err := s.listLog(ctx, logName(after))
-	return max(last, after) + 1, err
 }

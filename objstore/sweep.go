@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"time"
-
-	"github.com/go-partd/partd"
 )
 
 // Swept says what [Store.Sweep] deleted.
@@ -21,10 +19,7 @@ func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	if err == nil {
 		err = s.sweep(ctx, &swept)
 	}
-	if err != nil {
-		return swept, &partd.Error{Op: "sweep", Path: place(s.bucket, ""), Err: err}
-	}
-	return swept, nil
+	return swept, s.errorf("sweep", err)
 }
 
 func (s *Store) sweep(ctx context.Context, swept *Swept) error {
