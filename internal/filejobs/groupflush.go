@@ -49,7 +49,7 @@ func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 		return err
 	}
 	for i, list := range state[g.program.Words:] {
-		if err := w.sendList(i, list, key); err != nil {
+		if err := w.sendNumbers(i, w.lists.of(list), key); err != nil {
 			return err
 		}
 	}

@@ -54,7 +54,8 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	w.table.DrainTo(w.flush)
 	w.table.LetPass()
 	if len(g.quantiled) > 0 {
-		if w.lists, err = newNumberLists(max(g.share/int64(g.job.Threads), extsort.MinMemory/16)); err != nil {
+		memory := max(g.share/int64(g.job.Threads), extsort.MinMemory/16)
+		if w.lists.mem, w.lists.numbers, err = allocateNumbers(memory); err != nil {
 			return nil, err
 		}
 		g.job.closers = append(g.job.closers, w.lists.close)

@@ -103,7 +103,7 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, all [][]byte, record 
 	var bare []bool
 	if all == nil {
 		if w.split == nil {
-			w.split = s.splitter()
+			w.split = allFields(s.job.From, s.columns)
 		}
 		w.split.Feed(record, true)
 		if kind := w.split.Next(); kind != records.Data {

@@ -33,15 +33,6 @@ func (o *joinOutput) begin() (err error) {
 	return err
 }
 
-// written returns how many bytes of rows the output took; where there are no pairs,
-// of records as they were read.
-func (o *joinOutput) written() int64 {
-	if o.whole != nil {
-		return o.whole.bytes
-	}
-	return o.job.sink.Bytes() - int64(o.header)
-}
-
 // joinWriter makes rows, for one goroutine.
 type joinWriter struct {
 	*joinOutput
@@ -155,8 +146,12 @@ func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
 	if rows != want {
 		return fmt.Errorf("%d rows should have been written, but %d were", want, rows)
 	}
-	if n := o.written(); n != bytes {
-		return fmt.Errorf("rows of %d bytes should have been written, but %d were", bytes, n)
+	written := o.job.sink.Bytes() - int64(o.header)
+	if o.whole != nil {
+		written = o.whole.bytes // as they were read
+	}
+	if written != bytes {
+		return fmt.Errorf("rows of %d bytes should have been written, but %d were", bytes, written)
 	}
 	return nil
 }

@@ -13,8 +13,10 @@ import (
 	"strconv"
 
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // splitWriter writes one file after the other, in a temporary directory that
@@ -46,7 +48,11 @@ func newSplitWriter(s *splitEngine, j *job, beside *tempdir.Set) (*splitWriter, 
 	if err != nil {
 		return nil, err
 	}
-	w := &splitWriter{work: filepath.Join(dir, "files"), ext: s.extension(j), limit: s.MaxSize}
+	ext := filepath.Ext(zfile.TrimName(j.Options.Files[0]))
+	if j.Options.Files[0] == Stdin || j.To.Format != j.From.Format {
+		ext = map[records.Format]string{records.CSV: ".csv", records.TSV: ".tsv", records.JSONL: ".jsonl", records.Text: ".txt"}[j.To.Format]
+	}
+	w := &splitWriter{work: filepath.Join(dir, "files"), ext: ext, limit: s.MaxSize}
 	w.buf = bufio.NewWriterSize(w, 1<<20)
 	return w, os.Mkdir(w.work, 0o777)
 }
