@@ -336,16 +336,16 @@ func (r *blocksReader) objects(data []byte) (objects []any, err error) {
 			return nil, err
 		}
 	}
-	return lists(data)
+	return lists(data, Python().Decode)
 }
 
 // lists reads lists in frames, one behind the other.
-func lists(data []byte) (objects []any, err error) {
-	err = eachPiece(frame.Split(data), Python().Decode, func(list []any) bool {
-		objects = append(objects, list...)
+func lists[T any](data []byte, decode func([]byte) ([]T, error)) (all []T, err error) {
+	err = eachPiece(frame.Split(data), decode, func(list []T) bool {
+		all = append(all, list...)
 		return true
 	})
-	return objects, err
+	return all, err
 }
 
 func (r *blocksReader) snappy(data []byte) ([]byte, error) {

@@ -64,17 +64,14 @@ func Python() ValueCodec[[]any] {
 		},
 		Decode: func(data []byte) ([]any, error) {
 			// A list in MessagePack begins with a byte that no pickle begins with.
-			if len(data) > 0 && !isArray(data[0]) {
-				return asList("pickle", pickle.Decode, data)
+			if len(data) == 0 || data[0]&0xf0 == 0x90 || data[0] == 0xdc || data[0] == 0xdd {
+				return asList("msgpack", msgpack.Decode, data)
 			}
-			return asList("msgpack", msgpack.Decode, data)
+			return asList("pickle", pickle.Decode, data)
 		},
 		Join: Concat[[]any],
 	}
 }
-
-// isArray reports whether MessagePack's arrays begin with a byte.
-func isArray(c byte) bool { return c&0xf0 == 0x90 || c == 0xdc || c == 0xdd }
 
 func asList(format string, decode func([]byte) (any, error), data []byte) ([]any, error) {
 	v, err := decode(data)
