@@ -142,7 +142,11 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 	case wireZlib:
 		n, err = d.inflate(dst, src)
 	case wireZstd:
-		n, err = d.unzstd(dst, src)
+		var z *zstd.Decoder
+		if z, err = d.zstd(); err == nil {
+			src, err = z.DecodeAll(src, dst[:0])
+			n = len(src)
+		}
 	}
 	switch {
 	case err != nil:
@@ -151,15 +155,6 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 		return corrupt("a stream of %d bytes instead of %d", n, len(dst))
 	}
 	return nil
-}
-
-func (d *Decoder) unzstd(dst, src []byte) (int, error) {
-	z, err := d.zstd()
-	if err != nil {
-		return 0, err
-	}
-	out, err := z.DecodeAll(src, dst[:0])
-	return len(out), err
 }
 
 func (d *Decoder) inflate(dst, src []byte) (int, error) {
