@@ -86,13 +86,6 @@ func NewMemberSplitter(fields []Field) *Splitter {
 	return s
 }
 
-// setFields notes how many fields each record has, 0 if that is not known yet.
-func (s *Splitter) setFields(n int) {
-	if n != s.count {
-		s.count, s.wants = n, nil
-	}
-}
-
 // Begin begins a file.
 func (s *Splitter) Begin() {
 	s.lines = 0
@@ -103,7 +96,7 @@ func (s *Splitter) Begin() {
 // ended; final says that the file ends with it, in a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.none()
+	s.ends.line = len(s.ends.lines) // forgets what was found: the data go on elsewhere
 }
 
 // Pos returns how much of the data was consumed, in bytes.
