@@ -46,14 +46,10 @@ func (s *Sorter) addSlot() error {
 	return err
 }
 
-func (m *slot) release() { offheap.Release(m.mem); m.mem = nil }
-
 // fits reports whether so many more bytes and records fit.
 func (m *slot) fits(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }
-
-func (m *slot) reset() { m.used, m.records, m.entries = 0, 0, nil }
 
 // sort makes the sorted list of entries.
 func (m *slot) sort() {

@@ -92,20 +92,16 @@ func (w *Writer) append(key, record []byte) {
 // addLong adds a record that is longer than the buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
-		return w.fail(fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
-			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord))
+		w.err = fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
+			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord)
+		_ = w.s.Fail(w.err)
+		return w.err
 	}
 	usual := w.buf
 	w.buf = make([]byte, 0, len(key)+len(record)+2*binary.MaxVarintLen64)
 	w.append(key, record)
 	err := w.flush()
 	w.buf = usual[:0]
-	return err
-}
-
-func (w *Writer) fail(err error) error {
-	w.err = err
-	_ = w.s.Fail(err)
 	return err
 }
 
