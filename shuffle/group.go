@@ -99,17 +99,6 @@ func (r *groupReader[T]) next() bool {
 	return false
 }
 
-// nextKey goes on to the first part of the next key.
-func (r *groupReader[T]) nextKey() bool {
-	for r.next() {
-		if r.cur.first {
-			r.group++
-			return true
-		}
-	}
-	return false
-}
-
 var errPassed = errors.New("the values of a group can be read only until the next group is")
 
 // values yields what is left of the current key.
