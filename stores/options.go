@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-
-	"github.com/go-partd/partd/logstore"
 )
 
 // option is an option that a layer or a store knows.
@@ -36,8 +34,7 @@ func parsed[T any](usage string, parse func(string) (T, error)) kind {
 	}}
 }
 
-func size() kind        { return parsed("SIZE", ParseSize) }
-func compression() kind { return parsed("none|s2|zstd", logstore.ParseCompression) }
+func size() kind { return parsed("SIZE", ParseSize) }
 
 func count() kind {
 	return kind{"COUNT", func(value string) error {
@@ -57,12 +54,14 @@ func truth() kind {
 	}}
 }
 
-// directory is one that is there already.
-func directory() kind {
-	return kind{"DIR", func(value string) error {
+func file() kind { return existing("FILE", false, "it is a directory") }
+
+// existing is a file or a directory that is there already.
+func existing(usage string, isDir bool, otherwise string) kind {
+	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)
-		if err == nil && !info.IsDir() {
-			err = errors.New("it is not a directory")
+		if err == nil && info.IsDir() != isDir {
+			err = errors.New(otherwise)
 		}
 		return err
 	}}

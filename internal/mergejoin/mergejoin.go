@@ -191,11 +191,16 @@ func (j *join) pairs() error {
 // hold takes left records of the key at hand into memory, as many as fit, and
 // reports whether there are more.
 func (j *join) hold() (more bool, n int64, err error) {
-	j.held.reset(j.Memory / 2)
+	h, limit := &j.held, j.Memory/2
+	if int64(cap(h.data)) > 2*limit { // a long record had it grow
+		h.data = nil
+	}
+	h.data, h.ends = h.data[:0], h.ends[:0]
 	for {
-		j.held.add(j.left.record)
+		h.data = append(h.data, j.left.record...)
+		h.ends = append(h.ends, len(h.data))
 		n++
-		if more, err = j.left.nextOfKey(); !more || err != nil || j.held.bytes() >= j.Memory/2 {
+		if more, err = j.left.nextOfKey(); !more || err != nil || int64(len(h.data)+entryBytes*len(h.ends)) >= limit {
 			return more, n, err
 		}
 	}
@@ -264,20 +269,6 @@ type held struct {
 
 // entryBytes is what a record takes beside its bytes.
 const entryBytes = 8
-
-func (h *held) reset(limit int64) {
-	if int64(cap(h.data)) > 2*limit { // a long record had it grow
-		h.data = nil
-	}
-	h.data, h.ends = h.data[:0], h.ends[:0]
-}
-
-func (h *held) add(record []byte) {
-	h.data = append(h.data, record...)
-	h.ends = append(h.ends, len(h.data))
-}
-
-func (h *held) bytes() int64 { return int64(len(h.data) + entryBytes*len(h.ends)) }
 
 // record returns a record, which is not nil.
 func (h *held) record(i int) []byte {
