@@ -5,58 +5,23 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
 
+	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
-	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // ErrContent says that a file does not hold what was written.
 var ErrContent = errors.New("the file is damaged")
-
-// Check returns why a file of n bytes with a hash is not w.
-func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
-	switch {
-	case n > w.Size:
-		return fmt.Errorf("%w: it has more than the %d bytes that were written", ErrContent, w.Size)
-	case n < w.Size:
-		return fmt.Errorf("%w: it has %d bytes, and %d were written", ErrContent, n, w.Size)
-	case hash != w.Hash:
-		return fmt.Errorf("%w: its checksum is %x, and %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
-	}
-	return nil
-}
-
-// FileAt returns what the catalog keeps of a file, and whether it does: not of those
-// that others wrote.
-func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
-	w := WrittenFile{Path: location}
-	var hash []byte
-	err := c.reads.QueryRowContext(ctx, `SELECT size, xxh3 FROM partd_files WHERE path=?`, location).Scan(&w.Size, &hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		return w, false, nil
-	}
-	if err == nil && len(hash) != 16 {
-		err = fmt.Errorf("the catalog: the checksum of %s has %d bytes, it should have 16", location, len(hash))
-	}
-	if err != nil {
-		return w, false, canceled.Explain(ctx, err)
-	}
-	w.Hash = xxh3.Uint128{Hi: binary.BigEndian.Uint64(hash), Lo: binary.BigEndian.Uint64(hash[8:])}
-	return w, true, nil
-}
 
 // FilesLike returns where files of the same content are, or were.
 func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
@@ -229,20 +194,25 @@ func (c *Catalog) damaged(location string, err error) error {
 	return err
 }
 
-// checked reads a file of metadata, and compares it with what the catalog has of it: the
-// libraries that decode it believe what they read, and panic. In buckets all that is read
-// was compared before.
-func (c *Catalog) checked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
-	if ext := path.Ext(location); c.root != "" || ext != ".avro" && ext != ".json" {
-		return file, nil
+// loadInline returns a table as the database has its metadata, nil if it does not.
+// The file, which may be lost, is written again for others to read.
+func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
+	var want []byte
+	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, 0, nil
 	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(io.NewSectionReader(file, 0, size), b); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, 0, canceled.Explain(ctx, err)
 	}
-	known, has, err := c.FileAt(context.Background(), location)
-	if err == nil && has {
-		err = known.Check(size, xxh3.Hash128(b))
+	meta, err := table.ParseMetadataBytes(want)
+	if err != nil {
+		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 	}
-	return bytes.NewReader(b), err
+	if has, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(has, want)) {
+		io := c.NewIO()
+		_ = io.Remove(loc)
+		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // whoever loads it next tries again
+	}
+	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(want)), nil
 }
