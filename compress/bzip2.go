@@ -50,7 +50,6 @@ type bz2Writer struct{ *bzip2.Writer }
 
 func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) }
 
-// bz2Reader is the library's reader.
 type bz2Reader struct {
 	reader *bzip2.Reader
 	ended  bool // it is at its end, and can be used again

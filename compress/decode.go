@@ -172,7 +172,6 @@ func (r *valueReader) failed(err error) error {
 	return r.corrupt(inPiece(r.length, err))
 }
 
-// openPiece begins to decompress the next piece.
 func (r *valueReader) openPiece() error {
 	if err := r.nextPiece(); err != nil {
 		return err

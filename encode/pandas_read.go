@@ -278,7 +278,6 @@ func label(labels any, i int) (any, error) {
 	return nil, fmt.Errorf("columns: labels that are %s are not read", typeName(labels))
 }
 
-// array reads the elements of an array.
 func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, err error) {
 	a = array{dtype: d, shape: shape}
 	if d.Kind == 'O' {

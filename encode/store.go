@@ -207,7 +207,6 @@ type scanReader struct {
 	err   error       // of the scan, io.EOF at its end
 }
 
-// step goes on to the next chunk.
 func (r *scanReader) step() bool {
 	if r.err != nil {
 		return false

@@ -67,7 +67,6 @@ func (c *cutter) number() uint64 {
 	return n
 }
 
-// appendCommit appends the frame of a commit.
 func appendCommit(dst []byte, c Commit) []byte {
 	var rest []byte
 	rest = appendText(appendText(rest, c.Task), c.Attempt)

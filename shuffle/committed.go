@@ -231,7 +231,6 @@ func (p place) after(o place) bool {
 	return p.batch > o.batch || p.batch == o.batch && p.index > o.index
 }
 
-// total adds up what was found.
 func (r *reading) total() Share {
 	var total ledger.Count
 	for _, c := range r.found {
@@ -250,7 +249,6 @@ func (r *reading) verify() error {
 	return nil
 }
 
-// readFrames reads the frames of a key.
 func readFrames(ctx context.Context, store partd.Partd, key string, use func(kind byte, rest []byte) error) (err error) {
 	in, err := partd.Open(ctx, store, key)
 	if err != nil {

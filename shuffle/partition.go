@@ -44,7 +44,7 @@ func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	if err = feedAll(p, in); err != nil {
+	if err = feedAll(p.Feed, in); err != nil {
 		return nil, err
 	}
 	fed = true

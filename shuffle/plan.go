@@ -17,7 +17,6 @@ type plan struct {
 	decode func(data []byte, p unsafe.Pointer) (rest []byte, err error)
 }
 
-// planner makes plans.
 type planner struct {
 	forKeys bool
 	within  map[reflect.Type]bool // the types that the one at hand is a part of

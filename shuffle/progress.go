@@ -62,7 +62,6 @@ type tally struct {
 	records, bytes int64
 }
 
-// add counts a record.
 func (t *tally) add(size int) {
 	if t != nil {
 		t.records++

@@ -149,7 +149,6 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 	return c, err
 }
 
-// codec returns the codec of records.
 func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	c := o.orDefault().Codec
 	switch {

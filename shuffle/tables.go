@@ -24,7 +24,6 @@ type tables[T any] struct {
 	meter   *meter
 }
 
-// start makes the engine.
 func (s *tables[T]) start(ctx context.Context, c config[T], o hashagg.Options) (err error) {
 	o.Memory, o.Threads, o.Temp = c.Memory, c.Threads, c.temp
 	s.temp, s.threads, s.meter = c.temp, c.Threads, c.meter

@@ -82,7 +82,6 @@ func (o options) knows(name string) bool {
 	return slices.ContainsFunc(o.known, func(k option) bool { return k.name == name })
 }
 
-// check returns what is wrong with the values.
 func (o options) check() error {
 	var errs []error
 	for _, k := range o.known {
@@ -121,7 +120,6 @@ func (o options) text(name, other string) string {
 	return other
 }
 
-// describeOptions lists the options of layers and stores.
 func describeOptions(all []options) string {
 	var list []string
 	for _, o := range all {

@@ -90,7 +90,6 @@ func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) err
 	return nil
 }
 
-// streams decompresses the streams of a block.
 func (d *Decoder) streams(dst, src []byte, h header) error {
 	const (
 		maxStreams = 16  // of a block

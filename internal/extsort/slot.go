@@ -36,7 +36,6 @@ const (
 	refLen    = keyBits + headBits
 )
 
-// addSlot makes a slot that is free.
 func (s *Sorter) addSlot() error {
 	mem, err := offheap.AllocatePages(s.sizes.slot)
 	if err == nil {
@@ -81,7 +80,6 @@ func (m *slot) sort() {
 	m.entries = list
 }
 
-// key returns the key of the record of an entry.
 func key(mem []byte, e entry) []byte {
 	at := int(e.ref>>refLen + e.ref>>keyBits&maxHead)
 	n := int(e.ref & maxRefLen)
@@ -92,7 +90,6 @@ func key(mem []byte, e entry) []byte {
 	return mem[at : at+n : at+n]
 }
 
-// record returns the key and the record of an entry.
 func record(mem []byte, e entry) (key, rec []byte) {
 	at := int(e.ref >> refLen)
 	item, l := uvarint(mem[at:])

@@ -87,7 +87,6 @@ func (b *Block) Take(from *Block, first, end int) {
 // Reset forgets all records.
 func (b *Block) Reset() { b.Data, b.ends = b.Data[:0], b.ends[:0] }
 
-// count counts the records.
 func (b *Block) count() ledger.Count {
 	c := ledger.Count{Records: int64(len(b.ends))}
 	for i := range b.ends {

@@ -89,7 +89,6 @@ func (w *Writer) append(key, record []byte) {
 	w.count.Sum.AddRecord(w.buf[start:])
 }
 
-// addLong adds a record that is longer than the buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
 		w.err = fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
@@ -105,7 +104,6 @@ func (w *Writer) addLong(key, record []byte) error {
 	return err
 }
 
-// flush hands the buffer over.
 func (w *Writer) flush() error {
 	if w.records == 0 {
 		return nil

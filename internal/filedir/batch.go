@@ -80,7 +80,6 @@ func (b *batch) release(d *Dir) {
 	}
 }
 
-// describe makes the undo record of the batch.
 func (d *Dir) describe(entries Entries) {
 	b := &d.batch
 	rec := newRecord(b.record)

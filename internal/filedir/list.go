@@ -120,7 +120,6 @@ func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listed.Load() + 2*writeSize
 }
 
-// keyOf returns the key of a file that holds a value.
 func (d *Dir) keyOf(name string) (string, error) {
 	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
 		flat := d.scheme.Name(key)

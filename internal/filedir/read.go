@@ -44,7 +44,6 @@ func (d *Dir) note(name string) (noted, error) {
 	return noted{file, info.Size}, nil
 }
 
-// noteKey is note by a key.
 func (d *Dir) noteKey(key string) (noted, error) {
 	name, err := d.nameOf(key)
 	if err != nil {
@@ -53,7 +52,6 @@ func (d *Dir) noteKey(key string) (noted, error) {
 	return d.note(name)
 }
 
-// bunch returns how many files to open at once.
 func (d *Dir) bunch() int { return max(1, min(readBunch, d.maxOpen)) }
 
 // eachNoted opens files under the lock, up to n, as many as descriptors allow, then calls
@@ -140,7 +138,6 @@ func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 	return d.readLocked(key)
 }
 
-// readLocked reads a value with the lock held.
 func (d *Dir) readLocked(key string) ([]byte, error) {
 	n, err := d.noteKey(key)
 	if err != nil {

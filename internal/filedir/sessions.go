@@ -161,7 +161,6 @@ func (d *Dir) syncSessions() error {
 	return nil
 }
 
-// findSession returns a session's slot and its number.
 func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, 0, err

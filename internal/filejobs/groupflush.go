@@ -34,7 +34,6 @@ func (w *groupWorker) pass() error {
 	return nil
 }
 
-// send sends a group to the sorter.
 func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 	g := w.g
 	rec := binary.AppendUvarint(append(w.sorted[:0], aggregated), records)

@@ -26,7 +26,6 @@ func (t *groupTally) add(o groupTally) {
 	t.keys += o.keys
 }
 
-// write writes the rows.
 func (g *groupEngine) write(ctx context.Context) error {
 	j := g.job
 	r, err := newGroupRow(g, j)
@@ -237,16 +236,6 @@ func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 	})
 	r.out = r.rows.AppendQuote(r.out)
 	return err
-}
-
-// plainRows returns how rows are written that have nothing but numbers, or true and false,
-// behind their keys, in a format that writes these as they are; nil if none are so.
-func (r *groupRow) plainRows() *output.Plain {
-	special := func(s aggregate.Spec) bool { return s.Kept() || s.Ranked() }
-	if r.g.top.N > 0 || slices.ContainsFunc(r.g.specs, special) {
-		return nil
-	}
-	return r.rows.Plain()
 }
 
 // writePlain writes the row, and begins the next, unless a field of the key cannot stand as

@@ -79,7 +79,6 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	return h.finish(j, probes)
 }
 
-// use joins the records of a block.
 func (p *joinProbe) use(b *records.Block) error {
 	for b.Next() {
 		if !p.begun.Load() {

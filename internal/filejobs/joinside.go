@@ -59,7 +59,6 @@ func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
 	return s, nil
 }
 
-// nameless reports whether the columns have no names.
 func (s *joinSide) nameless() bool {
 	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
 }
@@ -67,7 +66,6 @@ func (s *joinSide) nameless() bool {
 // json reports whether the columns are known once the side was read.
 func (s *joinSide) json() bool { return s.job.From.Format == records.JSONL }
 
-// findColumns finds the columns.
 func (s *joinSide) findColumns() {
 	s.columns = s.job.Inputs.Columns
 	if s.columns == nil && !s.nameless() {
@@ -204,7 +202,6 @@ type joinStore struct {
 	table *hashjoin.Table // nil: all goes to the sorter
 }
 
-// read reads the side.
 func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) {
 	if s.sorter, err = j.newSorter(ctx, memory*7/16, true); err != nil {
 		return err
@@ -223,7 +220,6 @@ func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) 
 	return nil
 }
 
-// use keeps the records of a block.
 func (s *joinStore) use(b *records.Block) (err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

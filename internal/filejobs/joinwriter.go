@@ -85,7 +85,6 @@ func (w *joinWriter) set(s *joinSide, kept []byte) (err error) {
 	return err
 }
 
-// writeRow writes the row of what was set.
 func (w *joinWriter) writeRow() (err error) {
 	key, lefts, rights := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
 	if !w.fromLeft.there {
@@ -120,7 +119,6 @@ func (w *joinWriter) wrote(from int) error {
 	return w.flush()
 }
 
-// flush writes what is buffered.
 func (w *joinWriter) flush() (err error) {
 	if w.ctx.Err() != nil {
 		return canceled.Err(w.ctx)

@@ -24,7 +24,6 @@ type sink struct {
 // ToStdout reports whether the standard output is written to.
 func (o *Options) ToStdout() bool { return o.Output == "" || o.Output == Stdin }
 
-// openSink begins the output.
 func openSink(ctx context.Context, o *Options) (*sink, error) {
 	if o.ToStdout() {
 		return &sink{Writer: output.NewWriter(ctx, o.Out)}, nil
@@ -54,7 +53,6 @@ func (s *sink) commit() error {
 	return s.file.Commit()
 }
 
-// end writes what is left.
 func (s *sink) end() error {
 	if s.closed {
 		return nil
@@ -128,7 +126,6 @@ func allFields(layout records.Layout, columns []string) *records.Splitter {
 	return records.NewMemberSplitter(members)
 }
 
-// write writes whole records.
 func (c *converter) write(w io.Writer, data []byte) error {
 	if c.rows == nil {
 		c.bytes += int64(len(data))

@@ -68,7 +68,6 @@ func nameOfKey(scheme names.Scheme, key, ext string) string {
 	return name
 }
 
-// next begins the file of another key.
 func (w *splitWriter) next(key []byte) error {
 	if err := w.end(); err != nil {
 		return err
@@ -84,7 +83,6 @@ func (w *splitWriter) next(key []byte) error {
 	return err
 }
 
-// open begins the file of a part.
 func (w *splitWriter) open() error {
 	name := w.name
 	if w.part > 1 {
@@ -104,7 +102,6 @@ func (w *splitWriter) open() error {
 	return err
 }
 
-// add adds a record to the file.
 func (w *splitWriter) add(record []byte) error {
 	if w.file == nil {
 		return errNoKey
@@ -140,7 +137,6 @@ func (w *splitWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// end ends the file that is open.
 func (w *splitWriter) end() error {
 	if w.file == nil {
 		return nil

@@ -165,7 +165,6 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 	return t.writeCounts(j)
 }
 
-// sortCounts sorts the values by how frequent they are.
 func (t *topEngine) sortCounts(j *job) (err error) {
 	w, err := t.sorter.Writer()
 	if err != nil {
@@ -194,7 +193,6 @@ func (t *topEngine) sortCounts(j *job) (err error) {
 	return nil
 }
 
-// writeCounts writes the most frequent values.
 func (t *topEngine) writeCounts(j *job) error {
 	var names []string
 	for _, f := range t.fields {

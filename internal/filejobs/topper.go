@@ -157,7 +157,6 @@ func amongFirst(first []uint64, isNew bool, key []byte) bool {
 	return true
 }
 
-// write writes the first records of each group.
 func (t *topPerEngine) write(j *job) (groups int64, err error) {
 	c, err := newConverter(j, j.sink)
 	if err != nil {

@@ -128,7 +128,6 @@ func (m *merger) coarsen() error {
 	return a.freeTables()
 }
 
-// work merges partitions until none is left.
 func (m *merger) work() error {
 	t := m.take()
 	for i := range m.todo {

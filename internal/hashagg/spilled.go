@@ -141,7 +141,6 @@ func (t *Table) writeEntry(at int, key []byte) error {
 	return nil
 }
 
-// encode appends the state of an entry to dst.
 func (t *Table) encode(dst []byte, at int) ([]byte, error) {
 	if t.states != nil {
 		return t.states.Append(dst, t.state(at))
@@ -160,7 +159,6 @@ func (s *spilled) endBlock(p int) {
 	}
 }
 
-// mergeBlock adds the states of a block to the table.
 func (t *Table) mergeBlock(b []byte) error {
 	for len(b) > 0 {
 		var n [3]uint64

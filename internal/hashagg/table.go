@@ -156,7 +156,6 @@ func (t *Table) count(at int) uint64 { return t.words[at] >> lenBits }
 // end, which finds records missing.
 func (t *Table) addCount(at int, n uint64) { t.words[at] += n << lenBits }
 
-// state returns the words of the state of an entry.
 func (t *Table) state(at int) []uint64 {
 	at += headWords
 	return t.words[at : at+t.stateLen : at+t.stateLen]
@@ -181,7 +180,6 @@ func (t *Table) find(hash uint64, key []byte) int {
 	return -1
 }
 
-// key returns the key of an entry.
 func (t *Table) key(at int) []byte {
 	n := int(t.words[at] & maxKey)
 	from := (at + headWords + t.stateLen) * 8
@@ -282,7 +280,6 @@ func (t *Table) growSlots() error {
 	return nil
 }
 
-// reset forgets all entries.
 func (t *Table) reset() {
 	clear(t.slots)
 	t.used, t.n = 0, 0

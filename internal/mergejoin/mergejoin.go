@@ -137,7 +137,6 @@ func (j *join) alone(c *cursor, wanted bool, count *int64, row func([]byte) erro
 	}
 }
 
-// row hands a row over.
 func (j *join) row(left, right []byte) error {
 	const often = 1 << 14
 	if j.stats.Rows++; j.stats.Rows%often == 0 && j.ctx.Err() != nil {
@@ -146,7 +145,6 @@ func (j *join) row(left, right []byte) error {
 	return j.emit(left, right)
 }
 
-// pairs hands over the pairs of the key at hand.
 func (j *join) pairs() error {
 	from := j.stats.Rows
 	more, lefts, err := j.hold()
@@ -261,7 +259,6 @@ func (j *join) readRight() error {
 	return nil
 }
 
-// held is records in memory.
 type held struct {
 	data []byte
 	ends []int
@@ -282,7 +279,6 @@ func (h *held) record(i int) []byte {
 	return h.data[from:h.ends[i]:h.ends[i]]
 }
 
-// cursor walks the records of a sorter.
 type cursor struct {
 	next   func() (*extsort.Block, error, bool)
 	stop   func()
@@ -298,7 +294,6 @@ func newCursor(s *extsort.Sorter) *cursor {
 	return &cursor{next: next, stop: stop, i: -1}
 }
 
-// advance goes on to the next record.
 func (c *cursor) advance() error {
 	c.i++
 	for c.block == nil || c.i == c.block.Len() {

@@ -13,7 +13,6 @@ import (
 // the function would.
 type newArray struct{}
 
-// global reads the name of a function.
 func (r *reader) global() error {
 	names, err := r.take(2)
 	if err != nil {

@@ -254,7 +254,6 @@ func (r *reader) collect(k kind, n int) error {
 	return nil
 }
 
-// add adds elements to the container on top of the stack.
 func (r *reader) add(k kind, n int) error {
 	elements, err := r.take(n)
 	if err != nil {

@@ -17,7 +17,7 @@ func (l Layout) Whole(data []byte) int {
 	if l.Format != CSV {
 		return bytes.LastIndexByte(data, '\n') + 1
 	}
-	return wholeCSV(data, l.sep()[0])
+	return wholeCSV(data, l.Separator()[0])
 }
 
 // wholeCSV returns how much of data, which begins with a record, is whole

@@ -29,7 +29,6 @@ type Config struct {
 	SkipBad   bool     // leave out and count records that are bad, instead of failing
 }
 
-// workers returns the number of workers.
 func (c *Config) workers() int { return max(c.Workers, 1) }
 
 // blocks returns how many blocks there are: one read into, one waiting, and one

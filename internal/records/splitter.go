@@ -58,7 +58,7 @@ type want struct{ index, slot int }
 // the header, nil where there is none or where it is not known yet.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
-		layout: layout, fields: fields, sep: layout.sep(), count: len(columns),
+		layout: layout, fields: fields, sep: layout.Separator(), count: len(columns),
 		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), found: make([]bool, len(fields)),
 	}
 	if len(s.sep) == 1 {
@@ -132,7 +132,6 @@ func (s *Splitter) Next() Kind {
 	return s.fieldsOfPlain(line)
 }
 
-// trimEnding returns a line without its line ending.
 func trimEnding(line []byte) []byte {
 	n := len(line) - 1
 	if n > 0 && line[n-1] == '\r' {
@@ -141,7 +140,6 @@ func trimEnding(line []byte) []byte {
 	return line[:n]
 }
 
-// fieldsOfPlain finds the fields in a line without quotes.
 func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.count != 1) {
 		return Blank // of one column, it is a record with a missing value
