@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/scanread"
 )
 
 // Get returns the joined value of each key, in the order requested. A key that
@@ -158,17 +159,16 @@ func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Grou
 
 func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[T], error] {
 	return func(yield func(Group[T], error) bool) {
-		next, stop := iter.Pull2(chunks)
+		r, stop := scanread.New(chunks, "")
 		defer stop()
-		r := &scanReader{next: next, chunk: partd.Chunk{Last: true}}
-		defer func() { r.keys++ }() // the last one's values, too, are over
-		for r.nextKey() {
-			if !yield(Group[T]{r.chunk.Key, s.values(r)}, nil) {
+		defer func() { r.Keys++ }() // the last one's values, too, are over
+		for r.Next() == nil {
+			if !yield(Group[T]{r.Key, s.values(r)}, nil) {
 				return
 			}
 		}
-		if !errors.Is(r.err, io.EOF) {
-			yield(Group[T]{}, r.err)
+		if !errors.Is(r.Err, io.EOF) {
+			yield(Group[T]{}, r.Err)
 		}
 	}
 }
@@ -176,18 +176,18 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 var errPassed = errors.New("the values of a key can be read only until the next key is")
 
 // values yields the values of the key that is being read.
-func (s *Store[T]) values(r *scanReader) iter.Seq2[T, error] {
-	key, keys := r.chunk.Key, r.keys
+func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
+	key, keys := r.Key, r.Keys
 	return func(yield func(T, error) bool) {
 		more := true
 		decode := func(data []byte) (v T, err error) {
-			if keys != r.keys { // since the value before
+			if keys != r.Keys { // since the value before
 				return v, errPassed
 			}
 			return s.codec.Decode(data)
 		}
 		err := errPassed
-		if keys == r.keys {
+		if keys == r.Keys {
 			err = eachPiece(frame.Read(r, partd.MaxValueLen), decode, func(v T) bool {
 				more = yield(v, nil)
 				return more
@@ -197,52 +197,4 @@ func (s *Store[T]) values(r *scanReader) iter.Seq2[T, error] {
 			yield(*new(T), keyError("scan", key, err))
 		}
 	}
-}
-
-// scanReader reads the value of one key of a scan after the other.
-type scanReader struct {
-	next  func() (partd.Chunk, error, bool)
-	chunk partd.Chunk // its Data is what was not read yet
-	keys  int         // how many were begun
-	err   error       // of the scan, io.EOF at its end
-}
-
-func (r *scanReader) step() bool {
-	if r.err != nil {
-		return false
-	}
-	within, ok := !r.chunk.Last, false
-	if r.chunk, r.err, ok = r.next(); !ok {
-		r.err = io.EOF
-		if within {
-			r.err = &partd.Error{Op: "scan", Err: errors.New("the store beneath ended its scan within a key")}
-		}
-	}
-	return r.err == nil
-}
-
-// nextKey goes on to the first chunk of the next key.
-func (r *scanReader) nextKey() bool {
-	for !r.chunk.Last {
-		if !r.step() {
-			return false
-		}
-	}
-	r.keys++
-	return r.step()
-}
-
-// Read reads what is left of the key's value.
-func (r *scanReader) Read(p []byte) (int, error) {
-	for len(r.chunk.Data) == 0 {
-		if r.chunk.Last {
-			return 0, io.EOF
-		}
-		if !r.step() {
-			return 0, r.err
-		}
-	}
-	n := copy(p, r.chunk.Data)
-	r.chunk.Data = r.chunk.Data[n:]
-	return n, nil
 }
