@@ -56,7 +56,9 @@ func (d *Dir) bunch() int { return max(1, min(readBunch, d.maxOpen)) }
 
 // eachNoted opens files under the lock, up to n, as many as descriptors allow, then calls
 // use with each, and closes it. It returns how many there were.
-func (d *Dir) eachNoted(ctx context.Context, n int, open func(i int) (noted, error), use func(i int, file *noted) error) (int, error) {
+func (d *Dir) eachNoted(ctx context.Context, n int,
+	open func(i int) (noted, error), use func(i int, file *noted) error,
+) (int, error) {
 	files, err := d.noteBunch(ctx, n, open)
 	for i := range files {
 		if err == nil {
