@@ -192,13 +192,7 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
 	for r.Next() {
-		b, err := withSchema(r.RecordBatch(), r.Schema)
-		if err != nil {
-			return err
-		}
-		err = write(w, b)
-		b.Release()
-		if err != nil {
+		if err := sendBatch(w, r.RecordBatch(), r.Schema); err != nil {
 			return err
 		}
 	}
@@ -208,27 +202,23 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	return w.Close()
 }
 
-func write(w *flight.Writer, b arrow.RecordBatch) error {
+// sendBatch sends a batch with the reader's schema: one of a Parquet file may come with
+// other metadata, which Arrow's writer refuses.
+func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
+	if int(b.NumCols()) != s.NumFields() {
+		return fmt.Errorf("a batch has %d columns, and its schema %d", b.NumCols(), s.NumFields())
+	}
+	for i, c := range b.Columns() {
+		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has %s, and its schema %s", c.DataType(), f.Type)}
+		}
+	}
+	b = array.NewRecordBatch(s, b.Columns(), b.NumRows())
+	defer b.Release()
 	for part := range messages.Parts(b) {
-		err := w.Write(part)
-		part.Release()
-		if err != nil {
+		if err := w.Write(part); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// withSchema gives a batch the reader's schema: one of a Parquet file may come with
-// other metadata, which Arrow's writer refuses.
-func withSchema(b arrow.RecordBatch, s *arrow.Schema) (arrow.RecordBatch, error) {
-	if int(b.NumCols()) != s.NumFields() {
-		return nil, fmt.Errorf("a batch has %d columns, and its schema %d", b.NumCols(), s.NumFields())
-	}
-	for i, c := range b.Columns() {
-		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has %s, and its schema %s", c.DataType(), f.Type)}
-		}
-	}
-	return array.NewRecordBatch(s, b.Columns(), b.NumRows()), nil
 }

@@ -90,9 +90,7 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
 	for part := range messages.Of(r) {
-		err := w.Write(part)
-		part.Release()
-		if err != nil {
+		if err := w.Write(part); err != nil {
 			return err
 		}
 	}
