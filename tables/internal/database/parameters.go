@@ -23,7 +23,7 @@ func (d *Database) parameters() (*arrow.Schema, error) {
 	for i := range fields {
 		at := duckdb.IdxT(i + 1)
 		fields[i] = arrow.Field{Name: duckdb.ParameterName(d.stmt, at), Nullable: true}
-		s, err := d.schema(1, func(duckdb.IdxT) (string, duckdb.LogicalType) {
+		s, _, err := d.schema(1, func(duckdb.IdxT) (string, duckdb.LogicalType) {
 			return fields[i].Name, duckdb.ParamLogicalType(d.stmt, at)
 		})
 		if err != nil {
