@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -21,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/parallel"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
@@ -99,15 +102,10 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 		return nil, c.fail(ctx, err)
 	}
 	return arrowsafe.Reader(r.Schema(), sorted.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
-		for r.Next() {
-			b := r.RecordBatch()
-			b.Retain() // for the reader, which releases it
-			if !yield(b, nil) {
+		for b, err := range arrowsafe.Batches(r) {
+			if !yield(b, c.fail(ctx, err)) {
 				return
 			}
-		}
-		if r.Err() != nil {
-			yield(nil, c.fail(ctx, r.Err()))
 		}
 	}, chunk), func() {
 		cancel()
@@ -185,6 +183,29 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 		return done, fmt.Errorf("%s: the answer to a put: %w", c.url, err)
 	}
 	return done, nil
+}
+
+// PutAll is Bucket.PutAll.
+func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
+	if puts == nil {
+		return &tables.ArgumentError{Err: errors.New("the sequence of puts is nil")}
+	}
+	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p tables.TablePut) error {
+		_, err := c.Put(ctx, bucket, p.Name, p.Rows, p.Mode, p.Options)
+		return err
+	})
+}
+
+// ScanAll is Bucket.ScanAll.
+func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *tables.ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
+	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
+		r, err := c.Scan(ctx, bucket, name, nil, o)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		return f(name, r)
+	})
 }
 
 // send sends rows. It returns io.EOF where the server takes no more.

@@ -82,18 +82,13 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 				return
 			}
 		}
-		for r.Next() {
-			r.RecordBatch().Retain()
-			if !yield(r.RecordBatch(), nil) {
+		for b, err := range arrowsafe.Batches(r) {
+			if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
+				err = q.bins.beyond()
+			}
+			if !yield(b, opError("resample", o.Source, err)) {
 				return
 			}
-		}
-		err := r.Err()
-		if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
-			err = q.bins.beyond()
-		}
-		if err != nil {
-			yield(nil, opError("resample", o.Source, err))
 		}
 	}, func() {
 		take.Release(held)
