@@ -2,13 +2,18 @@ package icecat
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync"
 
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
 	"modernc.org/sqlite"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Cache holds what was read of files that never change, such as tables by the location of
@@ -166,4 +171,112 @@ func (a *answers) close() error {
 	}
 	a.ask, a.conn = nil, nil
 	return err
+}
+
+// Location returns where the metadata of a table is: it is another one after
+// each change of the table.
+func (c *Catalog) Location(ctx context.Context, namespace, name string) (string, error) {
+	loc, _, err := c.Lookup(ctx, namespace, name)
+	return loc, err
+}
+
+// Lookup is Location, and the namespace's RulesProperty.
+func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rules string, err error) {
+	if err := canceled.Err(ctx); err != nil {
+		return "", "", err
+	}
+	if c.postgres { // which prepares it by itself
+		found, err := lookedUp(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
+		return found.loc, found.rules, canceled.Explain(ctx, err)
+	}
+	n := TableName{namespace, name}
+	found, known, version, err := c.known.get(n)
+	if err != nil || known {
+		return found.loc, found.rules, err
+	}
+	// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
+	if found, err = lookedUp(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
+		return "", "", err
+	}
+	return found.loc, found.rules, c.known.put(n, found, version)
+}
+
+func lookedUp(row *sql.Row) (found answer, err error) {
+	var property sql.NullString
+	err = row.Scan(&found.loc, &property)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	found.rules = property.String
+	return found, err
+}
+
+// Load returns a table as it is now.
+func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Table, error) {
+	for {
+		loc, err := c.Location(ctx, namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		t, err := c.LoadAt(ctx, namespace, name, loc)
+		if errors.Is(err, ErrContent) {
+			// Somebody changed the table and removed its old metadata in between?
+			if now, again := c.Location(ctx, namespace, name); again != nil || now != loc {
+				continue
+			}
+		}
+		return t, err
+	}
+}
+
+// LoadAt returns a table as the metadata at a location has it.
+func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*table.Table, error) {
+	if t, ok := c.cache.Get(loc); ok {
+		return t, nil
+	}
+	t, size, err := c.loadInline(ctx, namespace, name, loc)
+	if t == nil && err == nil {
+		t, size, err = c.loadFile(ctx, namespace, name, loc)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.cache.Put(loc, t, costOf(size))
+	return t, nil
+}
+
+// loadFile returns a table as a file has its metadata.
+func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ *table.Table, size int64, err error) {
+	b, err := c.reader.ReadFile(loc)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if p := recover(); p != nil { // the library does where metadata of others lies
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil && ctx.Err() == nil {
+			err = &Damaged{File: c.Shown(loc), Err: err, Remedy: Unusable}
+		}
+	}()
+	held := func(context.Context) (iceio.IO, error) { return heldFile{c.reader, b}, nil }
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, held, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	return c.Staged(namespace, name, t.Metadata(), loc, c.reader), int64(len(b)), nil
+}
+
+// heldFile is a view of the files that has one in memory.
+type heldFile struct {
+	*FileIO
+	content []byte
+}
+
+func (h heldFile) ReadFile(string) ([]byte, error) { return h.content, nil }
+
+// Staged returns a table of the metadata given whose files are written through io.
+// Its transactions are staged, and committed by Commit alone.
+func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
+	return table.New(table.Identifier{namespace, name}, meta, loc, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }
