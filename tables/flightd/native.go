@@ -23,16 +23,12 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// nativeServer serves package flightclient, in calls of its own beside those of Flight SQL.
-type nativeServer struct {
-	store  *tables.Store
-	leases leases
-}
+// What is in this file serves package flightclient, in calls of its own beside those of Flight SQL.
 
 func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "the call: %v", err) }
 
 // scan answers a ticket for which wire.Is(wire.ScanCall).
-func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
+func (s *Server) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c wire.Scan
 	return read(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
@@ -50,7 +46,7 @@ func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServ
 }
 
 // resampled answers a ticket for which wire.Is(wire.ResampleCall).
-func (s *nativeServer) resampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
+func (s *Server) resampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
 	return read(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		return transform.Resampled(ctx, s.store, &c.ResampleOptions)
@@ -80,8 +76,8 @@ func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows fu
 	return r.Err()
 }
 
-// put answers a stream whose command wire.Is(wire.PutCall).
-func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
+// nativePut answers a stream whose command wire.Is(wire.PutCall).
+func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	var c wire.Put
@@ -116,8 +112,8 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	return stream.Send(&flight.PutResult{AppMetadata: body})
 }
 
-// action does an operation, and sends each of its answers.
-func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
+// nativeAction does an operation, and sends each of its answers.
+func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	if o.Writes {
@@ -181,7 +177,7 @@ type lease struct {
 }
 
 // lock does operations.TakeLock.
-func (s *nativeServer) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
+func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
 	c := input.(*operations.Lock)
 	if c.Lease != "" {
 		return s.renew(c.Lease, answer)
@@ -218,7 +214,7 @@ func (s *nativeServer) lock(ctx context.Context, _ *tables.Store, input any, ans
 	return answer(operations.Lock{Lease: id, Seconds: ttl.Seconds()})
 }
 
-func (s *nativeServer) renew(id string, answer func(any) error) error {
+func (s *Server) renew(id string, answer func(any) error) error {
 	s.leases.mu.Lock()
 	l := s.leases.leases[id]
 	live := l != nil && l.timer.Stop()
@@ -233,7 +229,7 @@ func (s *nativeServer) renew(id string, answer func(any) error) error {
 }
 
 // unlock does operations.Unlock.
-func (s *nativeServer) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
+func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
 	if err := s.endLease(input.(*operations.Lock).Lease); err != nil {
 		return err
 	}
@@ -241,7 +237,7 @@ func (s *nativeServer) unlock(_ context.Context, _ *tables.Store, input any, ans
 }
 
 // endLease ends a lease; one that has ended is no error.
-func (s *nativeServer) endLease(id string) error {
+func (s *Server) endLease(id string) error {
 	s.leases.mu.Lock()
 	l := s.leases.leases[id]
 	if l != nil {
@@ -257,7 +253,7 @@ func (s *nativeServer) endLease(id string) error {
 }
 
 // unlockAll ends all leases.
-func (s *nativeServer) unlockAll() {
+func (s *Server) unlockAll() {
 	s.leases.mu.Lock()
 	ids := slices.Collect(maps.Keys(s.leases.leases))
 	s.leases.mu.Unlock()
