@@ -240,3 +240,9 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
+
+// OpenPostgres returns a database of PostgreSQL for whoever writes, and for whoever reads.
+// One for reading only changes nothing. Package tables/postgres sets it: who does not import that has no client for it.
+var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
+	return nil, nil, errors.New(`this program has no client for PostgreSQL: add import _ "github.com/go-partd/partd/tables/postgres" to it`)
+}
