@@ -27,12 +27,10 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	db     database.Runner
-	key    string // of the statements that can have db; "": of any
-	waited bool   // db did, for a statement
+	lent   // without a database before take
 	tables []*bound
 	slot   bool
-	lent   int64 // of Engine.lent
+	memory int64 // of Engine.lent
 }
 
 func (q *query) close() {
@@ -42,12 +40,12 @@ func (q *query) close() {
 	for _, t := range q.tables {
 		t.close()
 	}
-	q.e.lend(-q.lent)
+	q.e.lend(-q.memory)
 	if q.slot {
 		<-q.e.slots // nothing is left of the statement
 	}
 	if q.db != nil {
-		q.e.giveBack(lent{db: q.db, key: q.key})
+		q.e.giveBack(q.lent)
 	}
 }
 
@@ -55,14 +53,14 @@ func (q *query) close() {
 func (q *query) take(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
-		q.e.giveBack(lent{db: q.db, key: q.key})
+		q.e.giveBack(q.lent)
 		q.db, q.waited = nil, false
 	}
 	got, err := q.e.take(ctx, key)
 	if err != nil {
 		return err
 	}
-	q.db, q.key, q.waited = got.db, got.key, got.waited
+	q.lent = got
 	q.db.Heed(ctx)
 	return nil
 }
@@ -136,8 +134,8 @@ func (q *query) prepare(ctx context.Context, st prepared, describes bool) (*data
 	most := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
 		most = min(most, t/2/int64(q.e.opts.Queries))
-		q.lent = q.e.lend(q.e.opts.Memory - most)
-		most += q.lent
+		q.memory = q.e.lend(q.e.opts.Memory - most)
+		most += q.memory
 	}
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)

@@ -228,7 +228,6 @@ func (c *connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context
 	return context.WithValue(ctx, connectionKey{}, c.open[i.RemoteAddr.String()])
 }
 
-// closeConnection closes the connection of a call.
 func closeConnection(ctx context.Context) {
 	if c, _ := ctx.Value(connectionKey{}).(*connection); c != nil {
 		_ = c.Close()

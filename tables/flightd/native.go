@@ -148,13 +148,21 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 
 // Acquire waits until the call has the slots that an operation takes.
 func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
-	switch s {
-	case operations.PutSlot:
-		return AcquirePut(ctx)
-	case operations.BothSlots:
-		return acquireBoth(ctx)
+	if s == operations.NoSlot {
+		return func() {}, nil
 	}
-	return func() {}, nil
+	query := func() {}
+	if s == operations.BothSlots { // always in this order, so that no two calls wait for each other
+		if query, err = AcquireQuery(ctx); err != nil {
+			return nil, err
+		}
+	}
+	put, err := AcquirePut(ctx)
+	if err != nil {
+		query()
+		return nil, err
+	}
+	return func() { put(); query() }, nil
 }
 
 const (
@@ -252,7 +260,6 @@ func (s *Server) endLease(id string) error {
 	return l.lock.Unlock()
 }
 
-// unlockAll ends all leases.
 func (s *Server) unlockAll() {
 	s.leases.mu.Lock()
 	ids := slices.Collect(maps.Keys(s.leases.leases))

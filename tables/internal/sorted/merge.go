@@ -34,7 +34,6 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 	}
 }
 
-// merge is a merge in progress.
 type merge struct {
 	rule    Rule
 	pending []*cursor // not opened yet, by their lowest values
@@ -47,7 +46,6 @@ type merge struct {
 	heldHide bool
 }
 
-// block is a batch, and its keys.
 type block struct {
 	batch    arrow.RecordBatch
 	keys     keys

@@ -260,7 +260,6 @@ func spillRows(rows Batches) (_ *file, err error) {
 
 func (t *file) close() { _ = t.f.Close() }
 
-// batches yields the rows.
 func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
 	if t.f.Blocks() == 0 {
 		return
