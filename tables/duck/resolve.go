@@ -207,39 +207,33 @@ func (t *bound) view() string {
 	if len(t.files) == 0 {
 		return t.empty()
 	}
-	var b strings.Builder
-	b.WriteString(t.create())
 	plain := slices.DeleteFunc(slices.Clone(t.files), func(f string) bool { return slices.Contains(t.replaced, f) })
-	b.WriteString("* FROM " + t.reading(plain))
+	view := t.create() + "* FROM " + t.reading(plain)
 	if len(t.replaced) > 0 {
 		var same []string
 		for _, name := range t.plan.Replaced {
 			same = append(same, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
 		}
-		fmt.Fprintf(&b, " UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
+		view += fmt.Sprintf(" UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
 			t.reading(t.replaced), t.reading([]string{t.rows.path}), strings.Join(same, " AND "))
 	}
-	return b.String()
+	return view
 }
 
 // reading is what reads files of the table. DuckDB reads many columns as JSON in half of the time
 // that it takes to bind an expression of as many.
 func (t *bound) reading(files []string) string {
-	var b strings.Builder
-	b.WriteString("read_parquet([")
+	paths := make([]string, len(files))
 	for i, f := range files {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(sqlquote.Text(f))
+		paths[i] = sqlquote.Text(f)
 	}
 	columns := make([]string, len(t.columns)) // in their order, which a map of Go has not
 	for i, c := range t.columns {
 		one, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // texts have one
 		columns[i] = fmt.Sprintf("%q:%s", c.id, one)
 	}
-	b.WriteString("], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}"))
-	return b.String() + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)))`
+	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
+		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)))`
 }
 
 // reached are the tables, in a state, of those buckets that somebody wants and the

@@ -102,15 +102,12 @@ func (b *bounded) Free(was []byte) {
 // itself: those of dictionaries, of runs and of views may stand for many. The array
 // was validated.
 func flat(a arrow.Array) (all int64, err error) {
-	add := func(children ...arrow.Array) error {
-		for _, child := range children {
-			more, err := flat(child)
-			if err != nil {
-				return err
-			}
+	add := func(child arrow.Array) {
+		if err == nil {
+			var more int64
+			more, err = flat(child)
 			all += more
 		}
-		return nil
 	}
 	switch a := a.(type) {
 	case *array.Dictionary, array.ViewLike:
@@ -132,24 +129,18 @@ func flat(a arrow.Array) (all int64, err error) {
 		}
 		return all, nil
 	case array.ListLike:
-		if err := shared(a); err != nil {
-			return 0, err
-		}
-		return all, add(a.ListValues())
+		err = shared(a)
+		add(a.ListValues())
 	case *array.Struct:
 		for i := range a.NumField() {
-			if err := add(a.Field(i)); err != nil {
-				return 0, err
-			}
+			add(a.Field(i))
 		}
 	case array.Union:
 		for i := range a.NumFields() {
-			if err := add(a.Field(i)); err != nil {
-				return 0, err
-			}
+			add(a.Field(i))
 		}
 	case array.ExtensionArray:
-		err = add(a.Storage())
+		add(a.Storage())
 	}
 	return all, err
 }
