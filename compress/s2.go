@@ -182,7 +182,6 @@ func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
 	return 0, errS2
 }
 
-// length reads the content of a length chunk.
 func (c *s2Codec) length(body []byte) (uint64, error) {
 	if len(body) != 8+s2ChecksumLen || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
 		return 0, errS2

@@ -171,7 +171,11 @@ func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error 
 	r := groupReader[T]{sc: sc, codec: k.codec, out: k.meter.reading()}
 	defer r.out.end()
 	defer func() { r.group++ }() // the last one's values, too, are over
-	for r.nextKey() {
+	for r.next() {
+		if !r.cur.first {
+			continue // of the key before
+		}
+		r.group++
 		key, err := k.keys.Decode(r.cur.key)
 		if err != nil {
 			return fmt.Errorf("decoding a key: %w", err)

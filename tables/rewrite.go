@@ -127,6 +127,9 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 
 // series is a table as a Series; nil if its rows have no order.
 func (w *rewrite) series(t *table.Table) *series.Series {
+	if w.def.Order == nil {
+		return nil
+	}
 	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 

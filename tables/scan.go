@@ -66,11 +66,11 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if o.Filter != nil {
 		r.filters = append(r.filters, o.Filter)
 	}
-	between, err := series.TimeRange(v.def.Logical, cmp.Or(o.TimeColumn, v.def.Settings.Time), o.From, o.To)
-	if err != nil {
-		return nil, err
-	}
-	if between != nil {
+	if !o.From.IsZero() || !o.To.IsZero() {
+		between, err := series.TimeRange(v.def.Logical, cmp.Or(o.TimeColumn, v.def.Settings.Time), o.From, o.To)
+		if err != nil {
+			return nil, err
+		}
 		r.filters = append(r.filters, between)
 	}
 	switch {
@@ -112,6 +112,7 @@ type reader struct {
 	schema  *arrow.Schema // of what it hands on
 	read    *arrow.Schema // of the columns that are read
 	columns []int         // of read, in the table
+	names   []string      // of read
 	casts   bool          // read has other types than those that are stored
 	out     []int         // of schema, in read; nil: they are the same
 	filters []*filter.Expr
@@ -160,7 +161,7 @@ func (r *reader) choose(wanted []string) error {
 	var fields []arrow.Field
 	for i, f := range r.def.Logical.Fields() {
 		if len(wanted) == 0 || need[f.Name] {
-			r.columns = append(r.columns, i)
+			r.columns, r.names = append(r.columns, i), append(r.names, f.Name)
 			r.casts = r.casts || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
 			fields = append(fields, f)
 		}
@@ -198,7 +199,7 @@ func (r *reader) plan(columns []string) (err error) {
 		few = r.left
 	}
 	if r.series != nil {
-		r.files, err = r.series.Scan(r.ctx, schema.Names(r.read), where, r.rows, r.replaces, few, r.recycle)
+		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.replaces, few, r.recycle)
 		return err
 	}
 	tasks, err := r.tasks(r.ctx)
@@ -208,7 +209,7 @@ func (r *reader) plan(columns []string) (err error) {
 	tasks = slices.DeleteFunc(slices.Clone(tasks)[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
 		return r.but[t.File.FilePath()] || !datafile.MayHold(where, r.def.Columns, t.File)
 	})
-	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, schema.Names(r.read), where)
+	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, r.names, where)
 	if err != nil {
 		return err
 	}

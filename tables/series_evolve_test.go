@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"

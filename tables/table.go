@@ -8,15 +8,9 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/commit"
-	"github.com/go-partd/partd/tables/internal/datafile"
-	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/series"
-	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Table is a table, an old version of it, or what a snapshot has. Where no version was chosen, each
@@ -103,137 +97,6 @@ func notFound(err error) error {
 		return ErrNotFound
 	}
 	return err
-}
-
-// view is one state of a table.
-type view struct {
-	of       *Table
-	t        *table.Table
-	snapshot *table.Snapshot // of an old version, else nil
-	def      *definition.Definition
-	tail     *commit.Tail
-	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
-
-	found []table.FileScanTask // see tasks
-
-	series   *series.Series // nil: the rows have no order
-	replaces bool           // rows of the tail may take the place of some in files
-}
-
-// view returns the table's state, with rows if wanted.
-func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
-	t = t.made()
-	v = &view{of: t}
-	if t.snapshot != "" {
-		if v.t, err = t.pinned(ctx); err != nil {
-			return nil, err
-		}
-		return v, v.describe(v.t.Schema())
-	}
-	e, err := t.bucket().store().commits.Acquire(t.name)
-	if err != nil {
-		return nil, err
-	}
-	defer e.Release()
-	if v.t, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
-		return nil, notFound(err)
-	}
-	v.rows = v.tail.Rows
-	defer func() {
-		if err != nil {
-			take.Release(v.rows)
-		}
-	}()
-	columns := v.t.Schema()
-	if t.old != nil {
-		if v.t.Metadata().TableUUID().String() != t.uuid {
-			return nil, fmt.Errorf("the table was deleted and made anew: %w", ErrNotFound)
-		}
-		if v.snapshot, err = snapshotOf(v.t.Metadata(), *t.old); err != nil {
-			return nil, err
-		}
-		if id := v.snapshot.SchemaID; id != nil {
-			columns = v.t.Schemas()[*id]
-		}
-	}
-	return v, v.describe(columns)
-}
-
-// describe says how the rows are read.
-func (v *view) describe(columns *iceberg.Schema) (err error) {
-	if v.def, err = definition.At(v.t.Metadata(), columns); err == nil {
-		v.series = series.New(v.def, v.t, v.of.b.s.opts.Memory, v.at()...)
-	}
-	return err
-}
-
-// tasks returns the files of the state, nil if it has none. They are found once, and the caller
-// does not change the slice.
-func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
-	if v.found == nil && v.t.CurrentSnapshot() != nil {
-		v.found, err = datafile.Tasks(ctx, v.t, v.at()...)
-	}
-	return v.found, err
-}
-
-// at chooses the version of a view.
-func (v *view) at() []table.ScanOption {
-	if v.snapshot == nil {
-		return nil
-	}
-	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
-}
-
-// look returns what f finds in a table's state.
-func look[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (out T, err error) {
-	v, err := t.view(ctx, false)
-	if err == nil {
-		out, err = f(v)
-	}
-	if err != nil {
-		return out, t.error(op, err)
-	}
-	return out, nil
-}
-
-// deduped is view, with the tail's rows as they are read.
-func (t *Table) deduped(ctx context.Context) (*view, error) {
-	v, err := t.view(ctx, true)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.dedupTail(ctx); err != nil {
-		take.Release(v.rows)
-		return nil, err
-	}
-	return v, nil
-}
-
-// dedupTail makes of the tail's rows one batch where they have an order; see
-// series.DedupTail.
-func (v *view) dedupTail(ctx context.Context) error {
-	if v.series == nil || len(v.rows) == 0 {
-		return nil
-	}
-	if v.tail.Deduped {
-		v.replaces = v.tail.Replaces
-		return nil
-	}
-	one, err := take.Concat(v.rows)
-	if err == nil {
-		one, v.replaces, err = v.series.DedupTail(ctx, one)
-	}
-	take.Release(v.rows)
-	v.rows = nil
-	if err == nil {
-		v.rows = []arrow.RecordBatch{one}
-		v.tail.Keep(one, v.replaces)
-	}
-	return err
-}
-
-func (t *Table) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.made().name.Name, Err: err}
 }
 
 // Schema returns the columns in the types that readers get: those that were put,

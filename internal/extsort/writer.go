@@ -89,11 +89,12 @@ func (w *Writer) append(key, record []byte) {
 	w.count.Sum.AddRecord(w.buf[start:])
 }
 
-// addLong adds a record that is longer than the buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
-		return w.fail(fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
-			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord))
+		w.err = fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
+			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord)
+		_ = w.s.Fail(w.err)
+		return w.err
 	}
 	usual := w.buf
 	w.buf = make([]byte, 0, len(key)+len(record)+2*binary.MaxVarintLen64)
@@ -103,13 +104,6 @@ func (w *Writer) addLong(key, record []byte) error {
 	return err
 }
 
-func (w *Writer) fail(err error) error {
-	w.err = err
-	_ = w.s.Fail(err)
-	return err
-}
-
-// flush hands the buffer over.
 func (w *Writer) flush() error {
 	if w.records == 0 {
 		return nil

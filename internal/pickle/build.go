@@ -21,8 +21,6 @@ type builder struct {
 	depth  int
 }
 
-func newBuilder(inputLen int) *builder { return &builder{unique: pyvalue.NewUnique(inputLen)} }
-
 func (b *builder) build(v any) (any, error) {
 	switch v := v.(type) {
 	case *node:

@@ -29,7 +29,8 @@ func DecodeObjects(data []byte, known func(module, name string) bool) (any, erro
 	if r.at != len(data) {
 		return nil, &Error{r.at, fmt.Errorf("%d bytes follow the end", len(data)-r.at)}
 	}
-	v, err := newBuilder(len(data)).build(root)
+	b := builder{unique: pyvalue.NewUnique(len(data))}
+	v, err := b.build(root)
 	if err != nil {
 		return nil, &Error{r.start, err}
 	}
@@ -119,13 +120,19 @@ func (r *reader) run() (any, error) {
 		case opAddItems:
 			err = r.add(set, toMark)
 		case opMemoize:
-			err = r.memoize()
+			if len(r.stack) <= r.floor() {
+				return nil, errors.New("nothing to put into the memo")
+			}
+			r.memo = append(r.memo, r.stack[len(r.stack)-1])
 		case opBinGet, opLongBinGet:
 			err = r.recall(op)
 		case opProto:
 			err = r.protocol()
 		case opFrame:
-			err = r.frame()
+			var n uint64 // the length of what follows, which says nothing of the value
+			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.at) {
+				err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
+			}
 		case opStackGlobal:
 			err = r.global()
 		case opReduce:
@@ -153,15 +160,6 @@ func (r *reader) protocol() error {
 	version, err := r.byte()
 	if err == nil && (version < 4 || version > 5) {
 		err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
-	}
-	return err
-}
-
-// frame reads the length of what follows, which says nothing of the value.
-func (r *reader) frame() error {
-	n, err := r.number(opFrame)
-	if err == nil && n > uint64(len(r.data)-r.at) {
-		err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
 	}
 	return err
 }
@@ -230,15 +228,6 @@ func (r *reader) take(n int) ([]any, error) {
 
 // The memo keeps values under numbers to use them again.
 
-// memoize keeps the value on top of the stack, which stays there.
-func (r *reader) memoize() error {
-	if len(r.stack) <= r.floor() {
-		return errors.New("nothing to put into the memo")
-	}
-	r.memo = append(r.memo, r.stack[len(r.stack)-1])
-	return nil
-}
-
 // recall pushes the value under a number.
 func (r *reader) recall(op byte) error {
 	n, err := r.number(op)
@@ -265,7 +254,6 @@ func (r *reader) collect(k kind, n int) error {
 	return nil
 }
 
-// add adds elements to the container on top of the stack.
 func (r *reader) add(k kind, n int) error {
 	elements, err := r.take(n)
 	if err != nil {

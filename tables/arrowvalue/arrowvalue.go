@@ -8,15 +8,21 @@
 package arrowvalue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 // ErrSchema is wrapped by the error for batches whose schema differs from that of their
@@ -61,4 +67,107 @@ func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow
 		return err
 	}
 	return store.Append(ctx, e)
+}
+
+// DefaultLimit is the default of [ReadOptions].Limit, in bytes.
+const DefaultLimit = 1 << 30
+
+// ReadOptions are the options of Read. The zero value, and nil, are the defaults.
+type ReadOptions struct {
+	// Limit bounds the memory for reading one append, in bytes, including batches that the
+	// caller retains, whatever sizes the stored bytes claim. 0 means [DefaultLimit].
+	Limit int64
+}
+
+// Read reads everything that has been appended to a key. For an empty key, its error wraps
+// fs.ErrNotExist. Read checks the batches, so that every value is safe to access, whoever
+// wrote the bytes. The caller must release the reader.
+func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
+	r := &reader{key: key, limit: DefaultLimit}
+	if o != nil && o.Limit > 0 {
+		r.limit = o.Limit
+	}
+	value, err := partd.Open(ctx, store, key)
+	if err != nil {
+		return nil, err
+	}
+	var stop func()
+	r.frames, stop = iter.Pull2(frame.Read(value, r.limit))
+	end := func() {
+		if r.ipc != nil {
+			r.ipc.Release()
+		}
+		stop()
+		_ = value.Close() // it was only read
+	}
+	err = r.advance()
+	if err == nil && r.ipc == nil {
+		err = fmt.Errorf("nothing was appended to it (%w)", fs.ErrNotExist)
+	}
+	if err != nil {
+		end()
+		return nil, r.failed(err)
+	}
+	return arrowsafe.Reader(r.schema, r.batches, end), nil
+}
+
+// reader reads a key's batches.
+type reader struct {
+	key    string
+	limit  int64
+	frames func() ([]byte, error, bool)
+	schema *arrow.Schema
+
+	content *bytes.Reader // of the frame at hand
+	ipc     *ipc.Reader   // nil behind the last frame
+}
+
+func (r *reader) failed(err error) error {
+	return fmt.Errorf("arrowvalue: read %s: %w", partd.QuoteKey(r.key), err)
+}
+
+// advance goes to the next frame.
+func (r *reader) advance() error {
+	if r.ipc != nil {
+		r.ipc.Release()
+		r.ipc = nil
+	}
+	content, err, ok := r.frames()
+	if !ok || err != nil {
+		return err
+	}
+	r.content = bytes.NewReader(content)
+	if r.ipc, err = arrowsafe.NewReader(r.content, int64(len(content)), r.limit); err != nil {
+		return err
+	}
+	if r.schema == nil {
+		r.schema = r.ipc.Schema()
+	} else if !r.schema.Equal(r.ipc.Schema()) {
+		return fmt.Errorf("an append has %w", ErrSchema)
+	}
+	return nil
+}
+
+func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
+	for r.ipc != nil {
+		batch, err := r.ipc.Read()
+		switch {
+		case errors.Is(err, io.EOF) && r.content.Len() > 0:
+			err = fmt.Errorf("%d bytes behind the end of a stream", r.content.Len())
+		case errors.Is(err, io.EOF): // perhaps before the dictionaries of the first batch
+			if err = r.advance(); err == nil {
+				continue
+			}
+		case err == nil:
+			_, err = arrowsafe.Check(batch, r.limit)
+		}
+		if err != nil {
+			yield(nil, r.failed(err))
+			return
+		}
+		batch.Retain()
+		if !yield(batch, nil) {
+			return
+		}
+	}
 }

@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
 
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
@@ -90,18 +92,14 @@ func (e *Engine) Close() error {
 }
 
 // Query implements tables.Engine.
-func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (_ array.RecordReader, err error) {
 	q := &query{e: e, store: s}
-	r, err := q.run(ctx, sql, o)
-	if err != nil {
-		err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
-		q.close()
-		return nil, err
-	}
-	return r, nil
-}
-
-func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+	defer func() {
+		if err != nil {
+			err = q.failed(ctx, "query", err)
+			q.close()
+		}
+	}()
 	st, err := q.open(ctx, sql, o)
 	if err != nil {
 		return nil, err
@@ -116,17 +114,17 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 		return err
 	})
 	if database.NeedsMemory(err) && ctx.Err() == nil {
-		result, err = q.spilling(ctx, j)
+		// A table of its keys has to be in memory whole, and is larger than what is left before DuckDB
+		// begins to spill. In another database, with one thread, it is slower, but needs no such table.
+		if err = q.take(ctx, ""); err == nil {
+			j.Threads, j.Spills = 1, true
+			result, err = q.db.Start(ctx, j)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	failed := func(err error) error {
-		if err != nil {
-			err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
-		}
-		return err
-	}
+	failed := func(err error) error { return q.failed(ctx, "query", err) }
 	batches := arrowsafe.Until(func() (arrow.RecordBatch, error) {
 		b, err := result.Next()
 		return b, failed(err)
@@ -141,29 +139,11 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 	return r, nil
 }
 
-// spilling starts a statement once more in another database, that failed since a table
-// of its keys has to be in memory whole, and is larger than what is left, before DuckDB
-// begins to spill. It is slower, with one thread, but needs no such table.
-func (q *query) spilling(ctx context.Context, j *database.Job) (database.Rows, error) {
-	if err := q.take(ctx, ""); err != nil {
-		return nil, err
-	}
-	j.Threads, j.Spills = 1, true
-	return q.db.Start(ctx, j)
-}
-
 // Describe implements tables.Engine.
-func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
+func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (_ *tables.QueryDescription, err error) {
 	q := &query{e: e, store: s}
 	defer q.close()
-	d, err := q.describe(ctx, sql, o)
-	if err != nil {
-		return nil, &tables.OpError{Op: "describe", Err: q.hidePaths(ended(ctx, err))}
-	}
-	return d, nil
-}
-
-func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
+	defer func() { err = q.failed(ctx, "describe", err) }()
 	st, err := q.open(ctx, sql, o)
 	if err != nil {
 		return nil, err
@@ -197,3 +177,34 @@ func (e *Engine) lend(wanted int64) int64 {
 	e.lent += wanted
 	return wanted
 }
+
+// undecoded is a result that came from another process.
+type undecoded interface {
+	Messages() iter.Seq2[arrowsafe.Message, error]
+}
+
+// encoded is a reader of such a result, which can also be read undecoded.
+type encoded struct {
+	array.RecordReader
+	apart  undecoded
+	failed func(error) error
+	err    error
+}
+
+// Messages are the result, as Flight carries it, in the place of Next. Each is valid
+// until the next one.
+func (e *encoded) Messages() iter.Seq[*flight.FlightData] {
+	return func(yield func(*flight.FlightData) bool) {
+		for m, err := range e.apart.Messages() {
+			if err != nil {
+				e.err = e.failed(err)
+				return
+			}
+			if !yield(&flight.FlightData{DataHeader: m.Header, DataBody: m.Body}) {
+				return
+			}
+		}
+	}
+}
+
+func (e *encoded) Err() error { return cmp.Or(e.err, e.RecordReader.Err()) }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -25,12 +27,10 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	db     database.Runner
-	key    string // of the statements that can have db; "": of any
-	waited bool   // db did, for a statement
+	lent   // without a database before take
 	tables []*bound
 	slot   bool
-	lent   int64 // of Engine.lent
+	memory int64 // of Engine.lent
 }
 
 func (q *query) close() {
@@ -40,12 +40,12 @@ func (q *query) close() {
 	for _, t := range q.tables {
 		t.close()
 	}
-	q.e.lend(-q.lent)
+	q.e.lend(-q.memory)
 	if q.slot {
 		<-q.e.slots // nothing is left of the statement
 	}
 	if q.db != nil {
-		q.e.giveBack(lent{db: q.db, key: q.key})
+		q.e.giveBack(q.lent)
 	}
 }
 
@@ -53,14 +53,14 @@ func (q *query) close() {
 func (q *query) take(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
-		q.e.giveBack(lent{db: q.db, key: q.key})
+		q.e.giveBack(q.lent)
 		q.db, q.waited = nil, false
 	}
 	got, err := q.e.take(ctx, key)
 	if err != nil {
 		return err
 	}
-	q.db, q.key, q.waited = got.db, got.key, got.waited
+	q.lent = got
 	q.db.Heed(ctx)
 	return nil
 }
@@ -134,8 +134,8 @@ func (q *query) prepare(ctx context.Context, st prepared, describes bool) (*data
 	most := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
 		most = min(most, t/2/int64(q.e.opts.Queries))
-		q.lent = q.e.lend(q.e.opts.Memory - most)
-		most += q.lent
+		q.memory = q.e.lend(q.e.opts.Memory - most)
+		most += q.memory
 	}
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)
@@ -168,4 +168,64 @@ func (q *query) prepare(ctx context.Context, st prepared, describes bool) (*data
 	}
 	q.key = key
 	return j, nil
+}
+
+// failed is the error of an operation, if there is one, with why it was interrupted, which
+// DuckDB does not say, and without paths.
+func (q *query) failed(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := canceled.Err(ctx); cause != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	} else {
+		err = canceled.Explain(ctx, err)
+	}
+	return &tables.OpError{Op: op, Err: q.hidePaths(err)}
+}
+
+// pathError is an error without the paths that it names.
+type pathError struct {
+	text string
+	err  error
+	at   *tables.SQLError // which is in err, without the paths; or nil
+}
+
+func (e *pathError) Error() string { return e.text }
+func (e *pathError) Unwrap() error { return e.err }
+
+// As finds the statement's error without the paths.
+func (e *pathError) As(target any) bool {
+	at, ok := target.(**tables.SQLError)
+	if !ok || e.at == nil {
+		return false
+	}
+	*at = e.at
+	return true
+}
+
+// hidePaths keeps where the store and temporary files are from who asks: it may be
+// somebody on another machine.
+func (q *query) hidePaths(err error) error {
+	hidden := &pathError{text: q.withoutPaths(err.Error()), err: err}
+	if hidden.text == err.Error() {
+		return err
+	}
+	if at, ok := errors.AsType[*tables.SQLError](err); ok {
+		hidden.at = &tables.SQLError{Line: at.Line, Column: at.Column, Err: errors.New(q.withoutPaths(at.Err.Error()))}
+	}
+	return hidden
+}
+
+func (q *query) withoutPaths(text string) string {
+	for _, t := range q.tables {
+		for _, path := range t.files {
+			text = strings.ReplaceAll(text, path, "a file of "+t.String())
+		}
+	}
+	for _, dir := range []string{q.store.Dir(), q.e.dir, os.TempDir()} {
+		text = strings.ReplaceAll(text, dir+string(filepath.Separator), "")
+		text = strings.ReplaceAll(text, dir, "the directory")
+	}
+	return text
 }

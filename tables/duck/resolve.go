@@ -9,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/tables"
@@ -204,37 +207,81 @@ func (t *bound) view() string {
 	if len(t.files) == 0 {
 		return t.empty()
 	}
-	var b strings.Builder
-	b.WriteString(t.create())
 	plain := slices.DeleteFunc(slices.Clone(t.files), func(f string) bool { return slices.Contains(t.replaced, f) })
-	b.WriteString("* FROM " + t.reading(plain))
+	view := t.create() + "* FROM " + t.reading(plain)
 	if len(t.replaced) > 0 {
 		var same []string
 		for _, name := range t.plan.Replaced {
 			same = append(same, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
 		}
-		fmt.Fprintf(&b, " UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
+		view += fmt.Sprintf(" UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
 			t.reading(t.replaced), t.reading([]string{t.rows.path}), strings.Join(same, " AND "))
 	}
-	return b.String()
+	return view
 }
 
 // reading is what reads files of the table. DuckDB reads many columns as JSON in half of the time
 // that it takes to bind an expression of as many.
 func (t *bound) reading(files []string) string {
-	var b strings.Builder
-	b.WriteString("read_parquet([")
+	paths := make([]string, len(files))
 	for i, f := range files {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(sqlquote.Text(f))
+		paths[i] = sqlquote.Text(f)
 	}
 	columns := make([]string, len(t.columns)) // in their order, which a map of Go has not
 	for i, c := range t.columns {
 		one, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // texts have one
 		columns[i] = fmt.Sprintf("%q:%s", c.id, one)
 	}
-	b.WriteString("], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}"))
-	return b.String() + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)))`
+	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
+		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)))`
+}
+
+// reached are the tables, in a state, of those buckets that somebody wants and the
+// caller may reach.
+func (q *query) reached(ctx context.Context, at tables.At, wanted func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
+	return func(yield func(tables.TableInfo, error) bool) {
+		for b, err := range q.store.Buckets(ctx) {
+			if err != nil {
+				yield(tables.TableInfo{}, err)
+				return
+			}
+			if !wanted(b) || tables.Reaches(ctx, b) != nil {
+				continue
+			}
+			for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: at.Snapshot()}) {
+				if err != nil && at.Snapshot() != "" && errors.Is(err, tables.ErrNotFound) {
+					break // the bucket has no snapshot of this name
+				}
+				if !yield(info, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+var showTables = regexp.MustCompile(`(?i)^\s*SHOW\s+(ALL\s+)?TABLES\s*;?\s*$`)
+
+// shown is the SELECT that SHOW TABLES stands for, which DuckDB cannot answer: it
+// knows the tables that a statement names, and no others. Any other statement is as it
+// was.
+func (q *query) shown(ctx context.Context, sql string) (string, error) {
+	const most, mostBytes = 100_000, 8 << 20
+	form := showTables.FindStringSubmatch(sql)
+	if form == nil {
+		return sql, nil
+	}
+	rows, size := [][]any{}, 0
+	for i, err := range q.reached(ctx, q.o.At, func(b string) bool { return form[1] != "" || b == q.o.Bucket }) {
+		if err != nil {
+			return "", err
+		}
+		if size += len(i.Bucket) + len(i.Name) + 64; len(rows) == most || size > mostBytes {
+			return "", fmt.Errorf("there are more tables than SHOW lists, which is %d, or %d bytes of names: ask for those of one bucket", most, mostBytes)
+		}
+		rows = append(rows, []any{i.Bucket, i.Name, i.Rows, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})
+	}
+	list, err := json.Marshal(rows)
+	return `SELECT value->>'$[0]' AS bucket, value->>'$[1]' AS name, (value->>'$[2]')::BIGINT AS rows, (value->>'$[3]')::BIGINT AS bytes,
+		(value->>'$[4]')::BIGINT AS version, (value->>'$[5]')::TIMESTAMPTZ AS updated FROM json_each(` + sqlquote.Text(string(list)) + ") ORDER BY 1, 2", err
 }

@@ -58,7 +58,9 @@ func (s *scratch) write(ctx context.Context, m *tables.ScanPlan, mark string) (*
 		return f, nil
 	}
 	err := f.err
-	s.drop(f)
+	s.mu.Lock()
+	f.mark = "" // nobody else gets it
+	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
 		return s.write(ctx, m, mark) // the other query may have been cancelled
@@ -82,14 +84,6 @@ func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 		s.files = append(s.files, f)
 	}
 	return f, true
-}
-
-// drop forgets a file, which is removed once nobody reads it.
-func (s *scratch) drop(f *scratchFile) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f.mark = ""
-	s.sweep()
 }
 
 // release ends the use of a file.

@@ -30,7 +30,7 @@ func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 	switch x := a.(type) {
 	case *array.Boolean:
 		y := b.(*array.Boolean)
-		fill(func(i int) int { return ordered(truth(x.Value(i)), truth(y.Value(i))) })
+		fill(func(i int) int { return ordered(one(x.Value(i)), one(y.Value(i))) })
 		return
 	case *array.String:
 		y := b.(*array.String)

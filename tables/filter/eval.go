@@ -118,7 +118,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	case *array.Float64:
 		numbers(n, out, a.Float64Values())
 	case *array.Boolean:
-		each(n, out, func(i int) int64 { return truth(a.Value(i)) }, func(v value) int64 { return v.whole }, ordered)
+		each(n, out, func(i int) int { return one(a.Value(i)) }, func(v value) int { return int(v.whole) }, ordered)
 	case *array.Decimal128:
 		each(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, orderedDecimals)
 	case *array.String:
@@ -181,13 +181,6 @@ func one(b bool) int {
 	return 0
 }
 
-func truth(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 func ordered[T cmp.Ordered](a, b T) int {
 	switch {
 	case a < b:
@@ -201,3 +194,72 @@ func ordered[T cmp.Ordered](a, b T) int {
 }
 
 func orderedDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
+
+// outcomes is what a condition may come to, of a row one of these, and of many rows
+// all that occur. Logic has SQL's three values.
+type outcomes uint8
+
+const (
+	holds outcomes = 1 << iota
+	fails
+	unknown // it was compared with a null
+)
+
+// both returns what a and b may come to, together.
+func both(a, b outcomes) outcomes {
+	out := a&b&holds | (a|b)&fails
+	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
+		out |= unknown
+	}
+	return out
+}
+
+// not returns what the opposite of a may come to.
+func not(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
+
+// Of two values one may be less, equal or greater, or one of them is a NaN.
+const (
+	less = iota
+	same
+	greater
+	unordered
+)
+
+// after are the outcomes of the comparisons.
+var after = map[operator][4]outcomes{
+	opEq: {fails, holds, fails, fails}, opNe: {holds, fails, holds, holds},
+	opLt: {holds, fails, fails, fails}, opLe: {holds, holds, fails, fails},
+	opGt: {fails, fails, holds, fails}, opGe: {fails, holds, holds, fails},
+}
+
+// outcomes returns what a node comes to, of as many rows, or groups of rows, as leaf
+// returns for each comparison.
+func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outcomes, error) {
+	if len(n.parts) == 0 {
+		return leaf(n)
+	}
+	all, err := n.parts[0].outcomes(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if n.op == opNot {
+		for i, a := range all {
+			all[i] = not(a)
+		}
+		return all, nil
+	}
+	for _, part := range n.parts[1:] {
+		more, err := part.outcomes(leaf)
+		if err != nil {
+			return nil, err
+		}
+		for i, b := range more {
+			if n.op == opAnd {
+				all[i] = both(all[i], b)
+			} else {
+				all[i] = not(both(not(all[i]), not(b)))
+			}
+		}
+	}
+	return all, nil
+}

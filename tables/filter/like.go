@@ -2,6 +2,7 @@ package filter
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -49,14 +50,11 @@ func (b *boundNode) bindLike(values []literal) error {
 		}
 		p.runes = append(p.runes, c)
 	}
-	var prefix strings.Builder
-	for _, c := range p.runes {
-		if c < 0 {
-			break
-		}
-		prefix.WriteRune(c)
+	end := slices.IndexFunc(p.runes, func(c rune) bool { return c < 0 })
+	if end < 0 {
+		end = len(p.runes)
 	}
-	p.prefix = prefix.String()
+	p.prefix = string(p.runes[:end])
 	b.like = p
 	return nil
 }

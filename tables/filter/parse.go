@@ -61,18 +61,9 @@ func (p *parser) wanted(what string) {
 	p.fail(&SyntaxError{p.token.offset, "expected " + what + ", found " + found})
 }
 
-// word tells whether the next token is a keyword, and skips it if so.
+// word tells whether the next token is a keyword, a parenthesis or a comma, and skips it if so.
 func (p *parser) word(w string) bool {
-	found := p.token.kind == tokenName && strings.EqualFold(p.token.text, w)
-	if found {
-		p.advance()
-	}
-	return found
-}
-
-// sign is word for an operator, a parenthesis or a comma.
-func (p *parser) sign(s string) bool {
-	found := p.token.kind == tokenSign && p.token.text == s
+	found := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
 	if found {
 		p.advance()
 	}
@@ -106,9 +97,9 @@ func (p *parser) factor() *node {
 	case p.word("not"):
 		n.parts = []*node{p.factor()}
 		return n
-	case p.sign("("):
+	case p.word("("):
 		n := p.expression()
-		if !p.sign(")") {
+		if !p.word(")") {
 			p.wanted(`")"`)
 		}
 		return n
@@ -227,12 +218,12 @@ func negated(not bool, n *node) *node {
 // list reads what follows in.
 func (p *parser) list(n *node) {
 	for sep := "("; p.err == nil; sep = "," {
-		if !p.sign(sep) {
+		if !p.word(sep) {
 			p.wanted(fmt.Sprintf("%q", sep))
 			return
 		}
 		n.values = append(n.values, p.literal())
-		if p.sign(")") {
+		if p.word(")") {
 			return
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -206,5 +208,70 @@ func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule,
 // does.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
 	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
+	return err
+}
+
+// Lock is a named lock at a server. The client keeps renewing it until Unlock.
+type Lock struct {
+	c    *Client
+	id   string
+	once sync.Once
+	end  context.CancelFunc
+	gone chan struct{}
+	lost chan struct{}
+}
+
+// Lock is Bucket.Lock. The server grants the lock as a lease: if this process or its
+// connection dies, others can take the lock half a minute later.
+func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
+	got, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	l := &Lock{c: c, id: got.Lease, end: end, gone: make(chan struct{}), lost: make(chan struct{})}
+	go l.renew(ctx, time.Duration(got.Seconds*float64(time.Second)))
+	return l, nil
+}
+
+// Lost returns a channel that is closed if the lock could not be renewed in time. Others
+// may then hold it.
+func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
+	defer close(l.gone)
+	until := time.Now().Add(ttl)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(ttl / 3):
+		}
+		began := time.Now()
+		call, cancel := context.WithDeadline(ctx, until)
+		_, err := operations.TakeLock.Do(call, l.c.target(), &operations.Lock{Lease: l.id})
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			until = began.Add(ttl)
+		case errors.Is(err, tables.ErrNotFound), !time.Now().Add(ttl / 3).Before(until):
+			close(l.lost)
+			return
+		}
+	}
+}
+
+// Unlock releases the lock. Further calls do nothing.
+func (l *Lock) Unlock(ctx context.Context) (err error) {
+	if l == nil {
+		return nil
+	}
+	l.once.Do(func() {
+		l.end()
+		<-l.gone
+		_, err = operations.Unlock.Do(ctx, l.c.target(), &operations.Lock{Lease: l.id})
+	})
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -21,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/parallel"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
@@ -99,15 +102,10 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 		return nil, c.fail(ctx, err)
 	}
 	return arrowsafe.Reader(r.Schema(), sorted.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
-		for r.Next() {
-			b := r.RecordBatch()
-			b.Retain() // for the reader, which releases it
-			if !yield(b, nil) {
+		for b, err := range arrowsafe.Batches(r) {
+			if !yield(b, c.fail(ctx, err)) {
 				return
 			}
-		}
-		if r.Err() != nil {
-			yield(nil, c.fail(ctx, r.Err()))
 		}
 	}, chunk), func() {
 		cancel()
@@ -187,18 +185,35 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	return done, nil
 }
 
+// PutAll is Bucket.PutAll.
+func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
+	if puts == nil {
+		return &tables.ArgumentError{Err: errors.New("the sequence of puts is nil")}
+	}
+	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p tables.TablePut) error {
+		_, err := c.Put(ctx, bucket, p.Name, p.Rows, p.Mode, p.Options)
+		return err
+	})
+}
+
+// ScanAll is Bucket.ScanAll.
+func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *tables.ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
+	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
+		r, err := c.Scan(ctx, bucket, name, nil, o)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		return f(name, r)
+	})
+}
+
 // send sends rows. It returns io.EOF where the server takes no more.
 func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.Source) error {
 	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
 	for r.Next() {
-		b, err := withSchema(r.RecordBatch(), r.Schema)
-		if err != nil {
-			return err
-		}
-		err = write(w, b)
-		b.Release()
-		if err != nil {
+		if err := sendBatch(w, r.RecordBatch(), r.Schema); err != nil {
 			return err
 		}
 	}
@@ -208,27 +223,23 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	return w.Close()
 }
 
-func write(w *flight.Writer, b arrow.RecordBatch) error {
+// sendBatch sends a batch with the reader's schema: one of a Parquet file may come with
+// other metadata, which Arrow's writer refuses.
+func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
+	if int(b.NumCols()) != s.NumFields() {
+		return fmt.Errorf("a batch has %d columns, and its schema %d", b.NumCols(), s.NumFields())
+	}
+	for i, c := range b.Columns() {
+		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has %s, and its schema %s", c.DataType(), f.Type)}
+		}
+	}
+	b = array.NewRecordBatch(s, b.Columns(), b.NumRows())
+	defer b.Release()
 	for part := range messages.Parts(b) {
-		err := w.Write(part)
-		part.Release()
-		if err != nil {
+		if err := w.Write(part); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// withSchema gives a batch the reader's schema: one of a Parquet file may come with
-// other metadata, which Arrow's writer refuses.
-func withSchema(b arrow.RecordBatch, s *arrow.Schema) (arrow.RecordBatch, error) {
-	if int(b.NumCols()) != s.NumFields() {
-		return nil, fmt.Errorf("a batch has %d columns, and its schema %d", b.NumCols(), s.NumFields())
-	}
-	for i, c := range b.Columns() {
-		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has %s, and its schema %s", c.DataType(), f.Type)}
-		}
-	}
-	return array.NewRecordBatch(s, b.Columns(), b.NumRows()), nil
 }

@@ -58,7 +58,7 @@ func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListAction
 // DoAction performs an action and replies with JSON.
 func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
 	if o := operations.OfAction(in.Type); o != nil {
-		return s.native.action(o, in.Body, st)
+		return s.nativeAction(o, in.Body, st)
 	}
 	a, ok := actions[in.Type]
 	switch {

@@ -217,16 +217,3 @@ func (s *Server) mayEnd(ctx context.Context) error {
 	}
 	return status.Error(codes.PermissionDenied, "without a secret, only a client on the same machine may end the server")
 }
-
-// authorize is the context of a call that may be made.
-func (s *Server) authorize(ctx context.Context, method string) (context.Context, error) {
-	if method == handshakeMethod {
-		return s.withCall(ctx, &Caller{}), nil
-	}
-	c, err := s.identify(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.conns.know(addressOf(ctx))
-	return s.withCall(ctx, &c), nil
-}

@@ -6,16 +6,110 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
 )
 
-// What is in this file lets another protocol serve the same store, under the same
+// Rights are what a token allows.
+type Rights uint8
+
+// The rights. Each includes those before it.
+const (
+	None  Rights = iota
+	Read         // read rows, and list what there is
+	Admin        // do everything, including shutting down the server
+)
+
+// call is what the server knows of whoever calls.
+type call struct {
+	rights        Rights
+	readOnly      bool   // nobody changes anything
+	user          string // whose token it is; "" without
+	host, conn    string // the address, without and with the port
+	queries, puts *limiter
+	rows          *putRows // the memory of a put's rows; nil: it is none
+
+	cancel            context.CancelCauseFunc
+	querying, putting atomic.Bool  // the call has its slot
+	sending           atomic.Int64 // since when it waits for its client to take a message; 0: it does not
+}
+
+type callKey struct{}
+
+// callOf is the context of a caller's call from an address, and what ends the call.
+func (s *Server) callOf(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
+	the := &call{
+		rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user,
+		conn: address, host: hostOfAddress(address), queries: s.queries, puts: s.puts,
+	}
+	if c.Rights > None {
+		s.conns.know(address)
+	}
+	ctx, done := context.WithTimeoutCause(the.with(ctx), s.opts.CallTimeout, errTooLong)
+	ctx, the.cancel = context.WithCancelCause(ctx)
+	if c.Buckets != nil {
+		ctx = tables.WithBuckets(ctx, c.Buckets)
+	}
+	return ctx, func(err error) { the.cancel(err); done() }
+}
+
+func addressOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
+
+func hostOf(a net.Addr) string { return hostOfAddress(a.String()) }
+
+// hostOfAddress is who shares what there is. A host has all addresses of IPv6 that are
+// alike in their first half, so those are one.
+func hostOfAddress(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() && !ip.Is4In6() && !ip.IsLoopback() {
+		return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
+	}
+	return host
+}
+
+// rightsFrom returns the rights of the call that a context belongs to, None
+// where it belongs to none.
+func rightsFrom(ctx context.Context) Rights {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.rights
+	}
+	return None
+}
+
+// mayWrite is nil where the call may change something.
+func mayWrite(ctx context.Context) error {
+	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
+		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
+	}
+	return mayAll(ctx)
+}
+
+// mayAll is nil where the call has all rights.
+func mayAll(ctx context.Context) error {
+	if rightsFrom(ctx) < Admin {
+		return status.Error(codes.PermissionDenied, "the token allows reading only; this call takes an admin token")
+	}
+	return nil
+}
+
+// What follows lets another protocol serve the same store, under the same
 // tokens, limits and figures.
 
 // Caller is the holder of a token.
@@ -49,19 +143,11 @@ func (c *Caller) MayUse(r Rights, buckets ...string) error {
 // that ends the call with its error. Statements in this context may use only the caller's
 // buckets.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
-	began, the := time.Now(), s.newCall(c, address)
-	if c.Rights > None {
-		s.conns.know(address)
-	}
-	ctx, done := context.WithTimeoutCause(the.with(ctx), s.opts.CallTimeout, errTooLong)
-	ctx, the.cancel = context.WithCancelCause(ctx)
-	if c.Buckets != nil {
-		ctx = tables.WithBuckets(ctx, c.Buckets)
-	}
+	began := time.Now()
+	ctx, end := s.callOf(ctx, c, address)
 	return ctx, func(err error) {
 		s.ended(ctx, method, began, Status(err))
-		the.cancel(nil)
-		done()
+		end(nil)
 	}
 }
 
@@ -132,16 +218,11 @@ func (s *Server) Admits(r *http.Request, fetched bool) error {
 	if site := r.Header.Get("Sec-Fetch-Site"); fetched && site != "" && site != "same-origin" && site != "none" {
 		return forbidden("the request comes from another site")
 	}
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if s.opts.Secret == nil && loopback(local) && !loopbackHost(r.Host) {
+	local, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if s.opts.Secret == nil && tcp && local.IP.IsLoopback() && !loopbackHost(r.Host) {
 		return forbidden("the header Host is neither localhost nor a loopback address: another site's name may lead here")
 	}
 	return nil
-}
-
-func loopback(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
 }
 
 func loopbackHost(host string) bool {

@@ -121,7 +121,10 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c := l.all.take(numbered(conn)); c != nil {
+		if conn.RemoteAddr().Network() == "unix" {
+			conn = &localConn{conn, localConns.Add(1)}
+		}
+		if c := l.all.take(conn); c != nil {
 			return c, nil
 		}
 		_ = conn.Close() // all others are busy
@@ -225,7 +228,6 @@ func (c *connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context
 	return context.WithValue(ctx, connectionKey{}, c.open[i.RemoteAddr.String()])
 }
 
-// closeConnection closes the connection of a call.
 func closeConnection(ctx context.Context) {
 	if c, _ := ctx.Value(connectionKey{}).(*connection); c != nil {
 		_ = c.Close()
@@ -271,14 +273,6 @@ type localConn struct {
 }
 
 var localConns atomic.Int64
-
-// numbered gives connections that have no address one.
-func numbered(conn net.Conn) net.Conn {
-	if conn.RemoteAddr().Network() != "unix" {
-		return conn
-	}
-	return &localConn{conn, localConns.Add(1)}
-}
 
 // RemoteAddr is unix:N.
 func (c *localConn) RemoteAddr() net.Addr {

@@ -106,12 +106,11 @@ func (o *Options) check() error {
 type Server struct {
 	flight.FlightServer // for Flight SQL
 
-	native *nativeServer
-	sql    *sqlServer
-	store  *tables.Store
-	opts   Options
-	grpc   *grpc.Server
-	conns  *connections
+	sql   *sqlServer
+	store *tables.Store
+	opts  Options
+	grpc  *grpc.Server
+	conns *connections
 
 	queries, puts *limiter
 	handshakes    *Places
@@ -119,6 +118,7 @@ type Server struct {
 	memory        *budget
 	answers       answers
 	metrics       *metrics
+	leases        leases
 
 	running sync.WaitGroup // calls, those that were given up included
 	endsBy  atomic.Int64   // when calls under way are cut, in ns of Unix; 0: not yet
@@ -128,7 +128,7 @@ type Server struct {
 
 // New returns a server of a store. The server does not close the store.
 func New(store *tables.Store, o *Options) (*Server, error) {
-	s := &Server{native: &nativeServer{store: store, leases: leases{leases: map[string]*lease{}}}, sql: newSQLServer(store), store: store, opts: o.withDefaults()}
+	s := &Server{sql: newSQLServer(store), store: store, opts: o.withDefaults()}
 	if err := s.opts.check(); err != nil {
 		return nil, err
 	}
@@ -138,6 +138,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), limit: s.opts.Memory, patience: patience}
 	s.answers.limit = s.opts.Memory / 4
+	s.leases.leases = map[string]*lease{}
 	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)
 	s.metrics = newMetrics(s)
@@ -169,7 +170,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer s.native.unlockAll()
+	defer s.unlockAll()
 	context.AfterFunc(s.end, stop)
 	go s.tidy(ctx)
 	failed := make(chan error, 1)

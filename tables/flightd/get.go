@@ -26,9 +26,9 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 		}
 		return s.FlightServer.DoGet(t, st)
 	case wire.Is(wire.ScanCall, t.Ticket):
-		return s.native.scan(t.Ticket, st)
+		return s.scan(t.Ticket, st)
 	case wire.Is(wire.ResampleCall, t.Ticket):
-		return s.native.resampled(t.Ticket, st)
+		return s.resampled(t.Ticket, st)
 	}
 	return told(st, s.get(t, st))
 }
@@ -90,9 +90,7 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
 	for part := range messages.Of(r) {
-		err := w.Write(part)
-		part.Release()
-		if err != nil {
+		if err := w.Write(part); err != nil {
 			return err
 		}
 	}

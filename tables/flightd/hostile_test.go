@@ -102,7 +102,8 @@ func TestTransformationsTakeSlots(t *testing.T) {
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	ctx := s.withCall(t.Context(), &Caller{Rights: Admin})
+	ctx, end := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
+	defer end(nil)
 	release, err := AcquireQuery(ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -38,21 +38,6 @@ func AcquirePut(ctx context.Context) (release func(), err error) {
 	return c.puts.once(ctx, c, &c.putting)
 }
 
-// acquireBoth is for calls that both read and write. It always takes the slots in the same
-// order, so that no two calls wait for each other.
-func acquireBoth(ctx context.Context) (release func(), err error) {
-	query, err := AcquireQuery(ctx)
-	if err != nil {
-		return nil, err
-	}
-	put, err := AcquirePut(ctx)
-	if err != nil {
-		query()
-		return nil, err
-	}
-	return func() { put(); query() }, nil
-}
-
 // mostWaiting is how many calls of one host wait for a slot; one more is refused.
 const mostWaiting = 1024
 

@@ -2,8 +2,13 @@ package flightd
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -18,16 +23,12 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// nativeServer serves package flightclient, in calls of its own beside those of Flight SQL.
-type nativeServer struct {
-	store  *tables.Store
-	leases leases
-}
+// What is in this file serves package flightclient, in calls of its own beside those of Flight SQL.
 
 func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "the call: %v", err) }
 
 // scan answers a ticket for which wire.Is(wire.ScanCall).
-func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
+func (s *Server) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c wire.Scan
 	return read(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
@@ -45,7 +46,7 @@ func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServ
 }
 
 // resampled answers a ticket for which wire.Is(wire.ResampleCall).
-func (s *nativeServer) resampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
+func (s *Server) resampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
 	return read(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		return transform.Resampled(ctx, s.store, &c.ResampleOptions)
@@ -75,8 +76,8 @@ func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows fu
 	return r.Err()
 }
 
-// put answers a stream whose command wire.Is(wire.PutCall).
-func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
+// nativePut answers a stream whose command wire.Is(wire.PutCall).
+func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	var c wire.Put
@@ -111,8 +112,8 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	return stream.Send(&flight.PutResult{AppMetadata: body})
 }
 
-// action does an operation, and sends each of its answers.
-func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
+// nativeAction does an operation, and sends each of its answers.
+func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	if o.Writes {
@@ -147,11 +148,123 @@ func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.Fl
 
 // Acquire waits until the call has the slots that an operation takes.
 func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
-	switch s {
-	case operations.PutSlot:
-		return AcquirePut(ctx)
-	case operations.BothSlots:
-		return acquireBoth(ctx)
+	if s == operations.NoSlot {
+		return func() {}, nil
 	}
-	return func() {}, nil
+	query := func() {}
+	if s == operations.BothSlots { // always in this order, so that no two calls wait for each other
+		if query, err = AcquireQuery(ctx); err != nil {
+			return nil, err
+		}
+	}
+	put, err := AcquirePut(ctx)
+	if err != nil {
+		query()
+		return nil, err
+	}
+	return func() { put(); query() }, nil
+}
+
+const (
+	maxLeases    = 10_000 // with those that wait for a lock
+	defaultLease = 30 * time.Second
+	maxLease     = time.Hour
+)
+
+// leases are the locks that clients have: each ends by itself unless it is renewed.
+type leases struct {
+	mu     sync.Mutex
+	count  int
+	leases map[string]*lease
+}
+
+type lease struct {
+	lock  *tables.Lock
+	ttl   time.Duration
+	timer *time.Timer
+}
+
+// lock does operations.TakeLock.
+func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
+	c := input.(*operations.Lock)
+	if c.Lease != "" {
+		return s.renew(c.Lease, answer)
+	}
+	ttl := time.Duration(c.Seconds * float64(time.Second))
+	if c.Seconds == 0 {
+		ttl = defaultLease
+	}
+	if c.Seconds < 0 || c.Seconds > maxLease.Seconds() || ttl < time.Millisecond {
+		return status.Errorf(codes.InvalidArgument, "a lease of %v seconds: it has to be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
+	}
+	l := &s.leases
+	l.mu.Lock()
+	full := l.count >= maxLeases
+	if !full {
+		l.count++
+	}
+	l.mu.Unlock()
+	if full {
+		return status.Errorf(codes.ResourceExhausted, "%d locks are held or waited for: try again later", maxLeases)
+	}
+	lock, err := s.store.Bucket(c.Bucket).Lock(ctx, c.Name)
+	id := rand.Text()
+	l.mu.Lock()
+	if err != nil {
+		l.count--
+	} else {
+		l.leases[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = s.endLease(id) })}
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return answer(operations.Lock{Lease: id, Seconds: ttl.Seconds()})
+}
+
+func (s *Server) renew(id string, answer func(any) error) error {
+	s.leases.mu.Lock()
+	l := s.leases.leases[id]
+	live := l != nil && l.timer.Stop()
+	if live {
+		l.timer.Reset(l.ttl)
+	}
+	s.leases.mu.Unlock()
+	if !live {
+		return status.Error(codes.NotFound, "the lease has ended")
+	}
+	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})
+}
+
+// unlock does operations.Unlock.
+func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
+	if err := s.endLease(input.(*operations.Lock).Lease); err != nil {
+		return err
+	}
+	return answer(operations.None{})
+}
+
+// endLease ends a lease; one that has ended is no error.
+func (s *Server) endLease(id string) error {
+	s.leases.mu.Lock()
+	l := s.leases.leases[id]
+	if l != nil {
+		delete(s.leases.leases, id)
+		s.leases.count--
+		l.timer.Stop()
+	}
+	s.leases.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	return l.lock.Unlock()
+}
+
+func (s *Server) unlockAll() {
+	s.leases.mu.Lock()
+	ids := slices.Collect(maps.Keys(s.leases.leases))
+	s.leases.mu.Unlock()
+	for _, id := range ids {
+		_ = s.endLease(id)
+	}
 }

@@ -45,7 +45,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	defer release()
 	if d.GetType() == flight.DescriptorCMD && wire.Is(wire.PutCall, d.GetCmd()) {
-		return s.native.put(d.GetCmd(), replay, rows)
+		return s.nativePut(d.GetCmd(), replay, rows)
 	}
 	return told(st, s.put(d, replay, rows))
 }

@@ -131,16 +131,15 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 	default:
 		mode = tables.PutError
 	}
-	refuse := func(code codes.Code, text string) error { return status.Error(code, text) }
 	switch {
 	case cmd.GetTemporary():
-		err = refuse(codes.Unimplemented, "there are no temporary tables")
+		err = status.Error(codes.Unimplemented, "there are no temporary tables")
 	case len(cmd.GetTransactionId()) > 0:
-		err = refuse(codes.Unimplemented, "there are no transactions: an ingestion is visible whole or not at all")
+		err = status.Error(codes.Unimplemented, "there are no transactions: an ingestion is visible whole or not at all")
 	case catalog != "" && catalog != theCatalog:
-		err = refuse(codes.NotFound, "there is no catalog "+catalog+", only "+theCatalog)
+		err = status.Error(codes.NotFound, "there is no catalog "+catalog+", only "+theCatalog)
 	case mustExist && mode == tables.PutError:
-		err = refuse(codes.InvalidArgument, "an ingestion that fails where the table is there and where it is not puts nothing")
+		err = status.Error(codes.InvalidArgument, "an ingestion that fails where the table is there and where it is not puts nothing")
 	}
 	return mode, mustExist, err
 }

@@ -41,19 +41,19 @@ var causes = map[error]codes.Code{
 
 // begin is the context of a call that may be made, and what ends it.
 func (s *Server) begin(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
-	allowed, err := s.authorize(ctx, method)
-	if err != nil {
-		return ctx, nil, err
+	var c Caller
+	if method != handshakeMethod {
+		var err error
+		if c, err = s.identify(ctx); err != nil {
+			return ctx, nil, err
+		}
 	}
-	ctx = allowed
-	ctx, done := context.WithTimeoutCause(ctx, s.opts.CallTimeout, errTooLong)
-	ctx, cancel := context.WithCancelCause(ctx)
-	ctx.Value(callKey{}).(*call).cancel = cancel //nolint:forcetypeassert // authorize made it
+	ctx, end := s.callOf(ctx, &c, addressOf(ctx))
 	forget := func() {}
 	if id := metadata.ValueFromIncomingContext(ctx, callHeader); len(id) == 1 && len(id[0]) >= leastID {
 		ctx, forget = s.sql.running.add(ctx, id[0])
 	}
-	return ctx, func(err error) { cancel(err); done(); forget() }, nil
+	return ctx, func(err error) { end(err); forget() }, nil
 }
 
 // ended counts and logs a call. Only what is the server's own fault is a warning.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
@@ -157,4 +158,72 @@ func (q *request) names() (bucket, table string, err error) {
 		return "", "", invalid("table= is required")
 	}
 	return bucket, table, errors.Join(checkNames(bucket, table), q.Caller.MayUse(flightd.Read, bucket))
+}
+
+const cookieName = "partd-token"
+
+// identify returns who makes a request: by the header's token, or the cookie's.
+func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
+	token := ""
+	if c, err := r.Cookie(cookieName); err == nil {
+		token = c.Value
+	}
+	return h.server.Bearer(r, token)
+}
+
+// refused is the answer to a token that is not taken.
+func refused(what string, err error) *problem {
+	if errors.Is(err, flightd.ErrGuesses) {
+		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
+	}
+	return &problem{Status: http.StatusUnauthorized, Text: what + err.Error()}
+}
+
+// session answers with who the caller is.
+func (h *handler) session(q *request) error {
+	c := q.Caller
+	s := struct {
+		Secret   bool       `json:"secret"`
+		SignedIn bool       `json:"signed_in"`
+		Rights   string     `json:"rights"`
+		Buckets  []string   `json:"buckets"`
+		Expires  *time.Time `json:"expires"`
+	}{Secret: h.opts.Secret != nil, SignedIn: c.Rights >= flightd.Read, Buckets: c.Buckets}
+	s.Rights = map[flightd.Rights]string{flightd.None: "none", flightd.Read: "read", flightd.Admin: "admin"}[c.Rights]
+	if !c.Expires.IsZero() {
+		s.Expires = new(c.Expires.UTC())
+	}
+	return q.reply(s)
+}
+
+func (h *handler) signIn(q *request) error {
+	var c struct {
+		Token string `json:"token"`
+	}
+	if err := q.parse(&c); err != nil {
+		return err
+	}
+	if h.opts.Secret != nil {
+		caller, err := h.server.Verify(q.RemoteAddr, c.Token)
+		if err != nil {
+			return refused("the token is not valid: ", err)
+		}
+		h.setCookie(q, c.Token, 0)
+		q.Caller = caller
+	}
+	return h.session(q)
+}
+
+func (h *handler) signOut(q *request) error {
+	h.setCookie(q, "", -1)
+	if h.opts.Secret != nil {
+		q.Caller = flightd.Caller{}
+	}
+	return h.session(q)
+}
+
+func (h *handler) setCookie(q *request, token string, age int) {
+	http.SetCookie(q.W, &http.Cookie{
+		Name: cookieName, Value: token, Path: "/", MaxAge: age, HttpOnly: true, Secure: q.TLS != nil, SameSite: http.SameSiteStrictMode,
+	})
 }

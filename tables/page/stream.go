@@ -65,13 +65,11 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	left := limit
 	for part := range messages.Of(r) {
 		if n := part.NumRows(); limit > 0 && n >= left {
-			whole := part
-			part = whole.NewSlice(0, left)
-			whole.Release()
+			part = part.NewSlice(0, left)
+			defer part.Release()
 		}
 		left -= part.NumRows()
 		err := w.Write(part)
-		part.Release()
 		if err == nil {
 			err = q.sending(q.Control.Flush)
 		}

@@ -84,16 +84,10 @@ func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedV
 
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, dollars(q), args)
-	return rows, c.lost(ctx, err)
-}
-
-// lost has a statement of a reader tried again on another connection, where this one
-// was ended meanwhile, as by a restart of the server.
-func (c *pgConn) lost(ctx context.Context, err error) error {
 	if err != nil && !c.of.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return driver.ErrBadConn
+		return nil, driver.ErrBadConn // as by a restart of the server: another connection tries again
 	}
-	return err
+	return rows, err
 }
 
 // dollars writes $1 for ? and for ?1. No text in our statements has a question mark.

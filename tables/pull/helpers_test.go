@@ -13,6 +13,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -56,7 +57,7 @@ func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
 		fields = append(fields, arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64, Nullable: true})
 		values = append(values, strings.Split(list, ","))
 	}
-	b := array.NewRecordBuilder(memoryOf, arrow.NewSchema(fields, nil))
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
 	for i := range values[0] {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(day(first + i).UnixMicro()))

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sort"
+	"time"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -18,6 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 const (
@@ -175,4 +178,30 @@ func decodeSchema(text string) (_ *arrow.Schema, err error) {
 		return nil, fmt.Errorf("the manifest's schema: %w", err)
 	}
 	return schema.Decode(text)
+}
+
+func isTime(t arrow.DataType) bool {
+	return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
+}
+
+var errNoTime = errors.New("the time column has a null: each row needs a time")
+
+// firstFrom returns the first row of a sorted column whose time is not before another.
+func firstFrom(times arrow.Array, from int64) int {
+	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
+}
+
+// bounds returns the first and the last time of a range in the unit of a column.
+func bounds(m *manifest, from, to time.Time) (lo, hi int64) {
+	lo, hi = math.MinInt64, math.MaxInt64
+	t := m.schema.Field(m.time).Type
+	if !from.IsZero() {
+		lo = series.Tick(from, t)
+	}
+	if !to.IsZero() {
+		if hi = series.Tick(to, t); hi > math.MinInt64 {
+			hi--
+		}
+	}
+	return lo, hi
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -16,11 +15,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
-
-var memoryOf = memory.DefaultAllocator
-
-// all is the range of all times.
-func all() (lo, hi int64) { return math.MinInt64, math.MaxInt64 }
 
 // merged writes what a version and a frame are together. Files with none of the
 // frame's times stay as they are.
@@ -115,8 +109,7 @@ func joined(m *manifest, put frame) (*arrow.Schema, error) {
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, put arrow.RecordBatch, of map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
-	lo, hi := all()
-	for b, err := range n.rows(ctx, next, r, f, lo, hi) {
+	for b, err := range n.rows(ctx, next, r, f, math.MinInt64, math.MaxInt64) {
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
 )
@@ -58,7 +59,7 @@ func TestSaveRefuses(t *testing.T) {
 	mustSave(t, n, "x", 0, "a=1,2")
 	frame := func(times []arrow.Timestamp, fields ...arrow.Field) array.RecordReader {
 		s := arrow.NewSchema(fields, nil)
-		b := array.NewRecordBuilder(memoryOf, s)
+		b := array.NewRecordBuilder(memory.DefaultAllocator, s)
 		defer b.Release()
 		for i, f := range fields {
 			for _, at := range times {

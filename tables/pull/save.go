@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd"
@@ -158,8 +160,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 	if v.manifest, err = n.manifest(ctx, v.record); err != nil {
 		return v, 0, err
 	}
-	lo, hi := all()
-	return v, revision, n.bring(ctx, v.manifest, v.record, lo, hi)
+	return v, revision, n.bring(ctx, v.manifest, v.record, math.MinInt64, math.MaxInt64)
 }
 
 // frame is a frame that is saved, in the order of time.
@@ -177,11 +178,11 @@ func gather(r array.RecordReader) (f frame, err error) {
 	for i := range fields {
 		fields[i].Nullable = true
 	}
-	columns := arrow.NewSchema(fields, nil)
-	if f.time, err = timeColumn(columns); err != nil {
-		return f, err
+	if f.time = slices.IndexFunc(fields, func(f arrow.Field) bool { return isTime(f.Type) }); f.time < 0 {
+		return f, errors.New("it has no time column: one of its columns must be a timestamp or a date32")
 	}
-	builder := array.NewRecordBuilder(memoryOf, columns)
+	columns := arrow.NewSchema(fields, nil)
+	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer builder.Release()
 	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // that there is one
 	defer func() { take.Release(batches) }()

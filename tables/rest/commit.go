@@ -78,8 +78,6 @@ func (h *handler) commitTransaction(q *request) error {
 		}
 		changes = append(changes, change)
 	}
-	if _, err := h.store.CommitIceberg(q.Ctx, changes...); err != nil {
-		return err
-	}
-	return q.reply(http.StatusNoContent, nil)
+	_, err := h.store.CommitIceberg(q.Ctx, changes...)
+	return q.done(err)
 }

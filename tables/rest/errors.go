@@ -104,6 +104,14 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	flightd.Answer(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
 }
 
+// done answers what has no content, or returns the error.
+func (q *request) done(err error) error {
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusNoContent, nil)
+}
+
 func (q *request) reply(code int, v any) error {
 	if v == nil {
 		_ = q.Control.SetWriteDeadline(time.Now().Add(q.Idle))

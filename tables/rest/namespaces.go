@@ -177,14 +177,11 @@ func (h *handler) loadNamespace(q *request, b *tables.Bucket) error {
 }
 
 func (h *handler) namespaceExists(q *request, _ *tables.Bucket) error {
-	return q.reply(http.StatusNoContent, nil)
+	return q.done(nil)
 }
 
 func (h *handler) dropNamespace(q *request, b *tables.Bucket) error {
-	if err := h.store.DeleteBucket(q.Ctx, b.Name(), false); err != nil {
-		return err
-	}
-	return q.reply(http.StatusNoContent, nil)
+	return q.done(h.store.DeleteBucket(q.Ctx, b.Name(), false))
 }
 
 func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {

@@ -153,19 +153,14 @@ func etag(location string, refs bool) string {
 }
 
 func (h *handler) tableExists(q *request, b *tables.Bucket) error {
-	if _, err := b.Iceberg(q.Ctx, q.PathValue("table"), nil); err != nil {
-		return err
-	}
-	return q.reply(http.StatusNoContent, nil)
+	_, err := b.Iceberg(q.Ctx, q.PathValue("table"), nil)
+	return q.done(err)
 }
 
 // dropTable deletes a table. Its files go once no snapshot of the bucket, no reader and no
 // time of grace keeps them, whether a purge is asked for or not.
 func (h *handler) dropTable(q *request, b *tables.Bucket) error {
-	if err := b.Delete(q.Ctx, q.PathValue("table")); err != nil {
-		return err
-	}
-	return q.reply(http.StatusNoContent, nil)
+	return q.done(b.Delete(q.Ctx, q.PathValue("table")))
 }
 
 func (h *handler) renameTable(q *request) error {
@@ -184,10 +179,7 @@ func (h *handler) renameTable(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := from.Rename(q.Ctx, in.Source.Name, to, in.Destination.Name); err != nil {
-		return missing(q, from, err)
-	}
-	return q.reply(http.StatusNoContent, nil)
+	return q.done(missing(q, from, from.Rename(q.Ctx, in.Source.Name, to, in.Destination.Name)))
 }
 
 // report takes what a client measured: the figures count it, and some are in the log.

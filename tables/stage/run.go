@@ -107,8 +107,7 @@ func (x *run) kept(ctx context.Context, w *work) error {
 
 // wrap says which stage failed, unless that is said.
 func wrap(op string, w *work, err error) error {
-	var said *Error
-	if err == nil || errors.As(err, &said) {
+	if err == nil || errors.As(err, new(*Error)) {
 		return err
 	}
 	return &Error{op, w.name, err}

@@ -15,13 +15,9 @@ import (
 
 // Clean leaves out rows of a table. If it cleans the source in place, rows that are put
 // while it runs stay as well.
-func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err error) {
 	o = cmp.Or(o, new(CleanOptions))
-	r, err := clean(ctx, s, o)
-	return r, opError("clean", o.Source, err)
-}
-
-func clean(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+	defer func() { err = opError("clean", o.Source, err) }()
 	if o.Target != nil && *o.Target != o.Source {
 		table, err := s.Bucket(o.Source.Bucket).Table(ctx, o.Source.Name)
 		if err != nil {
@@ -130,10 +126,12 @@ func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	if len(o.KeepFirstOf) == 0 {
 		return sql, nil
 	}
+	var keys []string
 	for _, name := range o.KeepFirstOf {
 		if _, err := field(schema, name); err != nil {
 			return "", err
 		}
+		keys = append(keys, sqlquote.Name(name))
 	}
 	number := "number"
 	for schema.HasField(number) {
@@ -141,5 +139,5 @@ func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	}
 	// The keys alone are grouped, and the rows read again: they are more.
 	rows := fmt.Sprintf("(SELECT *, row_number() OVER () AS %s FROM (%s))", number, sql)
-	return fmt.Sprintf("SELECT * EXCLUDE (%[1]s) FROM %[2]s WHERE %[1]s IN (SELECT min(%[1]s) FROM %[2]s GROUP BY %[3]s)", number, rows, quoteAll(o.KeepFirstOf)), nil
+	return fmt.Sprintf("SELECT * EXCLUDE (%[1]s) FROM %[2]s WHERE %[1]s IN (SELECT min(%[1]s) FROM %[2]s GROUP BY %[3]s)", number, rows, strings.Join(keys, ", ")), nil
 }

@@ -18,18 +18,13 @@ import (
 // Combine puts the rows of several tables into one. A union has all rows of all tables, one
 // table after another. A join has a row for every combination of rows, one from each table,
 // whose values in the columns On are equal.
-func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (Result, error) {
+func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (done Result, err error) {
 	o = cmp.Or(o, new(CombineOptions))
-	r, err := combine(ctx, s, o)
-	return r, opError("combine", o.Target, err)
-}
-
-func combine(ctx context.Context, s *tables.Store, o *CombineOptions) (Result, error) {
+	defer func() { err = opError("combine", o.Target, err) }()
 	if len(o.Sources) < 2 {
 		return Result{}, errors.New("there must be two sources or more")
 	}
 	c := &combining{}
-	var done Result
 	for _, from := range o.Sources {
 		table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
 		if err != nil {
@@ -50,7 +45,6 @@ func combine(ctx context.Context, s *tables.Store, o *CombineOptions) (Result, e
 		done.SourceRows += info.Rows
 	}
 	var sql string
-	var err error
 	switch {
 	case o.How == "union" && len(o.On) == 0:
 		sql, err = c.union()

@@ -22,13 +22,9 @@ import (
 
 // Resample puts the rows of a SQL statement, or a row of aggregates for each bin of time,
 // like resample in pandas.
-func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result, error) {
+func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (done Result, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
-	r, err := resample(ctx, s, o)
-	return r, opError("resample", o.Source, err)
-}
-
-func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (done Result, err error) {
+	defer func() { err = opError("resample", o.Source, err) }()
 	q, err := newResampling(ctx, s, o)
 	if err != nil {
 		return done, err
@@ -49,13 +45,9 @@ func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (done Re
 
 // Resampled reads what Resample would put: Target and Mode are of no concern. The caller
 // releases the reader, which may end with an error.
-func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.RecordReader, error) {
+func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ array.RecordReader, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
-	r, err := resampled(ctx, s, o)
-	return r, opError("resample", o.Source, err)
-}
-
-func resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.RecordReader, error) {
+	defer func() { err = opError("resample", o.Source, err) }()
 	q, err := newResampling(ctx, s, o)
 	if err != nil {
 		return nil, err
@@ -90,18 +82,13 @@ func resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (array.
 				return
 			}
 		}
-		for r.Next() {
-			r.RecordBatch().Retain()
-			if !yield(r.RecordBatch(), nil) {
+		for b, err := range arrowsafe.Batches(r) {
+			if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
+				err = q.bins.beyond()
+			}
+			if !yield(b, opError("resample", o.Source, err)) {
 				return
 			}
-		}
-		err := r.Err()
-		if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
-			err = q.bins.beyond()
-		}
-		if err != nil {
-			yield(nil, opError("resample", o.Source, err))
 		}
 	}, func() {
 		take.Release(held)
@@ -157,7 +144,11 @@ type resampling struct {
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {
-	asPut, err := schemaOf(ctx, s, o.Source)
+	table, err := s.Bucket(o.Source.Bucket).Table(ctx, o.Source.Name)
+	if err != nil {
+		return nil, err
+	}
+	asPut, err := table.SchemaAsPut(ctx)
 	if err != nil {
 		return nil, err
 	}

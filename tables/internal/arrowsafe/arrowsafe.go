@@ -97,3 +97,148 @@ func (b *bounded) Free(was []byte) {
 	b.used.Add(-int64(len(was)))
 	memory.DefaultAllocator.Free(was)
 }
+
+// flat returns the bytes that values take beyond their own once each stands for
+// itself: those of dictionaries, of runs and of views may stand for many. The array
+// was validated.
+func flat(a arrow.Array) (all int64, err error) {
+	add := func(child arrow.Array) {
+		if err == nil {
+			var more int64
+			more, err = flat(child)
+			all += more
+		}
+	}
+	switch a := a.(type) {
+	case *array.Dictionary, array.ViewLike:
+		size, err := sizes(a)
+		if err != nil {
+			return 0, err
+		}
+		return size(0, a.Len()), nil
+	case *array.RunEndEncoded:
+		size, err := sizes(a.Values())
+		if err != nil {
+			return 0, err
+		}
+		from := 0
+		for i := range a.Values().Len() {
+			end := min(runEnd(a.RunEndsArr(), i), a.Len())
+			all += (offsetSize + size(i, i+1)) * int64(max(0, end-from))
+			from = end
+		}
+		return all, nil
+	case array.ListLike:
+		err = shared(a)
+		add(a.ListValues())
+	case *array.Struct:
+		for i := range a.NumField() {
+			add(a.Field(i))
+		}
+	case array.Union:
+		for i := range a.NumFields() {
+			add(a.Field(i))
+		}
+	case array.ExtensionArray:
+		add(a.Storage())
+	}
+	return all, err
+}
+
+// shared refuses views of lists that share what they hold.
+func shared(a array.ListLike) error {
+	switch a.(type) {
+	case *array.ListView, *array.LargeListView:
+	default:
+		return nil
+	}
+	left := int64(a.ListValues().Len())
+	for i := range a.Len() {
+		if from, to := a.ValueOffsets(i); a.IsValid(i) {
+			left -= to - from
+		}
+	}
+	if left < 0 {
+		return fmt.Errorf("its lists share values: %w", partd.ErrTooLarge)
+	}
+	return nil
+}
+
+func runEnd(ends arrow.Array, i int) int {
+	switch ends := ends.(type) {
+	case *array.Int16:
+		return int(ends.Value(i))
+	case *array.Int32:
+		return int(ends.Value(i))
+	default:
+		return int(ends.(*array.Int64).Value(i))
+	}
+}
+
+// sizes returns the bytes of so many values from one on. It holds next to nothing for
+// each: there may be far more values than bytes.
+func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
+	switch a := a.(type) {
+	case interface{ ValueLen(int) int }: // texts and bytes
+		return each(func(i int) int64 { return int64(a.ValueLen(i)) }), nil
+	case *array.Dictionary:
+		values, err := sizes(a.Dictionary())
+		return each(func(i int) int64 {
+			if a.IsNull(i) {
+				return offsetSize
+			}
+			k := a.GetValueIndex(i)
+			return offsetSize + values(k, k+1)
+		}), err
+	case array.ExtensionArray:
+		return sizes(a.Storage())
+	case *array.Struct:
+		fields := make([]func(from, to int) int64, a.NumField())
+		for i := range fields {
+			if fields[i], err = sizes(a.Field(i)); err != nil {
+				return nil, err
+			}
+		}
+		return func(from, to int) (all int64) {
+			for _, field := range fields {
+				all += field(from, to)
+			}
+			return all
+		}, nil
+	case array.ListLike:
+		values, err := sums(a.ListValues())
+		return each(func(i int) int64 { return values(a.ValueOffsets(i)) }), err
+	}
+	// of one width, or nested in a way that no table has
+	width := int64(wordless)
+	if a.Len() > 0 {
+		width += int64(a.Data().SizeInBytes() / uint64(a.Len()))
+	}
+	return func(from, to int) int64 { return width * int64(to-from) }, nil
+}
+
+func each(size func(int) int64) func(from, to int) int64 {
+	return func(from, to int) (all int64) {
+		for i := from; i < to; i++ {
+			all += size(i)
+		}
+		return all
+	}
+}
+
+// sums is sizes for those who ask for many at once, and again and again.
+func sums(a arrow.Array) (func(from, to int64) int64, error) {
+	const most = 4 << 20 // values
+	values, err := sizes(a)
+	if dt := a.DataType(); arrow.IsPrimitive(dt.ID()) || dt.ID() == arrow.NULL || arrow.IsDecimal(dt.ID()) {
+		return func(from, to int64) int64 { return values(int(from), int(to)) }, err
+	}
+	if a.Len() > most {
+		return nil, fmt.Errorf("lists of %d values in a dictionary, in runs or in views are over the limit of %d: %w", a.Len(), most, partd.ErrTooLarge)
+	}
+	until := make([]int64, a.Len()+1)
+	for i := 0; err == nil && i < a.Len(); i++ {
+		until[i+1] = until[i] + values(i, i+1)
+	}
+	return func(from, to int64) int64 { return until[to] - until[from] }, err
+}

@@ -60,7 +60,6 @@ const (
 	typeUnion     = 14
 )
 
-// description is the description of one message.
 type description struct {
 	kind    byte
 	version int16

@@ -55,6 +55,14 @@ func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq
 	}
 }
 
+// Batches yields the batches of a reader, each of which is released by who takes it.
+func Batches(r Rows) iter.Seq2[arrow.RecordBatch, error] {
+	return Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		b.Retain()
+		return b, nil
+	})
+}
+
 // Until yields the batches that next returns, until there is none.
 func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {

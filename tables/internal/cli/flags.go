@@ -99,6 +99,19 @@ func (o *result) choose() (err error) {
 	return nil
 }
 
+// scan writes rows of a table, with some of its columns or all.
+func (o *result) scan(ctx context.Context, p place, name string, at tables.At, columns string, rows *tables.ScanOptions) error {
+	names, err := columnNames("columns", columns)
+	if err = errors.Join(err, o.choose()); err != nil {
+		return err
+	}
+	rows.Columns, rows.Dictionaries = names, o.as == formats.Arrow
+	return p.with(ctx, false, func(s backend) error {
+		r, err := s.Scan(ctx, *p.bucket, name, at, rows)
+		return o.write(ctx, r, err)
+	})
+}
+
 // write writes the rows of a reader and releases it, or returns the error of opening it.
 func (o *result) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
@@ -50,18 +51,46 @@ other than plain words in double quotes.`,
 			}
 			o.Filter = e
 		}
-		names, err := columnNames("columns", *columns)
-		if err = errors.Join(err, out.choose()); err != nil {
-			return err
-		}
-		o.Columns, o.Dictionaries = names, out.as == formats.Arrow
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			r, err := s.Scan(ctx, *p.bucket, args[0], at(), o)
-			return out.write(ctx, r, err)
-		})
+		return out.scan(cmd.Context(), p, args[0], at(), *columns, o)
 	}
 	return cmd
+}
+
+// newEnd makes head and tail.
+func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
+	p := placeFlags(cmd, theBucket)
+	n := cmd.Flags().Int64P("rows", "n", 10, "the number of `ROWS`")
+	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, separated by commas")
+	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *n < 1 {
+			return cliutil.Usagef("--rows is %d, but must be 1 or more", *n)
+		}
+		out := &result{a: a}
+		if *asJSON {
+			out.format = "jsonl"
+		}
+		return out.scan(cmd.Context(), p, args[0], nil, *columns, options(*n))
+	}
+	return cmd
+}
+
+func newHead(a *app) *cobra.Command {
+	return newEnd(a, &cobra.Command{
+		Use:     "head [flags] [--] NAME",
+		Short:   "Write the first rows of a table",
+		Long:    `Write the first rows of a table: the earliest ones, if it has a time column.`,
+		Example: "  partd-tables head trades -n 3",
+	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Limit: n} })
+}
+
+func newTail(a *app) *cobra.Command {
+	return newEnd(a, &cobra.Command{
+		Use:     "tail [flags] [--] NAME",
+		Short:   "Write the last rows of a table",
+		Long:    `Write the last rows of a table, in their order: the latest ones, if it has a time column.`,
+		Example: "  partd-tables tail trades -n 1 --json",
+	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }
 
 // writeFile writes a file, which appears whole or not at all.
@@ -130,6 +159,52 @@ reads tables and nothing else: no files, no settings.`,
 			r, err := s.Query(ctx, args[0], o)
 			return out.write(ctx, r, err)
 		})
+	}
+	return cmd
+}
+
+func newConvert(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "convert [flags] [--] FILE",
+		Short: "Write the rows of a file in another format",
+		Long: `Write the rows of a file in another format, without a table: to a terminal as aligned
+columns, to a pipe as CSV, to a file in the format of its name or of --format. FILE is as in
+put. Columns of CSV and JSON lines get types that fit all their values or, if the Arrow
+file of --like has such columns, the types there.`,
+		Example: "  partd-tables convert birdstrikes.csv -o birdstrikes.parquet\n  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet",
+	}
+	from := cmd.Flags().String("from", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	like := cmd.Flags().String("like", "", "an Arrow `FILE`, whose types columns of CSV and JSON lines get")
+	cliutil.Complete(cmd, "from", formats.Names...)
+	out := resultFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := out.choose(); err != nil {
+			return err
+		}
+		if _, err := formats.ByName(args[0]); err != nil && *from == "" {
+			return cliutil.Usagef("%s: its name does not say what format it has: give --from, one of %s", args[0], strings.Join(formats.Names, ", "))
+		}
+		ctx := cmd.Context()
+		in, _, err := a.input(args[0], formats.Format(*from))
+		if err != nil {
+			return err
+		}
+		defer in.File.Close() //nolint:errcheck // it was only read
+		if *like != "" {
+			known, _, err := a.input(*like, formats.Arrow)
+			if err != nil {
+				return err
+			}
+			defer known.File.Close() //nolint:errcheck // likewise
+			r, err := known.Read(ctx)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			in.Known = r.Schema()
+		}
+		r, err := in.Read(ctx)
+		return out.write(ctx, r, err)
 	}
 	return cmd
 }

@@ -143,7 +143,7 @@ func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReade
 				return
 			}
 			more := true
-			for b, err := range arrowsafe.Each(r, retained) {
+			for b, err := range arrowsafe.Batches(r) {
 				if more = yield(b, err) && err == nil; !more {
 					break
 				}
@@ -159,11 +159,6 @@ func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReade
 	}), nil
 }
 
-func retained(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	b.Retain() // for the reader, which releases it
-	return b, nil
-}
-
 // openPart opens a file, which its reader closes.
 func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	f, err := os.Open(path)
@@ -174,7 +169,7 @@ func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return arrowsafe.Reader(r.Schema(), arrowsafe.Each(r, retained), func() {
+	return arrowsafe.Reader(r.Schema(), arrowsafe.Batches(r), func() {
 		r.Release()
 		_ = f.Close() // it was only read
 	}), nil

@@ -112,14 +112,19 @@ tables with rows that are not folded; "verify" finds every damaged file.`,
 		if len(args) > 0 {
 			filter.Pattern = args[0]
 		}
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			return records(a.out, *asJSON, func(record func(tableLine) error) error {
-				return each(ctx, s, p.chosen(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
-			})
-		})
+		return a.list(cmd, p, filter, *asJSON)
 	}
 	return cmd
+}
+
+// list writes the tables that a filter selects.
+func (a *app) list(cmd *cobra.Command, p place, filter tables.Filter, asJSON bool) error {
+	ctx := cmd.Context()
+	return p.with(ctx, false, func(s backend) error {
+		return records(a.out, asJSON, func(record func(tableLine) error) error {
+			return each(ctx, s, p.chosen(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
+		})
+	})
 }
 
 func newBuckets(a *app) *cobra.Command {

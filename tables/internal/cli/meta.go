@@ -136,12 +136,7 @@ func newMetaFind(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			return records(a.out, *asJSON, func(record func(tableLine) error) error {
-				return each(ctx, s, p.chosen(cmd), tables.Filter{Metadata: wanted}, func(i tables.TableInfo) error { return record(lineOf(i)) })
-			})
-		})
+		return a.list(cmd, p, tables.Filter{Metadata: wanted}, *asJSON)
 	}
 	return cmd
 }

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -21,6 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/transform"
 )
 
 // place is where a command works: a directory, a bucket or a server.
@@ -96,37 +100,28 @@ func (p place) locally(ctx context.Context, create bool, engine tables.Engine, f
 	return f(backend{operations.Target{Store: store}, local{store}})
 }
 
-func (p place) remotely(f func(backend) error) error {
-	c, err := p.dial()
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(backend{operations.Target{Server: c}, c}), c.Close())
-}
-
-func (p place) dial() (*flightclient.Client, error) {
+func (p place) remotely(f func(backend) error) (err error) {
 	if p.dirFlag.Changed {
-		return nil, cliutil.Usagef("--dir and --server exclude each other")
+		return cliutil.Usagef("--dir and --server exclude each other")
 	}
 	o := &flightclient.Options{Insecure: *p.insecure}
 	if *p.tokenFile != "" {
 		token, err := os.ReadFile(*p.tokenFile)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		o.Token = string(bytes.TrimSpace(token))
 	}
 	if *p.ca != "" {
-		var err error
 		if o.CAs, err = certfiles.Authorities(*p.ca); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	c, err := flightclient.Dial(*p.server, o)
 	if err != nil {
-		return nil, cliutil.Usagef("--server: %w", err)
+		return cliutil.Usagef("--server: %w", err)
 	}
-	return c, nil
+	return errors.Join(f(backend{operations.Target{Server: c}, c}), c.Close())
 }
 
 // warehouse is where tables are on this machine or in a cloud.
@@ -155,19 +150,9 @@ func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 
 // openStore opens the tables, with more options.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
-	return openStore(ctx, *w.dir, w.options(o))
-}
-
-// options adds what the flags say.
-func (w warehouse) options(o *tables.Options) *tables.Options {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
-	return o
-}
-
-// openStore opens the tables of a directory or a URL.
-func openStore(ctx context.Context, url string, o *tables.Options) (*tables.Store, error) {
 	o.Sync, o.OpenBucket = true, cloud.OpenBucket
-	return tables.Open(ctx, url, o)
+	return tables.Open(ctx, *w.dir, o)
 }
 
 // exists says where no tables are, as far as this machine knows.
@@ -187,3 +172,87 @@ func (w warehouse) exists() error {
 	}
 	return err
 }
+
+// backend is what commands work with: a directory's store, or a server.
+type backend struct {
+	operations.Target
+	streams
+}
+
+// streams are what moves rows or columns, which no operation does. They are methods of
+// flightclient.Client.
+type streams interface {
+	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
+	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
+	Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error)
+	Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error)
+	Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error)
+	ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error)
+	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error)
+}
+
+// local has the streams of an open store.
+type local struct{ *tables.Store }
+
+func (l local) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {
+	t, err := l.Bucket(bucket).Table(ctx, name, at)
+	if err != nil {
+		return info, nil, err
+	}
+	if info, err = t.Info(ctx); err != nil {
+		return info, nil, err
+	}
+	schema, err := t.Schema(ctx)
+	return info, schema, err
+}
+
+func (l local) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
+	return l.Bucket(bucket).Put(ctx, name, r, m, o)
+}
+
+func (l local) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
+	t, err := l.Bucket(bucket).Table(ctx, name, at)
+	if err != nil {
+		return nil, err
+	}
+	return t.Scan(ctx, o)
+}
+
+func (l local) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
+	return transform.Resampled(ctx, l.Store, o)
+}
+
+func (l local) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error) {
+	return l.Bucket(bucket).ReplaceRange(ctx, name, from, to, r, o)
+}
+
+func (l local) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error) {
+	return l.Bucket(bucket).Upsert(ctx, name, r, o)
+}
+
+// does makes cmd do an operation: input makes what it takes of the arguments, and show
+// writes its answer.
+func does[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, Out], input func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in, err := input(args)
+		if err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		run := func(s backend) error {
+			out, err := o.Do(ctx, s.Target, in)
+			if err != nil {
+				return err
+			}
+			return show(in, out)
+		}
+		if o.Slots == operations.BothSlots { // it queries
+			return p.withSQL(ctx, run)
+		}
+		return p.with(ctx, false, run)
+	}
+	return cmd
+}
+
+// quiet shows nothing: the exit code says it all.
+func quiet[In any](*In, operations.None) error { return nil }

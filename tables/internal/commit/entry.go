@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -46,15 +46,6 @@ type Entry struct {
 	encoders sync.Pool // of *tail.Encoder, for who appends
 }
 
-// state is what appends need to know of a table, as of one location of its metadata.
-type state struct {
-	location string
-	uuid     string
-	version  int64
-	folded   int64                  // the last epoch that is in the files
-	def      *definition.Definition // nil if the table does not exist
-}
-
 // Release ends what Acquire began.
 func (e *Entry) Release() {
 	// Who has the last reference is alone with the entry, but for those who
@@ -66,28 +57,6 @@ func (e *Entry) Release() {
 	if e.refs--; e.refs == 0 && len(e.of.entries) > mostEntries && (e.log == nil || e.of.Tail.Retire(e.log)) {
 		delete(e.of.entries, e.TableName)
 	}
-}
-
-// Current returns the table as it is now, nil if there is none.
-func (e *Entry) Current(ctx context.Context) (*table.Table, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	t, err := e.load(ctx)
-	if errors.Is(err, icecat.ErrNotFound) {
-		return nil, nil
-	}
-	return t, err
-}
-
-// Waiting reports whether rows of the table are in the tail alone.
-func (e *Entry) Waiting(ctx context.Context) (bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil || e.log == nil {
-		return false, err
-	}
-	rows, _, _, _ := e.log.Size(e.state.folded)
-	return rows > 0, nil
 }
 
 // Tail is the rows of a table that are in the tail alone.
@@ -105,111 +74,28 @@ type Tail struct {
 // of the table.
 func (t *Tail) Keep(deduped arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, deduped, replaces) }
 
-// View returns the table as it is now and, if they are wanted, the rows that are in the
-// tail alone.
-func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, in *Tail, err error) {
+// View returns the table as it is now, its definition and, if they are wanted, the rows
+// that are in the tail alone.
+func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, d *definition.Definition, in *Tail, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	in = &Tail{}
-	if t, err = e.load(ctx); err != nil || !wanted || e.log == nil {
-		return t, in, err
+	t, err = e.load(ctx)
+	if d = e.state.def; err != nil || !wanted || e.log == nil {
+		return t, d, in, err
 	}
 	in.log = e.log
 	if in.Mark, err = e.log.Mark(ctx, e.state.folded); err != nil {
-		return t, in, err
+		return t, d, in, err
 	}
 	in.key = e.state.location + " " + in.Mark
 	if in.Rows, in.Replaces, in.Deduped = e.log.Kept(in.key); !in.Deduped {
 		in.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {
-		in.Rows, err = fitted(in.Rows, e.state.def.Stored)
+		in.Rows, err = fitted(in.Rows, d.Stored)
 	}
-	return t, in, err
-}
-
-// refresh brings the state up to what the catalog says now. It wants mu.
-func (e *Entry) refresh(ctx context.Context) error {
-	loc, rules, err := e.of.Catalog.Lookup(ctx, e.Namespace, e.Name)
-	if errors.Is(err, icecat.ErrNotFound) {
-		e.lose()
-		return nil
-	}
-	e.bucketRules = rules
-	if err != nil || loc == e.state.location {
-		return err
-	}
-	_, err = e.load(ctx)
-	return err
-}
-
-// load returns the table as it is now, with the state brought up to it. It wants mu.
-func (e *Entry) load(ctx context.Context) (*table.Table, error) {
-	t, err := e.of.Catalog.Load(ctx, e.Namespace, e.Name)
-	if errors.Is(err, icecat.ErrNotFound) {
-		e.lose()
-		return nil, err
-	}
-	if err != nil || t.MetadataLocation() == e.state.location {
-		return t, err
-	}
-	return t, e.set(ctx, t)
-}
-
-// set makes a table the state. It wants mu.
-func (e *Entry) set(ctx context.Context, t *table.Table) error {
-	var n state
-	err := icecat.Safely(func() (err error) { n, err = e.stateOf(t); return err })
-	if err != nil {
-		return &icecat.Damaged{File: e.of.Catalog.Shown(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
-	}
-	if e.log != nil && e.log.UUID() != n.uuid {
-		e.lose()
-	}
-	if e.log == nil && e.of.Tail != nil {
-		// It may have had another name, or could not be read before.
-		if e.log, err = e.of.Tail.Claim(ctx, n.uuid, n.folded); err != nil {
-			if ctx.Err() != nil {
-				return canceled.Err(ctx)
-			}
-			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: icecat.Unusable}
-		}
-	}
-	if e.log != nil {
-		// Another Store may have applied puts with the same ids.
-		applied, err := e.of.Catalog.PutsApplied(ctx, n.uuid, slices.Collect(maps.Keys(e.log.IDs(n.folded, lastEpoch)))...)
-		if err != nil {
-			return err
-		}
-		e.log.Void(applied)
-	}
-	e.state = n
-	return nil
-}
-
-// stateOf returns the state that a table's metadata says.
-func (e *Entry) stateOf(t *table.Table) (n state, err error) {
-	meta := t.Metadata()
-	n = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1}
-	if s := meta.CurrentSnapshot(); s != nil {
-		n.version = s.SequenceNumber
-	}
-	if e.of.Tail != nil {
-		n.folded = e.of.Tail.Folded(meta.Properties())
-	}
-	n.def, err = definition.Of(meta)
-	return n, err
-}
-
-// lose lets go of a table that somebody else deleted or renamed. What it has in
-// the tail stays there, for an entry with its new name, or the next Open, to find
-// out which. It wants mu.
-func (e *Entry) lose() {
-	e.state = state{}
-	if e.log != nil {
-		e.log.Release()
-		e.log = nil
-	}
+	return t, d, in, err
 }
 
 // rows returns the rows that are in the tail alone, up to an epoch. The caller
@@ -283,4 +169,80 @@ func fitted(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch
 		rows[i] = fit
 	}
 	return rows, nil
+}
+
+// pin keeps files from being removed that were of use when it was set: those of
+// a reader's view, and those being written for a commit to come.
+type pin struct{ since time.Time }
+
+// Pin sets a pin until unpin is called.
+func (s *Tables) Pin() (unpin func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	p := &pin{time.Now()}
+	s.pins[p] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.pins, p)
+	}, nil
+}
+
+// Pinned returns how many pins there are, and when the oldest was set, or now.
+func (s *Tables) Pinned() (pins int, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := time.Now()
+	for p := range s.pins {
+		if p.since.Before(oldest) {
+			oldest = p.since
+		}
+	}
+	return len(s.pins), oldest
+}
+
+// Acquire returns the entry of a table, which the caller releases.
+func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	e := s.entries[n]
+	if e == nil {
+		e = &Entry{of: s, TableName: n}
+		s.entries[n] = e
+	}
+	e.refs++
+	return e, nil
+}
+
+// Use acquires an entry, and keeps files that are written for it. The caller calls done.
+func (s *Tables) Use(n icecat.TableName) (_ *Entry, done func(), err error) {
+	e, err := s.Acquire(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	unpin, err := s.Pin()
+	if err != nil {
+		e.Release()
+		return nil, nil, err
+	}
+	return e, func() { unpin(); e.Release() }, nil
+}
+
+// load returns the table as it is now, with the state brought up to it. It wants mu.
+func (e *Entry) load(ctx context.Context) (*table.Table, error) {
+	t, err := e.of.Catalog.Load(ctx, e.Namespace, e.Name)
+	if errors.Is(err, icecat.ErrNotFound) {
+		e.lose()
+		return nil, err
+	}
+	if err != nil || t.MetadataLocation() == e.state.location {
+		return t, err
+	}
+	return t, e.set(ctx, t)
 }

@@ -12,10 +12,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
@@ -96,69 +97,6 @@ func (s *Tables) Close() bool {
 // Done is closed by Close.
 func (s *Tables) Done() <-chan struct{} { return s.done }
 
-// pin keeps files from being removed that were of use when it was set: those of
-// a reader's view, and those being written for a commit to come.
-type pin struct{ since time.Time }
-
-// Pin sets a pin until unpin is called.
-func (s *Tables) Pin() (unpin func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, partd.ErrClosed
-	}
-	p := &pin{time.Now()}
-	s.pins[p] = struct{}{}
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.pins, p)
-	}, nil
-}
-
-// Pinned returns how many pins there are, and when the oldest was set, or now.
-func (s *Tables) Pinned() (pins int, since time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	oldest := time.Now()
-	for p := range s.pins {
-		if p.since.Before(oldest) {
-			oldest = p.since
-		}
-	}
-	return len(s.pins), oldest
-}
-
-// Acquire returns the entry of a table, which the caller releases.
-func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, partd.ErrClosed
-	}
-	e := s.entries[n]
-	if e == nil {
-		e = &Entry{of: s, TableName: n}
-		s.entries[n] = e
-	}
-	e.refs++
-	return e, nil
-}
-
-// Use acquires an entry, and keeps files that are written for it. The caller calls done.
-func (s *Tables) Use(n icecat.TableName) (_ *Entry, done func(), err error) {
-	e, err := s.Acquire(n)
-	if err != nil {
-		return nil, nil, err
-	}
-	unpin, err := s.Pin()
-	if err != nil {
-		e.Release()
-		return nil, nil, err
-	}
-	return e, func() { unpin(); e.Release() }, nil
-}
-
 // Refresh brings what is in memory of a table up to what the catalog says now, and finds
 // rows that the tail has of it.
 func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
@@ -214,4 +152,88 @@ func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
 		}
 	}
 	return all
+}
+
+// queue asks for a fold of the entry. Where too many are asked for already, age
+// finds it. It wants mu.
+func (e *Entry) queue() {
+	if e.queued {
+		return
+	}
+	select {
+	case e.of.folds <- e:
+		e.queued = true
+	default:
+	}
+}
+
+// Run folds in the background, until Close.
+func (s *Tables) Run() { s.worker.Go(s.background) }
+
+// background folds tables whose tail is long or old, one after the other.
+func (s *Tables) background() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-s.done
+		cancel()
+	}()
+	every := time.Hour
+	if s.FoldAge > 0 {
+		every = max(s.FoldAge/4, 10*time.Millisecond)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case e := <-s.folds:
+			s.foldBehind(ctx, e)
+		case <-tick.C:
+			if s.FoldAge > 0 {
+				for _, e := range s.aged(time.Now().Add(-s.FoldAge)) {
+					if ctx.Err() != nil {
+						return
+					}
+					s.foldBehind(ctx, e)
+				}
+			}
+		}
+	}
+}
+
+// foldBehind folds a table. An error is no one's but the log's: the rows stay in
+// the tail, and the next round tries again.
+func (s *Tables) foldBehind(ctx context.Context, e *Entry) {
+	e.mu.Lock()
+	e.queued = false
+	e.mu.Unlock()
+	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
+		s.Logger.Error("a table could not be folded, its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
+	}
+}
+
+// aged returns the tables with rows in the tail from before a time.
+func (s *Tables) aged(before time.Time) (old []*Entry) {
+	for _, e := range s.inMemory() {
+		e.mu.Lock()
+		if e.log != nil {
+			rows, _, since, _ := e.log.Size(e.state.folded)
+			if rows > 0 && since.Before(before) {
+				old = append(old, e)
+			}
+		} else if e.waits() { // until the table is repaired
+			old = append(old, e)
+		}
+		e.mu.Unlock()
+	}
+	return old
+}
+
+// inMemory returns the tables that are in memory.
+func (s *Tables) inMemory() []*Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.entries))
 }

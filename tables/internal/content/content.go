@@ -4,10 +4,19 @@
 package content
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/big"
+	"slices"
 
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/schema"
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/zeebo/xxh3"
@@ -65,4 +74,88 @@ func cause(err error) error {
 		return d.Err
 	}
 	return err
+}
+
+// data compares a data file with what its manifest says of it.
+func (v *Verifier) data(d iceberg.DataFile) error {
+	if err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
+		return err
+	}
+	f, err := v.io.Open(d.FilePath())
+	if err != nil {
+		return err
+	}
+	r, err := file.NewParquetReader(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	if n := r.NumRows(); n != d.Count() {
+		return fmt.Errorf("it has %d rows, and its manifest says %d", n, d.Count())
+	}
+	if d.ContentType() != iceberg.EntryContentData {
+		return nil
+	}
+	lower, upper := d.LowerBoundValues(), d.UpperBoundValues()
+	for i := range r.MetaData().Schema.NumColumns() {
+		column := r.MetaData().Schema.Column(i)
+		id := int(column.SchemaNode().FieldID())
+		least, has := lower[id]
+		most, hasMost := upper[id]
+		for g := range r.NumRowGroups() {
+			chunk, err := r.MetaData().RowGroup(g).ColumnChunk(i)
+			if err != nil {
+				return err
+			}
+			stats, err := chunk.Statistics()
+			if err != nil || stats == nil || !stats.HasMinMax() {
+				continue
+			}
+			below := has && comparePlain(column, least, stats.EncodeMin()) > 0
+			if below || hasMost && comparePlain(column, most, stats.EncodeMax()) < 0 {
+				return fmt.Errorf("column %q has values beyond the bounds in its manifest", column.Path())
+			}
+		}
+	}
+	return nil
+}
+
+// comparePlain compares a bound as Iceberg writes it with a value as Parquet does. Of
+// forms that it does not know it says that they are equal.
+func comparePlain(column *schema.Column, bound, value []byte) int {
+	_, decimal := column.LogicalType().(schema.DecimalLogicalType)
+	switch t := column.PhysicalType(); {
+	case t == parquet.Types.ByteArray || t == parquet.Types.FixedLenByteArray:
+		if !decimal {
+			return bytes.Compare(bound, value)
+		}
+	case t == parquet.Types.Boolean || t == parquet.Types.Int96:
+		return 0
+	default: // a number
+		value = slices.Clone(value)
+		slices.Reverse(value)
+		if decimal {
+			break
+		}
+		if len(bound) != len(value) {
+			return 0
+		}
+		bound = slices.Clone(bound)
+		slices.Reverse(bound)
+		if t == parquet.Types.Float {
+			return cmp.Compare(math.Float32frombits(binary.BigEndian.Uint32(bound)), math.Float32frombits(binary.BigEndian.Uint32(value)))
+		} else if t == parquet.Types.Double {
+			return cmp.Compare(math.Float64frombits(binary.BigEndian.Uint64(bound)), math.Float64frombits(binary.BigEndian.Uint64(value)))
+		}
+	}
+	return signed(bound).Cmp(signed(value))
+}
+
+// signed is a number of any length, its most significant byte first.
+func signed(b []byte) *big.Int {
+	n := new(big.Int).SetBytes(b)
+	if len(b) > 0 && b[0] >= 0x80 {
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(len(b))*8))
+	}
+	return n
 }

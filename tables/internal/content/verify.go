@@ -160,7 +160,12 @@ func (v *Verifier) State(ctx context.Context, of Table, l icecat.State) (current
 		return false, err
 	}
 	for old := range meta.PreviousFiles() {
-		if err := v.older(ctx, of, old.MetadataFile); err != nil {
+		// Expire removes it, and of a table's first, which was never synced, nobody expects to find it.
+		_, known, err := v.Catalog.FileAt(ctx, old.MetadataFile)
+		if err == nil && known {
+			_, _, err = v.parsed(ctx, of, old.MetadataFile)
+		}
+		if err != nil {
 			return false, err
 		}
 	}
@@ -189,16 +194,6 @@ func (v *Verifier) parsed(ctx context.Context, of Table, location string) (meta 
 		return err
 	})
 	return meta, ok, err
-}
-
-// older looks at metadata that a table had before, if the catalog still knows it: Expire
-// removes it, and of a table's first, which was never synced, nobody expects to find it.
-func (v *Verifier) older(ctx context.Context, of Table, location string) error {
-	_, known, err := v.Catalog.FileAt(ctx, location)
-	if err == nil && known {
-		_, _, err = v.parsed(ctx, of, location)
-	}
-	return err
 }
 
 func (v *Verifier) version(ctx context.Context, of Table, s *table.Snapshot) error {

@@ -13,11 +13,19 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/cdata"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 // arrowSchema returns columns as a schema.
@@ -64,4 +72,187 @@ func arrowError(p unsafe.Pointer) error {
 		return nil
 	}
 	return errors.New(duckdb.ErrorDataMessage(e))
+}
+
+// parameters returns a field for each parameter of the prepared statement.
+func (d *Database) parameters() (*arrow.Schema, error) {
+	fields := make([]arrow.Field, duckdb.NParams(d.stmt))
+	for i := range fields {
+		at := duckdb.IdxT(i + 1)
+		fields[i] = arrow.Field{Name: duckdb.ParameterName(d.stmt, at), Nullable: true}
+		s, _, err := d.schema(1, func(duckdb.IdxT) (string, duckdb.LogicalType) {
+			return fields[i].Name, duckdb.ParamLogicalType(d.stmt, at)
+		})
+		if err != nil {
+			return nil, err
+		}
+		fields[i].Type = s.Field(0).Type
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+// bind gives the prepared statement its parameters.
+func (d *Database) bind(sql string, p arrow.RecordBatch) error {
+	n := int(duckdb.NParams(d.stmt))
+	if p == nil {
+		if n > 0 {
+			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, and none were given", n)}
+		}
+		return nil
+	}
+	if int(p.NumCols()) != n || p.NumRows() != 1 {
+		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: they are a row of as many columns, and %d rows of %d columns were given", n, p.NumRows(), p.NumCols())}
+	}
+	for i := range n {
+		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
+		column := i
+		if _, err := strconv.Atoi(name); err != nil {
+			if named := p.Schema().FieldIndices(name); len(named) == 1 {
+				column = named[0]
+			} else if named := p.Schema().FieldIndices("$" + name); len(named) == 1 {
+				column = named[0]
+			}
+		}
+		v, err := valueOf(p.Column(column), 0)
+		if err != nil {
+			return &sqlerror.Error{Err: fmt.Errorf("parameter $%s: %w", name, err)}
+		}
+		state := duckdb.BindValue(d.stmt, duckdb.IdxT(i+1), v)
+		duckdb.DestroyValue(&v)
+		if state == duckdb.StateError {
+			return decodeError(sql, duckdb.PrepareError(d.stmt))
+		}
+	}
+	return nil
+}
+
+// valueOf returns a value of an array as DuckDB's.
+func valueOf(a arrow.Array, at int) (v duckdb.Value, err error) {
+	if a.IsNull(at) || a.DataType().ID() == arrow.NULL {
+		return duckdb.CreateNullValue(), nil
+	}
+	switch a := a.(type) {
+	case *array.Boolean:
+		return duckdb.CreateBool(a.Value(at)), nil
+	case *array.Int8:
+		return duckdb.CreateInt8(a.Value(at)), nil
+	case *array.Int16:
+		return duckdb.CreateInt16(a.Value(at)), nil
+	case *array.Int32:
+		return duckdb.CreateInt32(a.Value(at)), nil
+	case *array.Int64:
+		return duckdb.CreateInt64(a.Value(at)), nil
+	case *array.Uint8:
+		return duckdb.CreateUInt8(a.Value(at)), nil
+	case *array.Uint16:
+		return duckdb.CreateUInt16(a.Value(at)), nil
+	case *array.Uint32:
+		return duckdb.CreateUInt32(a.Value(at)), nil
+	case *array.Uint64:
+		return duckdb.CreateUInt64(a.Value(at)), nil
+	case *array.Float16:
+		return duckdb.CreateFloat(a.Value(at).Float32()), nil
+	case *array.Float32:
+		return duckdb.CreateFloat(a.Value(at)), nil
+	case *array.Float64:
+		return duckdb.CreateDouble(a.Value(at)), nil
+	case array.StringLike:
+		s := a.Value(at)
+		if !utf8.ValidString(s) { // at which DuckDB ends the process
+			return v, errors.New("the text is not UTF-8")
+		}
+		return duckdb.CreateVarcharLength(s, duckdb.IdxT(len(s))), nil
+	case interface{ Value(int) []byte }: // the binaries
+		return duckdb.CreateBlob(a.Value(at)), nil
+	case *array.Decimal128:
+		return decimal(a.DataType().(arrow.DecimalType), a.Value(at).BigInt())
+	case *array.Date32:
+		return duckdb.CreateDate(duckdb.NewDate(int32(a.Value(at)))), nil
+	case *array.Date64:
+		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(int64(a.Value(at)))), nil
+	case *array.Time32:
+		return timeOfDay(unitOf(a), int64(a.Value(at)))
+	case *array.Time64:
+		return timeOfDay(unitOf(a), int64(a.Value(at)))
+	case *array.Timestamp:
+		return timestamp(a.DataType().(*arrow.TimestampType), int64(a.Value(at)))
+	case *array.Duration:
+		micros, err := toMicros(unitOf(a), int64(a.Value(at)))
+		if err != nil {
+			return v, err
+		}
+		return duckdb.CreateInterval(duckdb.NewInterval(0, 0, micros)), nil
+	case *array.MonthDayNanoInterval:
+		i := a.Value(at)
+		micros, err := toMicros(arrow.Nanosecond, i.Nanoseconds)
+		if err != nil {
+			return v, err
+		}
+		return duckdb.CreateInterval(duckdb.NewInterval(i.Months, i.Days, micros)), nil
+	case *array.Dictionary:
+		return valueOf(a.Dictionary(), a.GetValueIndex(at))
+	case array.ExtensionArray:
+		return valueOf(a.Storage(), at)
+	}
+	return v, fmt.Errorf("a value of type %s cannot be one", a.DataType())
+}
+
+func unitOf(a arrow.Array) arrow.TimeUnit { return a.DataType().(arrow.TemporalWithUnit).TimeUnit() }
+
+// decimal refuses what DuckDB would end the process at.
+func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
+	limit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(t.GetPrecision())), nil)
+	if t.GetPrecision() < 1 || t.GetPrecision() > 38 || t.GetScale() < 0 || t.GetScale() > t.GetPrecision() || v.CmpAbs(limit) >= 0 {
+		return d, fmt.Errorf("%s, of scale %d, is no value of decimal(%d, %d) in SQL", v, t.GetScale(), t.GetPrecision(), t.GetScale())
+	}
+	low := new(big.Int).And(v, new(big.Int).SetUint64(1<<64-1)).Uint64()
+	high := new(big.Int).Rsh(v, 64).Int64()
+	return duckdb.CreateDecimal(duckdb.NewDecimal(uint8(t.GetPrecision()), uint8(t.GetScale()), duckdb.NewHugeInt(low, high))), nil
+}
+
+// timeOfDay refuses what DuckDB would write beyond a buffer for.
+func timeOfDay(unit arrow.TimeUnit, v int64) (d duckdb.Value, err error) {
+	per := int64(unit.Multiplier())
+	if v < 0 || v > 24*int64(time.Hour)/per {
+		return d, fmt.Errorf("%d %s are no time of a day", v, unit)
+	}
+	if unit == arrow.Nanosecond {
+		return duckdb.CreateTimeNS(duckdb.NewTimeNS(v)), nil
+	}
+	return duckdb.CreateTime(duckdb.NewTime(v * per / 1000)), nil
+}
+
+func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
+	if t.TimeZone != "" {
+		micros, err := toMicros(t.Unit, v)
+		if err != nil {
+			return duckdb.Value{}, err
+		}
+		return duckdb.CreateTimestampTZ(duckdb.NewTimestamp(micros)), nil
+	}
+	switch t.Unit {
+	case arrow.Second:
+		return duckdb.CreateTimestampS(duckdb.NewTimestampS(v)), nil
+	case arrow.Millisecond:
+		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil
+	case arrow.Nanosecond:
+		return duckdb.CreateTimestampNS(duckdb.NewTimestampNS(v)), nil
+	}
+	return duckdb.CreateTimestamp(duckdb.NewTimestamp(v)), nil
+}
+
+// toMicros converts to microseconds, the finest that DuckDB has there.
+func toMicros(unit arrow.TimeUnit, v int64) (int64, error) {
+	per := int64(unit.Multiplier())
+	if per < 1000 {
+		if v%1000 != 0 {
+			return 0, fmt.Errorf("%d nanoseconds are no whole microseconds, the finest unit of this type in SQL", v)
+		}
+		return v / 1000, nil
+	}
+	per /= 1000
+	if v > (1<<63-1)/per || v < -(1<<63-1)/per {
+		return 0, fmt.Errorf("%d %s are too many", v, unit)
+	}
+	return v * per, nil
 }

@@ -153,38 +153,34 @@ func (d *Database) prepare(sql string) error {
 	return nil
 }
 
-// resultTypes returns the types of the prepared statement's columns.
-func (d *Database) resultTypes() []duckdb.Type {
-	types := make([]duckdb.Type, duckdb.PreparedStatementColumnCount(d.stmt))
-	for i := range types {
-		types[i] = duckdb.PreparedStatementColumnType(d.stmt, duckdb.IdxT(i))
-	}
-	return types
-}
-
-// resultSchema returns the schema of the prepared statement's result.
-func (d *Database) resultSchema() (*arrow.Schema, error) {
-	n := int(duckdb.PreparedStatementColumnCount(d.stmt))
-	return d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
-		return duckdb.PreparedStatementColumnName(d.stmt, i), duckdb.PreparedStatementColumnLogicalType(d.stmt, i)
-	})
-}
-
-// schema returns a schema of columns of DuckDB's types.
-func (d *Database) schema(n int, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (*arrow.Schema, error) {
+// schema returns a schema of columns of DuckDB's types, as DuckDB has it and with int64 where
+// that has integers of 128 bits, as it has for sums of integers: the type has to be known
+// before the values are.
+func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	names, types := make([]string, n), make([]duckdb.LogicalType, n)
-	for i := range n {
+	var wide []int
+	for i := range names {
 		names[i], types[i] = column(duckdb.IdxT(i))
-		if t := duckdb.GetTypeId(types[i]); t == duckdb.TypeInvalid || t == duckdb.TypeAny { // it depends on parameters
+		switch duckdb.GetTypeId(types[i]) {
+		case duckdb.TypeInvalid, duckdb.TypeAny: // it depends on parameters
 			duckdb.DestroyLogicalType(&types[i])
 			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
+		case duckdb.TypeHugeInt:
+			wide = append(wide, i)
 		}
 		defer duckdb.DestroyLogicalType(&types[i])
 	}
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)
 	defer duckdb.DestroyArrowOptions(&o)
-	return arrowSchema(o, types, names)
+	if raw, err = arrowSchema(o, types, names); err != nil || len(wide) == 0 {
+		return raw, raw, err
+	}
+	fields := raw.Fields()
+	for _, i := range wide {
+		fields[i].Type = arrow.PrimitiveTypes.Int64
+	}
+	return raw, arrow.NewSchema(fields, nil), nil
 }
 
 // Finish ends the statement, which reads no file any more. One that was described stays prepared.

@@ -105,7 +105,10 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if parameters, err = d.parameters(); err != nil {
 		return nil, nil, err
 	}
-	result, err = d.resultSchema()
+	n := duckdb.PreparedStatementColumnCount(d.stmt)
+	_, result, err = d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
+		return duckdb.PreparedStatementColumnName(d.stmt, i), duckdb.PreparedStatementColumnLogicalType(d.stmt, i)
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,7 +116,7 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if !folded.MatchString(j.SQL) {
 		d.ready = j.SQL
 	}
-	return withIntegers(result, d.resultTypes()), parameters, nil
+	return result, parameters, nil
 }
 
 func (d *Database) Start(ctx context.Context, j *Job) (Rows, error) {

@@ -40,7 +40,7 @@ func (d *Database) Names(sql string) ([]Name, error) {
 	}
 	switch {
 	case parsed.Failed && strings.Contains(parsed.Parsing, "Only SELECT"):
-		if pivots(sql) {
+		if strings.Contains(strings.ToLower(sql), "pivot") {
 			return nil, Refused(sql, -1, "%w; PIVOT that finds its columns by itself is several statements: name them, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
 		}
 		return nil, Refused(sql, -1, "%w", errOneSelect)
@@ -67,11 +67,6 @@ const explain = "EXPLAIN "
 // explains is the length of the EXPLAIN before a statement, 0 without one. What it runs
 // as has this one EXPLAIN in its place, and nothing that might be one of its options.
 func explains(sql string) int { return len(explainForm.FindString(sql)) }
-
-func pivots(sql string) bool {
-	first, _, _ := strings.Cut(strings.TrimSpace(sql), " ")
-	return strings.HasPrefix(strings.ToLower(first), "pivot") || strings.Contains(strings.ToLower(sql), "pivot")
-}
 
 // parse returns the statement's parse tree as JSON.
 func (d *Database) parse(sql string) ([]byte, error) {

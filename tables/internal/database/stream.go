@@ -24,7 +24,6 @@ type stream struct {
 	options duckdb.ArrowOptions
 	raw     *arrow.Schema // as DuckDB has it
 	shown   *arrow.Schema
-	types   []duckdb.Type
 	started bool
 }
 
@@ -50,17 +49,10 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 		return nil, err
 	}
 	s.options = duckdb.ResultGetArrowOptions(&s.result)
-	n := int(duckdb.ColumnCount(&s.result))
-	for i := range n {
-		s.types = append(s.types, duckdb.ColumnType(&s.result, duckdb.IdxT(i)))
-	}
-	if s.raw, err = d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
+	s.raw, s.shown, err = d.schema(duckdb.ColumnCount(&s.result), func(i duckdb.IdxT) (string, duckdb.LogicalType) {
 		return duckdb.ColumnName(&s.result, i), duckdb.ColumnLogicalType(&s.result, i)
-	}); err != nil {
-		return nil, err
-	}
-	s.shown = withIntegers(s.raw, s.types)
-	return s, nil
+	})
+	return s, err
 }
 
 func (s *stream) Schema() *arrow.Schema { return s.shown }
@@ -126,22 +118,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return asIntegers(batch, s.shown)
 }
 
-// withIntegers is a schema with int64 where DuckDB has integers of 128 bits, as it
-// has for sums of integers: the type has to be known before the values are.
-func withIntegers(raw *arrow.Schema, types []duckdb.Type) *arrow.Schema {
-	fields, changed := raw.Fields(), false
-	for i, t := range types {
-		if t == duckdb.TypeHugeInt {
-			fields[i].Type, changed = arrow.PrimitiveTypes.Int64, true
-		}
-	}
-	if !changed {
-		return raw
-	}
-	return arrow.NewSchema(fields, nil)
-}
-
-// asIntegers brings a batch to such a schema.
+// asIntegers brings a batch to the schema that is shown.
 func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, len(batch.Columns()))
 	for i, c := range batch.Columns() {

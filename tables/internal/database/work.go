@@ -112,30 +112,19 @@ func (w *serving) run(m *jobMessage) error {
 		return w.c.Reply(nil, err)
 	}
 	if m.Describe {
-		return w.d.tell(w.c, m)
+		result, parameters, err := w.d.Describe(&m.Job)
+		return w.c.Reply(description{worker.Schema(result), worker.Schema(parameters)}, err)
 	}
-	return w.d.send(w.c, m)
-}
-
-func (d *Database) tell(c *worker.Conn, m *jobMessage) error {
-	result, parameters, err := d.Describe(&m.Job)
-	if err != nil {
-		return c.Reply(nil, err)
-	}
-	return c.Send(description{worker.Schema(result), worker.Schema(parameters)})
-}
-
-func (d *Database) send(c *worker.Conn, m *jobMessage) error {
 	if len(m.Parameters) > 0 {
 		r, err := arrowsafe.NewReader(bytes.NewReader(m.Parameters), int64(len(m.Parameters)), m.Memory)
 		if err != nil || !r.Next() {
-			return c.Reply(nil, errors.Join(errors.New("the parameters cannot be read"), err))
+			return w.c.Reply(nil, errors.Join(errors.New("the parameters cannot be read"), err))
 		}
 		m.Job.Parameters = r.RecordBatch()
 	}
-	result, err := d.Start(context.Background(), &m.Job)
+	result, err := w.d.Start(context.Background(), &m.Job)
 	if err != nil {
-		return c.Reply(nil, err)
+		return w.c.Reply(nil, err)
 	}
-	return c.SendBatches(arrowsafe.Reader(result.Schema(), arrowsafe.Until(result.Next), result.End))
+	return w.c.SendBatches(arrowsafe.Reader(result.Schema(), arrowsafe.Until(result.Next), result.End))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -206,4 +207,61 @@ func (st *step) picked(c arrow.Array, has span) (arrow.Array, error) {
 		}
 	}
 	return decode(c)
+}
+
+// span is rows of a group: from one on, and before another.
+type span struct{ from, to int64 }
+
+func (s span) rows() int64 { return s.to - s.from }
+
+// spans returns the rows of a group that may be wanted, as the statistics of pages say.
+func (f *file) spans(g *group) (all []span, err error) {
+	defer f.sane(&err)
+	all = []span{{max(0, f.skip-g.first), g.rows}}
+	where := f.scan.Where
+	if where != nil || all[0].from > 0 {
+		g.index = f.pageIndex(*g)
+	}
+	if where == nil {
+		return all, nil
+	}
+	for _, c := range f.scan.Looked {
+		pages := f.pages(*g, c)
+		if pages == nil {
+			continue
+		}
+		var some []span
+		for _, p := range pages {
+			if may, _ := where.May(func(name string) filter.Bounds {
+				if name == c.Field.Name {
+					return p.Bounds
+				}
+				return f.boundsOf(*g, name)
+			}); !may {
+				continue
+			}
+			if last := len(some) - 1; last >= 0 && some[last].to == p.from {
+				some[last].to = p.to
+			} else {
+				some = append(some, p.span)
+			}
+		}
+		all = common(all, some)
+	}
+	return all, nil
+}
+
+// common returns the rows that two lists of spans, in order, have both.
+func common(a, b []span) (both []span) {
+	for len(a) > 0 && len(b) > 0 {
+		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {
+			both = append(both, s)
+		}
+		if a[0].to < b[0].to {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return both
 }

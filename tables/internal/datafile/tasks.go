@@ -13,14 +13,11 @@ import (
 	"weak"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -121,75 +118,6 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 		}
 		return b
 	}
-}
-
-// BatchRows is how many rows are read at a time, of rows that are small. More are
-// slower: each buffer is a large allocation.
-const BatchRows = 1 << 15
-
-// NewScan returns what reads columns of files of a table, nil for all, as they are kept
-// by a schema of it.
-func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
-	fs, err := t.FS(ctx)
-	if err != nil {
-		return nil, err
-	}
-	scan := &Scan{
-		Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Names: map[int][]string{},
-		Rows: BatchRows, Workers: 1, Where: where,
-	}
-	if io, ok := fs.(*icecat.FileIO); ok {
-		scan.Ends = io.Ends()
-	}
-	alsoNamed(t.Metadata().NameMapping(), scan.Names)
-	all, err := columnsByID(s)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range all {
-		if columns == nil || slices.Contains(columns, c.Field.Name) {
-			scan.Columns = append(scan.Columns, c)
-		}
-	}
-	if where != nil {
-		for _, name := range where.Columns {
-			at := slices.IndexFunc(all, func(c Column) bool { return c.Field.Name == name })
-			scan.Looked = append(scan.Looked, all[at])
-		}
-	}
-	return scan, nil
-}
-
-// alsoNamed adds the names that fields have in files without ids.
-func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
-	for _, f := range fields {
-		if f.FieldID != nil {
-			to[*f.FieldID] = f.Names
-		}
-		alsoNamed(f.Fields, to)
-	}
-}
-
-// columnsByID returns a schema's columns, as they are kept.
-func columnsByID(s *iceberg.Schema) ([]Column, error) {
-	kept, err := schema.StoredOf(s)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := table.SchemaToArrowSchema(s, nil, true, false)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]Column, kept.NumFields())
-	for i, f := range s.Fields() {
-		all[i] = Column{Field: kept.Field(i), IDs: ids.Field(i)}
-		if f.InitialDefault != nil {
-			if all[i].Absent, err = valueOf(f.InitialDefault, kept.Field(i).Type); err != nil {
-				return nil, &schema.Error{Column: f.Name, Err: err}
-			}
-		}
-	}
-	return all, nil
 }
 
 // ToRead returns what is read of files, and of rows which, as delete files say.

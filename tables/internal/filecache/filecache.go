@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Cache is an open cache. It is safe for concurrent use.
@@ -201,20 +203,25 @@ func (c *Cache) have(key string, check func(path string) error, fetch func(*os.F
 
 // Pin is With for a link to the copy, that stays until it is released.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
-	none := func() {}
-	if p := c.pinned(key, nil); p != nil {
-		return p.path, c.releaser(key, p), nil
+	p := c.pinned(key, nil)
+	if p == nil {
+		link := c.unique()
+		err = c.With(key, check, fetch, func(path string) error { return os.Link(path, link) })
+		if err != nil {
+			return "", func() {}, err
+		}
+		if p = c.pinned(key, &pin{path: link}); p.path != link { // another one was as fast
+			_ = os.Remove(link)
+		}
 	}
-	link := c.unique()
-	err = c.With(key, check, fetch, func(path string) error { return os.Link(path, link) })
-	if err != nil {
-		return "", none, err
-	}
-	p := c.pinned(key, &pin{path: link})
-	if p.path != link { // another one was as fast
-		_ = os.Remove(link)
-	}
-	return p.path, c.releaser(key, p), nil
+	return p.path, sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if p.refs--; p.refs == 0 {
+			delete(c.pins, key)
+			_ = os.Remove(p.path) // what is left goes with the process
+		}
+	}), nil
 }
 
 // pinned adds a reference to what is pinned, or pins a new one.
@@ -232,16 +239,58 @@ func (c *Cache) pinned(key string, p *pin) *pin {
 	return p
 }
 
-func (c *Cache) releaser(key string, p *pin) func() {
-	return sync.OnceFunc(func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if p.refs--; p.refs == 0 {
-			delete(c.pins, key)
-			_ = os.Remove(p.path) // what is left goes with the process
-		}
-	})
-}
-
 // Forget removes the copy of a key.
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
+
+// evict removes the files that were used longest ago, until a tenth of the limit is
+// free, and what processes left that ended. It leaves what was just placed. Where
+// another process does so, it returns.
+func (c *Cache) evict(placed string) (err error) {
+	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
+	if l == nil || err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Unlock()) }()
+	type file struct {
+		path string
+		size int64
+		used time.Time
+	}
+	var files []file
+	var total int64
+	err = filepath.WalkDir(filepath.Join(c.dir, "files"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil {
+				files = append(files, file{path, info.Size(), info.ModTime()})
+				total += info.Size()
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // removed meanwhile
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if total > c.limit {
+		slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
+		for _, f := range files {
+			if total <= c.limit/10*9 {
+				break
+			}
+			if f.path == placed {
+				continue
+			}
+			if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			total -= f.size
+		}
+	}
+	c.mu.Lock()
+	c.used, c.placed = total, 0
+	c.mu.Unlock()
+	return c.temp.Sweep()
+}

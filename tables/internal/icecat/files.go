@@ -1,55 +1,27 @@
 package icecat
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
+	"syscall"
 
+	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
-	"github.com/zeebo/xxh3"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 )
 
 // ErrContent says that a file does not hold what was written.
 var ErrContent = errors.New("the file is damaged")
-
-// Check returns why a file of n bytes with a hash is not w.
-func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
-	switch {
-	case n > w.Size:
-		return fmt.Errorf("%w: it has more than the %d bytes that were written", ErrContent, w.Size)
-	case n < w.Size:
-		return fmt.Errorf("%w: it has %d bytes, and %d were written", ErrContent, n, w.Size)
-	case hash != w.Hash:
-		return fmt.Errorf("%w: its checksum is %x, and %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
-	}
-	return nil
-}
-
-// FileAt returns what the catalog keeps of a file, and whether it does: not of those
-// that others wrote.
-func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
-	w := WrittenFile{Path: location}
-	var hash []byte
-	err := c.reads.QueryRowContext(ctx, `SELECT size, xxh3 FROM partd_files WHERE path=?`, location).Scan(&w.Size, &hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		return w, false, nil
-	}
-	if err == nil && len(hash) != 16 {
-		err = fmt.Errorf("the catalog: the checksum of %s has %d bytes, it should have 16", location, len(hash))
-	}
-	if err != nil {
-		return w, false, canceled.Explain(ctx, err)
-	}
-	w.Hash = xxh3.Uint128{Hi: binary.BigEndian.Uint64(hash), Lo: binary.BigEndian.Uint64(hash[8:])}
-	return w, true, nil
-}
 
 // FilesLike returns where files of the same content are, or were.
 func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
@@ -163,4 +135,84 @@ func (f *FileIO) placeAgain(w, beside WrittenFile) error {
 		err = f.Fill(w, good)
 	}
 	return errors.Join(err, good.Close(), f.Remove(beside.Path))
+}
+
+// Damaged is the error for a table that cannot be read because of one of its files. It
+// concerns that table alone. It does not wrap fs.ErrNotExist where the file is missing:
+// the table is there.
+type Damaged struct {
+	File   string // its path; or what else of the table is damaged
+	Err    error  // what is wrong with it
+	Remedy string // what to do; "" is to repair the file
+}
+
+// Unusable is the remedy for what cannot be repaired.
+const Unusable = "delete the table, or restore it from a backup"
+
+func (d *Damaged) Error() string {
+	remedy := cmp.Or(d.Remedy, "repair it with verify --repair-from, or restore the table from a backup")
+	if errors.Is(d.Err, ErrContent) {
+		return fmt.Sprintf("%s: %v; %s", d.File, d.Err, remedy)
+	}
+	return fmt.Sprintf("%s: %v: %v; %s", d.File, ErrContent, d.Err, remedy)
+}
+
+// Is reports that the error wraps ErrContent.
+func (d *Damaged) Is(target error) bool { return target == ErrContent }
+
+// Unwrap returns the cause, unless it is that a file is missing.
+func (d *Damaged) Unwrap() error {
+	if errors.Is(d.Err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.Err
+}
+
+// Safely returns what f says, or panics with: the libraries do where files lie.
+func Safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it cannot be read: %v", p)
+		}
+	}()
+	return f()
+}
+
+// damaged makes a Damaged of an error that is the fault of a file, and no other. What else
+// can go wrong with a bucket may be right again a moment later.
+func (c *Catalog) damaged(location string, err error) error {
+	if errors.As(err, new(*Damaged)) {
+		return err
+	}
+	fault := errors.As(err, new(*partd.CorruptError)) // of a bucket
+	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
+		fault = fault || errors.Is(err, is)
+	}
+	if fault {
+		return &Damaged{File: c.Shown(location), Err: err}
+	}
+	return err
+}
+
+// loadInline returns a table as the database has its metadata, nil if it does not.
+// The file, which may be lost, is written again for others to read.
+func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
+	var want []byte
+	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, canceled.Explain(ctx, err)
+	}
+	meta, err := table.ParseMetadataBytes(want)
+	if err != nil {
+		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
+	}
+	if has, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(has, want)) {
+		io := c.NewIO()
+		_ = io.Remove(loc)
+		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // whoever loads it next tries again
+	}
+	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(want)), nil
 }

@@ -7,10 +7,10 @@
 package icecat
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,14 +19,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/parquet/metadata"
-	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the database's driver
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/storeerror"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -224,147 +225,24 @@ func (c *Catalog) NewIO() *FileIO {
 // mostSyncs is how many files and directories of a commit are synced side by side.
 const mostSyncs = 8
 
-// Location returns where the metadata of a table is: it is another one after
-// each change of the table.
-func (c *Catalog) Location(ctx context.Context, namespace, name string) (string, error) {
-	loc, _, err := c.Lookup(ctx, namespace, name)
-	return loc, err
-}
+// Unopened returns the catalog of a store that was not opened: what is asked of its
+// database is an error that says so.
+var Unopened = sync.OnceValue(func() *Catalog {
+	none := sql.OpenDB(unopened{})
+	c := &Catalog{fs: vfs.OS{}, writes: none, reads: none, postgres: true, around: func(bool) {}}
+	c.reader = c.NewIO()
+	return c
+})
 
-// Lookup is Location, and the namespace's RulesProperty.
-func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rules string, err error) {
-	if err := canceled.Err(ctx); err != nil {
-		return "", "", err
-	}
-	if c.postgres { // which prepares it by itself
-		found, err := lookedUp(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
-		return found.loc, found.rules, canceled.Explain(ctx, err)
-	}
-	n := TableName{namespace, name}
-	found, known, version, err := c.known.get(n)
-	if err != nil || known {
-		return found.loc, found.rules, err
-	}
-	// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
-	if found, err = lookedUp(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
-		return "", "", err
-	}
-	return found.loc, found.rules, c.known.put(n, found, version)
-}
+type unopened struct{}
 
-func lookedUp(row *sql.Row) (found answer, err error) {
-	var property sql.NullString
-	err = row.Scan(&found.loc, &property)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = ErrNotFound
-	}
-	found.rules = property.String
-	return found, err
-}
+func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 
-// Load returns a table as it is now.
-func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Table, error) {
-	for {
-		loc, err := c.Location(ctx, namespace, name)
-		if err != nil {
-			return nil, err
-		}
-		t, err := c.LoadAt(ctx, namespace, name, loc)
-		if errors.Is(err, ErrContent) {
-			// Somebody changed the table and removed its old metadata in between?
-			if now, again := c.Location(ctx, namespace, name); again != nil || now != loc {
-				continue
-			}
-		}
-		return t, err
-	}
-}
+func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
+func (unopened) Driver() driver.Driver            { return unopened{} }
 
-// LoadAt returns a table as the metadata at a location has it.
-func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*table.Table, error) {
-	if t, ok := c.cache.Get(loc); ok {
-		return t, nil
-	}
-	t, size, err := c.loadInline(ctx, namespace, name, loc)
-	if t == nil && err == nil {
-		t, size, err = c.loadFile(ctx, namespace, name, loc)
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.cache.Put(loc, t, costOf(size))
-	return t, nil
-}
-
-// loadFile returns a table as a file has its metadata.
-func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ *table.Table, size int64, err error) {
-	b, err := c.reader.ReadFile(loc)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() {
-		if p := recover(); p != nil { // the library does where metadata of others lies
-			err = fmt.Errorf("%v", p)
-		}
-		if err != nil && ctx.Err() == nil {
-			err = &Damaged{File: c.Shown(loc), Err: err, Remedy: Unusable}
-		}
-	}()
-	held := func(context.Context) (iceio.IO, error) { return heldFile{c.reader, b}, nil }
-	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, held, nil)
-	if err != nil {
-		return nil, 0, err
-	}
-	return c.Staged(namespace, name, t.Metadata(), loc, c.reader), int64(len(b)), nil
-}
-
-// heldFile is a view of the files that has one in memory.
-type heldFile struct {
-	*FileIO
-	content []byte
-}
-
-func (h heldFile) ReadFile(string) ([]byte, error) { return h.content, nil }
-
-// loadInline returns a table as the database has its metadata, nil if it does not.
-// The file, which may be lost, is written again for others to read.
-func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
-	var want []byte
-	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, canceled.Explain(ctx, err)
-	}
-	meta, err := table.ParseMetadataBytes(want)
-	if err != nil {
-		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
-	}
-	if has, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(has, want)) {
-		io := c.NewIO()
-		_ = io.Remove(loc)
-		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // whoever loads it next tries again
-	}
-	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(want)), nil
-}
-
-// Staged returns a table of the metadata given whose files are written through io.
-// Its transactions are staged, and committed by Commit alone.
-func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
-	return table.New(table.Identifier{namespace, name}, meta, loc, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
-}
-
-// NewLocation returns where a new table goes: a path that no name is part of.
-func (c *Catalog) NewLocation() string {
-	return c.location("data/" + uuid.NewString())
-}
-
-// location is that of a file of the warehouse.
-func (c *Catalog) location(name string) string {
-	if c.root != "" {
-		return c.root + "/" + name
-	}
-	u := url.URL{Scheme: "file", Path: c.madeIn + "/" + name}
-	return u.String()
+// OpenPostgres returns a database of PostgreSQL for whoever writes, and for whoever reads.
+// One for reading only changes nothing. Package tables/postgres sets it: who does not import that has no client for it.
+var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
+	return nil, nil, errors.New(`this program has no client for PostgreSQL: add import _ "github.com/go-partd/partd/tables/postgres" to it`)
 }

@@ -1,5 +1,11 @@
 package icecat
 
+import (
+	"context"
+	"database/sql"
+	"strings"
+)
+
 // The first two tables are those of pyiceberg's SqlCatalog, so that it can open
 // the catalog; the others are ours, and are kept by the same transactions.
 var schema = []string{
@@ -117,3 +123,28 @@ const (
 	upsertFile = `INSERT INTO partd_files VALUES (?,?,?,?)
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )
+
+// postgresTypes makes PostgreSQL's types of SQLite's. Names are compared by bytes.
+var postgresTypes = strings.NewReplacer("VARCHAR(255)", `TEXT COLLATE "C"`, "VARCHAR(1000)", `TEXT COLLATE "C"`, "TEXT", `TEXT COLLATE "C"`,
+	"INTEGER", "BIGINT", "BLOB", "BYTEA", " WITHOUT ROWID", "")
+
+var postgresTriggers = []string{
+	`CREATE FUNCTION partd_unlist() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO partd_unlisted VALUES (new.table_namespace, new.table_name) ON CONFLICT DO NOTHING; RETURN NULL; END $$`,
+	`CREATE TRIGGER partd_made AFTER INSERT ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION partd_unlist()`,
+	`CREATE TRIGGER partd_renamed AFTER UPDATE OF table_namespace, table_name ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION partd_unlist()`,
+}
+
+// postgresSchema is what makes the tables where they are missing, all in one
+// transaction: nothing where partd_info is there.
+func postgresSchema(ctx context.Context, tx *sql.Tx) ([]string, error) {
+	var there bool
+	if err := tx.QueryRowContext(ctx, `SELECT to_regclass('partd_info') IS NOT NULL`).Scan(&there); err != nil || there {
+		return nil, err
+	}
+	var all []string
+	for _, q := range schema {
+		all = append(all, postgresTypes.Replace(q))
+	}
+	return append(all, postgresTriggers...), nil
+}

@@ -4,7 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 )
 
@@ -102,4 +106,30 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []st
 		return err
 	}, q, args...)
 	return all, err
+}
+
+// ErrRolledBack says that nothing of a transaction was done.
+var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
+
+// commit commits, and says what an error means. Where the context of the transaction has
+// ended, package sql has rolled it back.
+func commit(tx *sql.Tx) error {
+	err := tx.Commit()
+	switch {
+	case err == nil, errors.Is(err, ErrRolledBack), err == sql.ErrTxDone, err == context.Canceled, err == context.DeadlineExceeded:
+		return err
+	}
+	return fmt.Errorf("the catalog: %w: %w", partd.ErrUnknownOutcome, err)
+}
+
+// retriable wraps what PostgreSQL says of transactions that met others, and that may
+// be tried again.
+func retriable(err error) error {
+	if said, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok && (said.SQLState() == "40001" || said.SQLState() == "40P01") { // serialization failure, deadlock
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
 }

@@ -18,7 +18,7 @@ const mergeRows = 64 << 10
 
 // Of makes of what a reader has pieces that are worth a message: small
 // batches, as query engines make them, are merged, and large ones cut. Each piece
-// is released by who takes it. Where the reader failed, r.Err says so.
+// is there until the next. Where the reader failed, r.Err says so.
 func Of(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var held []arrow.RecordBatch
@@ -71,7 +71,7 @@ func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arr
 // 4 MiB, unless they are told otherwise.
 const partBytes = 2 << 20
 
-// Parts cuts a batch into pieces for messages; each is released by who takes it.
+// Parts cuts a batch into pieces for messages; each is there until the next.
 func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
 	step := b.NumRows()
 	if size := util.TotalRecordSize(b); size > partBytes {
@@ -79,7 +79,10 @@ func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
 	}
 	return func(yield func(arrow.RecordBatch) bool) {
 		for from := int64(0); from < b.NumRows(); from += step {
-			if !yield(b.NewSlice(from, min(from+step, b.NumRows()))) {
+			part := b.NewSlice(from, min(from+step, b.NumRows()))
+			more := yield(part)
+			part.Release()
+			if !more {
 				return
 			}
 		}

@@ -85,7 +85,6 @@ func TestMessages(t *testing.T) {
 					}
 					next++
 				}
-				part.Release()
 			}
 			if next != c.rows || messages > c.most {
 				t.Errorf("%d rows came in %d messages, want %d in at most %d", next, messages, c.rows, c.most)
@@ -97,8 +96,7 @@ func TestMessages(t *testing.T) {
 // Who takes only some leaves nothing behind: the allocator is checked.
 func TestMessagesLeft(t *testing.T) {
 	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeated(2048, 100)} {
-		for part := range Of(batches(t, 1, sizes...)) {
-			part.Release()
+		for range Of(batches(t, 1, sizes...)) {
 			break
 		}
 	}

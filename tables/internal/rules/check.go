@@ -74,7 +74,11 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 		case len(rc.columns) < len(r.Names()) || r.Kind == "exists":
 			continue
 		case r.Kind == "type":
-			if at := plain.FieldIndices(r.Column); len(at) > 0 && plain.Field(at[0]).Type.String() != canonical(r.Type) {
+			want := r.Type
+			if t, err := schema.Parse(want); err == nil {
+				want = t.String()
+			}
+			if at := plain.FieldIndices(r.Column); len(at) > 0 && plain.Field(at[0]).Type.String() != want {
 				rc.Why = fmt.Sprintf("column %q has type %s, and the rule asks for %s", r.Column, plain.Field(at[0]).Type, r.Type)
 			}
 			continue
@@ -95,13 +99,6 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 		c.rules = append(c.rules, rc)
 	}
 	return c, nil
-}
-
-func canonical(typeText string) string {
-	if t, err := schema.Parse(typeText); err == nil {
-		return t.String()
-	}
-	return typeText
 }
 
 // filter is the condition of rows that violate a rule; of no use for kinds that are
@@ -279,14 +276,16 @@ func (r *ruleCheck) match(b arrow.RecordBatch, first int64) error {
 // order finds the rows that are less than the one before, or null.
 func (r *ruleCheck) order(stored, b arrow.RecordBatch, first int64) error {
 	column := stored.Column(r.columns[0])
-	less, err := lessThan(column.DataType())
-	if err != nil {
-		return err
+	if !sorted.KeysInOrder(column.DataType()) {
+		return errors.ErrUnsupported
+	}
+	less := func(i int, before arrow.Array, j int) bool {
+		return string(sorted.AppendKey(nil, column, i)) < string(sorted.AppendKey(nil, before, j))
 	}
 	for i := range column.Len() {
 		switch {
-		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(column, i, column, i-1),
-			i == 0 && r.last != nil && r.last.IsValid(0) && less(column, 0, r.last, 0):
+		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(i, column, i-1),
+			i == 0 && r.last != nil && r.last.IsValid(0) && less(0, r.last, 0):
 			r.bad(b, i, first+int64(i))
 		}
 	}
@@ -298,14 +297,4 @@ func (r *ruleCheck) order(stored, b arrow.RecordBatch, first int64) error {
 		r.last = one
 	}
 	return nil
-}
-
-// lessThan compares values of a type that is kept by their order as keys.
-func lessThan(t arrow.DataType) (func(a arrow.Array, i int, b arrow.Array, j int) bool, error) {
-	if !sorted.KeysInOrder(t) {
-		return nil, errors.ErrUnsupported
-	}
-	return func(a arrow.Array, i int, b arrow.Array, j int) bool {
-		return string(sorted.AppendKey(nil, a, i)) < string(sorted.AppendKey(nil, b, j))
-	}, nil
 }

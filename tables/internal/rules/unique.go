@@ -136,8 +136,13 @@ func both[V filter.Value](column string, v V) (atLeast, atMost *filter.Expr) {
 
 // end finds the rows of the put whose keys others have, before them or in the table.
 func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
-	if u.table != nil && u.low != nil {
-		if err := u.addTable(ctx); err != nil {
+	if u.table != nil && u.low != nil { // between the smallest and the largest value of the put
+		between := filter.And(u.atLeast, u.atMost)
+		if _, err := between.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err != nil {
+			between = nil // as of a NaN or a year that no text has: all are compared
+		}
+		err := u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
+		if err != nil {
 			return err
 		}
 	}
@@ -180,14 +185,4 @@ func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
 func firstRows(r *ruleCheck) {
 	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
 	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]
-}
-
-// addTable adds the keys of the table's rows between the smallest and the largest
-// value of the put.
-func (u *uniqueKeys) addTable(ctx context.Context) error {
-	between := filter.And(u.atLeast, u.atMost)
-	if _, err := between.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err != nil {
-		between = nil // as of a NaN or a year that no text has: all are compared
-	}
-	return u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 }

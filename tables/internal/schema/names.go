@@ -85,3 +85,32 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (why string
 	}
 	return why
 }
+
+// Names returns the names of a schema's columns.
+func Names(s *arrow.Schema) []string {
+	all := make([]string, s.NumFields())
+	for i, f := range s.Fields() {
+		all[i] = f.Name
+	}
+	return all
+}
+
+// Select returns the part of a schema with the columns named, in its order.
+func Select(s *arrow.Schema, names []string) *arrow.Schema {
+	var fields []arrow.Field
+	for _, f := range s.Fields() {
+		if slices.Contains(names, f.Name) {
+			fields = append(fields, f)
+		}
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// Place returns where a column is, or an [Error] that says which there are.
+func Place(s *arrow.Schema, name string) (int, error) {
+	at := s.FieldIndices(name)
+	if len(at) == 0 {
+		return -1, Errorf(name, "the table has no such column, only %q", Names(s))
+	}
+	return at[0], nil
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
+
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/sorted"

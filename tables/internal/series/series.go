@@ -5,11 +5,15 @@ package series
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -25,19 +29,16 @@ type Series struct {
 	memory int64              // of which merges and sorts take a part
 }
 
-// New returns a table, as a definition of it has the columns, as a Series; nil if its rows
-// have no order. At chooses an older version.
+// New returns a table, as a definition of it that has an order says, as a Series. At chooses
+// an older version.
 func New(d *definition.Definition, t *table.Table, memory int64, at ...table.ScanOption) *Series {
-	if d.Order == nil {
-		return nil
-	}
 	return &Series{d.Order, d, t, at, memory}
 }
 
-// Of is New for the newest version of a table.
+// Of is New for the newest version of a table; nil if its rows have no order.
 func Of(t *table.Table, memory int64) (*Series, error) {
 	d, err := definition.Of(t.Metadata())
-	if err != nil {
+	if err != nil || d.Order == nil {
 		return nil, err
 	}
 	return New(d, t, memory), nil
@@ -120,4 +121,33 @@ func (s *Series) sorting(rows sorted.Batches, keys []int) sorted.Input {
 // merge merges sources.
 func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.Source) sorted.Batches {
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
+}
+
+// TimeRange returns the condition for rows from a time on, and before another, of a column
+// of columns; "" is the first of a time's type. A zero time is no bound; nil is all rows.
+func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
+	if from.IsZero() && to.IsZero() {
+		return nil, nil
+	}
+	at := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool {
+		isTime := slices.Contains([]arrow.Type{arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64}, f.Type.ID())
+		return isTime && (name == "" || name == f.Name)
+	})
+	if at < 0 {
+		return nil, schema.Errorf(name, "the table has no timestamp or date column of this name for the time range")
+	}
+	var parts []*filter.Expr
+	var err error
+	add := func(op string, t time.Time) {
+		if !t.IsZero() {
+			e, failed := filter.Compare(columns.Field(at), op, filter.TimeText(t))
+			parts, err = append(parts, e), errors.Join(err, failed)
+		}
+	}
+	add(">=", from)
+	add("<", to)
+	if err != nil {
+		return nil, err
+	}
+	return filter.And(parts...), nil
 }

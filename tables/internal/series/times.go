@@ -2,7 +2,6 @@ package series
 
 import (
 	"context"
-	"errors"
 	"math"
 	"slices"
 	"time"
@@ -11,38 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
-
-// TimeRange returns the condition for rows from a time on, and before another, of a column
-// of columns; "" is the first of a time's type. A zero time is no bound; nil is all rows.
-func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
-	if from.IsZero() && to.IsZero() {
-		return nil, nil
-	}
-	at := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool {
-		isTime := slices.Contains([]arrow.Type{arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64}, f.Type.ID())
-		return isTime && (name == "" || name == f.Name)
-	})
-	if at < 0 {
-		return nil, schema.Errorf(name, "the table has no timestamp or date column of this name for the time range")
-	}
-	var parts []*filter.Expr
-	var err error
-	add := func(op string, t time.Time) {
-		if !t.IsZero() {
-			e, failed := filter.Compare(columns.Field(at), op, filter.TimeText(t))
-			parts, err = append(parts, e), errors.Join(err, failed)
-		}
-	}
-	add(">=", from)
-	add("<", to)
-	if err != nil {
-		return nil, err
-	}
-	return filter.And(parts...), nil
-}
 
 // within returns the condition for times within bounds, of columns; nil for all.
 func (s *Series) within(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, error) {

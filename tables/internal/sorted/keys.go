@@ -71,7 +71,7 @@ func columnOf(a arrow.Array) column {
 	case array.ExtensionArray:
 		return columnOf(a.Storage())
 	case *array.Timestamp, *array.Int64, *array.Time64, *array.Duration:
-		return &ints{a, arrow.Int64Traits.CastFromBytes(valueBytes(a))[a.Data().Offset():]}
+		return &ints{a, arrow.GetValues[int64](a.Data(), 1)}
 	case *array.Date32:
 		return widened(a, a.Date32Values())
 	case *array.Int32:
@@ -100,13 +100,6 @@ func columnOf(a arrow.Array) column {
 		return &values[decimal128.Num]{a, decimal128.Num.Cmp}
 	case *array.Boolean:
 		return &values[bool]{a, CompareBools}
-	}
-	return nil
-}
-
-func valueBytes(a arrow.Array) []byte {
-	if b := a.Data().Buffers()[1]; b != nil {
-		return b.Bytes()
 	}
 	return nil
 }

@@ -34,7 +34,6 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 	}
 }
 
-// merge is a merge in progress.
 type merge struct {
 	rule    Rule
 	pending []*cursor // not opened yet, by their lowest values
@@ -47,7 +46,6 @@ type merge struct {
 	heldHide bool
 }
 
-// block is a batch, and its keys.
 type block struct {
 	batch    arrow.RecordBatch
 	keys     keys
@@ -124,7 +122,7 @@ func (m *merge) close() {
 func (m *merge) openDue() error {
 	for len(m.pending) > 0 {
 		c := m.pending[0]
-		if len(m.open) > 0 && c.Bounds != nil && m.open[0].first() < c.Bounds.Lowest {
+		if len(m.open) > 0 && c.Bounds != nil && m.open[0].firstAt(m.open[0].row) < c.Bounds.Lowest {
 			return nil
 		}
 		m.pending = m.pending[1:]
@@ -141,9 +139,7 @@ func (m *merge) openDue() error {
 	return nil
 }
 
-// first is the value of the first key column that the cursor is at.
-func (c *cursor) first() int64 { return c.firstAt(c.row) }
-
+// firstAt is the value of a row's first key column.
 func (c *cursor) firstAt(row int) int64 {
 	if n, ok := c.keys[0].(*ints); ok && !n.IsNull(row) {
 		return n.values[row]

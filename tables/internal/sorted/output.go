@@ -30,7 +30,6 @@ type run struct {
 	from, to int
 }
 
-// add takes rows of a batch.
 func (o *output) add(b *block, from, to int) error {
 	if last := len(o.runs) - 1; last >= 0 && o.runs[last].batch == b.batch && o.runs[last].to == from {
 		o.runs[last].to = to
@@ -71,7 +70,6 @@ func (o *output) flush() error {
 	return err
 }
 
-// drop lets go of what was gathered.
 func (o *output) drop() {
 	for _, r := range o.runs {
 		r.batch.Release()

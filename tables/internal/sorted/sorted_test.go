@@ -358,7 +358,7 @@ func TestWideRows(t *testing.T) {
 		all = append(all, Source{Batches: batchesOf(rows, 20), Keys: []int{0, 1}})
 	}
 	in := Input{Batches: batchesOf(mixed, 20), Keys: []int{0, 1}, Memory: 16 << 20, Size: util.TotalRecordSize}
-	for name, merged := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": spilled(one(batchOf(mixed)))} {
+	for name, merged := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": spilled(Only(batchOf(mixed)))} {
 		rows, most := 0, int64(0)
 		for b, err := range merged {
 			if err != nil {

@@ -5,15 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // A key's value is a row of frames, one an append:
@@ -134,59 +130,4 @@ func next(v []byte) (f frame, rest []byte, err error) {
 		schema: v[4]&flagSchema != 0, at: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
 		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHead:idEnd]), messages: v[idEnd:n],
 	}, v[n:], nil
-}
-
-// schemaMessage returns the message of a schema.
-func schemaMessage(schema *arrow.Schema) ([]byte, error) {
-	p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
-	defer p.Release()
-	var b bytes.Buffer
-	_, err := p.WritePayload(&b)
-	return b.Bytes(), err
-}
-
-// decode returns the record batches of messages that begin with the schema.
-func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
-	parts := make([]io.Reader, len(messages))
-	for i, m := range messages {
-		parts[i] = bytes.NewReader(m)
-	}
-	r, err := ipc.NewReader(io.MultiReader(parts...))
-	if err != nil {
-		return nil, nil, err
-	}
-	defer r.Release()
-	for r.Next() {
-		batch := r.RecordBatch()
-		batch.Retain()
-		batches = append(batches, batch)
-	}
-	if err := r.Err(); err != nil {
-		take.Release(batches)
-		return nil, nil, err
-	}
-	return r.Schema(), batches, nil
-}
-
-// merge makes fewer batches of many small ones at the end, which it lets go of:
-// each is at least twice as long as the next, so that a row is copied only as
-// often as the rows can be doubled.
-func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
-	from := len(batches) - 1
-	for sum := int64(0); from >= 0; from-- {
-		if n := batches[from].NumRows(); sum > 0 && n >= 2*sum {
-			break
-		}
-		sum += batches[from].NumRows()
-	}
-	from++
-	if len(batches)-from < 2 {
-		return batches, nil
-	}
-	one, err := take.Concat(batches[from:])
-	if err != nil {
-		return nil, err
-	}
-	take.Release(batches[from:])
-	return append(batches[:from:from], one), nil
 }

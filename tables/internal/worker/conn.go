@@ -52,7 +52,11 @@ func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
-	b, err := json.Marshal(faultOf(err))
+	said := fault{Text: err.Error()}
+	if at, ok := errors.AsType[*sqlerror.Error](err); ok {
+		said = fault{at.Err.Error(), true, at.Line, at.Column}
+	}
+	b, err := json.Marshal(said)
 	if err != nil {
 		return err
 	}
@@ -67,7 +71,13 @@ func (c *Conn) send(kind byte, content []byte) error {
 
 // Receive receives a value, or the error in its place.
 func (c *Conn) Receive(v any) error {
-	f, err := c.next()
+	var f frame
+	var err error
+	if c.frames != nil {
+		f = <-c.frames
+	} else {
+		f, err = c.read()
+	}
 	switch {
 	case err != nil:
 		return err
@@ -77,13 +87,6 @@ func (c *Conn) Receive(v any) error {
 		return fmt.Errorf("a frame of kind %q in the place of a value", f.kind)
 	}
 	return json.Unmarshal(f.content, v)
-}
-
-func (c *Conn) next() (frame, error) {
-	if c.frames != nil {
-		return <-c.frames, nil
-	}
-	return c.read()
 }
 
 func (c *Conn) read() (f frame, err error) {
@@ -126,13 +129,6 @@ type fault struct {
 	Text         string
 	Statement    bool // it is a sqlerror.Error
 	Line, Column int
-}
-
-func faultOf(err error) fault {
-	if at, ok := errors.AsType[*sqlerror.Error](err); ok {
-		return fault{at.Err.Error(), true, at.Line, at.Column}
-	}
-	return fault{Text: err.Error()}
 }
 
 func (f frame) fault() error {

@@ -28,7 +28,6 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 		whole := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may note more
 		err = cmp.Or(w.Write(whole), out.Flush())
 		whole.Release()
-		part.Release()
 		if err != nil {
 			break
 		}
