@@ -94,7 +94,10 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	changes.Add(1)
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
-	if err = s.writableAgain(); err == nil && tag != (partd.Tag{}) {
+	if s.emptied && !s.closed && s.poisoned() == nil && s.leaveFull(nil) == nil {
+		s.emptied = false // it was dropped on a disk which had no room even then, and takes changes again
+	}
+	if err = s.writable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
 	}
 	s.mu.Unlock()

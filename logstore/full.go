@@ -101,15 +101,6 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	return nil
 }
 
-// writableAgain is writable, and makes a store take changes that was dropped on a
-// disk which had no room even then. mu is held.
-func (s *Store) writableAgain() error {
-	if s.emptied && !s.closed && s.poisoned() == nil && s.leaveFull(nil) == nil {
-		s.emptied = false
-	}
-	return s.writable()
-}
-
 // leaveFull makes the dropped store take changes again, with t as the active
 // table if that is not nil.
 func (s *Store) leaveFull(t *table) error {

@@ -121,15 +121,6 @@ func (j *mergeJob) checkLedger() error {
 	return want.Diff(ledgerOf(j.out))
 }
 
-// partitionSize returns about how many bytes go to a range.
-func (j *mergeJob) partitionSize(p int) int64 {
-	var n int64
-	for _, g := range j.inputs() {
-		n += g.rangeSize(p, j.bits)
-	}
-	return n
-}
-
 // together returns how many ranges, from one to the last before count, have no
 // more than limit bytes together, but one at least: where they end, and what they
 // have.
@@ -147,8 +138,14 @@ func together(first, count int, sizeOf func(r int) int64, limit int64) (end int,
 
 // writeRanges writes all ranges, as many at a time as can be loaded.
 func (j *mergeJob) writeRanges() error {
+	sizeOf := func(r int) (n int64) {
+		for _, g := range j.inputs() {
+			n += g.rangeSize(r, j.bits)
+		}
+		return n
+	}
 	for first := 0; first < 1<<j.bits; {
-		end, _ := together(first, 1<<j.bits, j.partitionSize, j.limit*3/4)
+		end, _ := together(first, 1<<j.bits, sizeOf, j.limit*3/4)
 		if err := j.writeSome(first, end); err != nil {
 			return err
 		}

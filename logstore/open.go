@@ -72,7 +72,12 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.wal.step, s.wal.noEpoch, s.wal.maxRecord = cmp.Or(h.walStep, walStep), h.noEpoch, opts.Memory/8
 	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
-	s.segments.maxFile, s.segments.maxKnown, s.segments.onlyLatest = opts.FileSize, opts.Memory/32, s.considerReclaim
+	s.segments.maxFile, s.segments.maxKnown = opts.FileSize, opts.Memory/32
+	s.segments.onlyLatest = func() {
+		if s.reclaim.force { // what could not be looked at meanwhile
+			s.considerMerge()
+		}
+	}
 	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
 	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
 	s.reclaim.off, s.reclaim.slack = h.reclaimSlack < 0, 16<<20+opts.Memory/16

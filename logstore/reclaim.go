@@ -107,14 +107,6 @@ func (r *reclaiming) due(size int64, oldRead bool) (due bool, wait time.Duration
 	return wait <= 0, wait
 }
 
-// considerReclaim looks at data that could not be looked at as long as somebody
-// read earlier versions of the segments. mu is held.
-func (s *Store) considerReclaim() {
-	if s.reclaim.force {
-		s.considerMerge()
-	}
-}
-
 // fail puts the next try off. mu is held.
 func (r *reclaiming) fail() {
 	r.force, r.failed = true, min(r.failed+1, 6)

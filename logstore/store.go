@@ -50,7 +50,7 @@ type Store struct {
 	sealErr  error             // why the last try failed
 	sealed   chan struct{}     // closed when the try that is under way ends
 	frozenAt func(m *manifest) // notes the state right after the last record of the frozen table
-	emptied  bool              // see writableAgain
+	emptied  bool              // dropped on a full disk, and not yet able to take changes: see change
 
 	// These have locks of their own, or need none.
 	sealer  sealer

@@ -90,19 +90,17 @@ func (s *Store) makeDurable() error {
 // syncTo returns once a record, and all before it, survive a loss of power. Where
 // the sync fails, nobody can tell what is on the disk.
 func (s *Store) syncTo(seq uint64) error {
-	if err := s.wal.group.Wait(context.Background(), seq, s.syncLog); err != nil {
+	// Write-ahead files before the active one were synced when they ceased to be that.
+	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
+		s.mu.Lock()
+		w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
+		s.mu.Unlock()
+		return seq, s.wal.sync(w, seq, files)
+	})
+	if err != nil {
 		return maybeApplied{err}
 	}
 	return nil
-}
-
-// syncLog syncs the active write-ahead file, and what its records refer to.
-// Those before it were synced when they ceased to be active.
-func (s *Store) syncLog(context.Context) (seq uint64, err error) {
-	s.mu.Lock()
-	w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
-	s.mu.Unlock()
-	return seq, s.wal.sync(w, seq, files)
 }
 
 func (s *Store) syncLogLocked() error {

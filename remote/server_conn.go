@@ -100,10 +100,6 @@ func (c *conn) run() {
 	c.server.leaveSpace(c.space)
 	c.account.close()
 	c.server.quotas.leave(c.tenant)
-	c.log(err)
-}
-
-func (c *conn) log(err error) {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
 		c.server.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)

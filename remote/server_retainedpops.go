@@ -229,8 +229,14 @@ func (r *popResult) keep(values [][]byte) {
 	}
 }
 
-// answerFrom adds what the result has from an offset on, up to its page.
-func (r *popResult) answerFrom(a *answer, offset uint64) {
+// wait answers, once the result is there, with what it has from an offset on, up to a page.
+func (r *popResult) wait(a *answer, offset uint64) error {
+	if err := canceled.Wait(a.ctx, r.done); err != nil {
+		return err
+	}
+	if r.err != nil {
+		return r.err
+	}
 	for _, p := range r.pieces {
 		if offset >= uint64(len(p)) {
 			offset -= uint64(len(p))
@@ -241,39 +247,15 @@ func (r *popResult) answerFrom(a *answer, offset uint64) {
 		left := a.page - a.size()
 		if left <= 0 {
 			a.flags |= flagMore
-			return
+			return nil
 		}
 		if len(p) > left {
 			a.refer(p[:left])
 			a.flags |= flagMore
-			return
+			return nil
 		}
 		a.refer(p)
 	}
-}
-
-// read answers with a later page of a result.
-func (p *retainedPops) read(a *answer, session, number, offset uint64) error {
-	p.mu.Lock()
-	var r *popResult
-	if s := p.sessions[session]; s != nil {
-		r = s.results[number]
-	}
-	p.mu.Unlock()
-	if r == nil {
-		return fmt.Errorf("pop %d: its result is no longer kept: %w", number, partd.ErrUnknownOutcome)
-	}
-	return r.wait(a, offset)
-}
-
-func (r *popResult) wait(a *answer, offset uint64) error {
-	if err := canceled.Wait(a.ctx, r.done); err != nil {
-		return err
-	}
-	if r.err != nil {
-		return r.err
-	}
-	r.answerFrom(a, offset)
 	return nil
 }
 
@@ -303,9 +285,22 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	}, nil
 }
 
+// popRead answers with a later page of a result.
 func (c *conn) popRead(r request, d *decoder) (fill, error) {
 	offset := d.u64()
-	return func(a *answer) error { return c.space.pops.read(a, r.session, r.seq, offset) }, nil
+	return func(a *answer) error {
+		p := &c.space.pops
+		p.mu.Lock()
+		var result *popResult
+		if s := p.sessions[r.session]; s != nil {
+			result = s.results[r.seq]
+		}
+		p.mu.Unlock()
+		if result == nil {
+			return fmt.Errorf("pop %d: its result is no longer kept: %w", r.seq, partd.ErrUnknownOutcome)
+		}
+		return result.wait(a, offset)
+	}, nil
 }
 
 func (c *conn) popDone(r request, _ *decoder) (fill, error) {

@@ -3,11 +3,15 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/dustin/go-humanize"
+	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
@@ -205,4 +209,68 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 	}
 	p.shown = fmt.Sprintf("%s records in, as many read back; the sum of the hashes of all keys and records is %v, in and out", humanize.Comma(records), sum)
 	return nil
+}
+
+// entryList is the records of a block as entries of a store.
+type entryList struct {
+	entries []partd.Entry
+	arena   []byte   // keys that are no part of the input
+	numbers []string // of the partitions
+
+	proves bool // the sum is wanted
+	sum    ledger.Sum128
+	hashed []byte
+}
+
+// fill makes an entry of each record of a block, valid as long as the block. With
+// partitions its key is the number of one of so many.
+func (l *entryList) fill(b *records.Block, partitions int) {
+	l.entries, l.arena = l.entries[:0], l.arena[:0]
+	for i := len(l.numbers); i < partitions; i++ {
+		l.numbers = append(l.numbers, strconv.Itoa(i))
+	}
+	defer func() {
+		for i := 0; l.proves && i < len(l.entries); i++ {
+			l.addToSum(&l.entries[i])
+		}
+	}()
+	for b.Next() {
+		key := b.Fields[0]
+		if len(b.Fields) > 1 {
+			key = l.join(b.Fields)
+		}
+		if partitions > 0 {
+			n := xxh3.Hash(key) % uint64(partitions)
+			l.entries = append(l.entries, partd.Entry{Key: l.numbers[n], Value: b.Record})
+			continue
+		}
+		if len(key) > partd.MaxKeyLen {
+			b.Bad(fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
+			continue
+		}
+		l.entries = append(l.entries, partd.Entry{Key: unsafe.String(unsafe.SliceData(key), len(key)), Value: b.Record})
+	}
+}
+
+// join returns the key of several fields. What the arena held before it grew
+// stays valid.
+func (l *entryList) join(fields [][]byte) []byte {
+	size := len(fields) // at most
+	for _, f := range fields {
+		size += 2*len(f) + 2
+	}
+	if cap(l.arena)-len(l.arena) < size {
+		l.arena = make([]byte, 0, max(2*cap(l.arena), size, 64<<10))
+	}
+	from := len(l.arena)
+	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
+	return l.arena[from:]
+}
+
+// addToSum adds the hash of a key and its record, as a [partd.Checker] does.
+func (l *entryList) addToSum(e *partd.Entry) {
+	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
+	l.hashed = append(l.hashed, e.Key...)
+	l.hashed = append(l.hashed, e.Value...)
+	l.sum.AddRecord(l.hashed)
 }

@@ -26,11 +26,6 @@ func (e *Env) Variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// nameVariables writes the variable of each flag into the help.
-func (e *Env) nameVariables(cmd *cobra.Command) {
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + e.VariableOf(cmd, f.Name) + "]" })
-}
-
 // VariableOf returns the variable of a command's flag.
 func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
 	if slices.Contains(e.Own, cmd.Name()+" "+flag) {

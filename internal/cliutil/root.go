@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/nearest"
 )
@@ -37,7 +38,7 @@ Exit codes: ` + p.ExitCodes
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	for _, cmd := range append(root.Commands(), root) {
-		p.Env.nameVariables(cmd)
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + p.Env.VariableOf(cmd, f.Name) + "]" })
 	}
 	countArguments(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {

@@ -53,10 +53,6 @@ type Grant struct {
 // than a token.
 func (g Grant) ByCertificate() bool { return g.byCert }
 
-func (g Grant) covers(namespace string) bool {
-	return g.Namespace == Everywhere || g.Namespace == namespace || g.Namespace == Default && namespace == ""
-}
-
 var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
 // maxToken is longer than any token. What is longer is not hashed once for each user.

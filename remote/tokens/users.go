@@ -148,7 +148,8 @@ func (u *Users) Rights(who remote.Identity, namespace string) (r remote.Rights) 
 		grants = []Grant{k.byToken[who.Grant]}
 	}
 	for _, g := range grants {
-		if g.User == who.User && g.covers(namespace) {
+		covers := g.Namespace == Everywhere || g.Namespace == namespace || g.Namespace == Default && namespace == ""
+		if g.User == who.User && covers {
 			r |= g.Rights
 		}
 	}
