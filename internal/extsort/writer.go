@@ -1,6 +1,7 @@
 package extsort
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -142,9 +143,7 @@ func (w *Writer) Close() error {
 	s.buffers = append(s.buffers, w.buf[:0])
 	w.buf = nil
 	s.Cond.Broadcast()
-	if w.err == nil {
-		w.err = fmt.Errorf("the writer: %w", spill.ErrClosed)
-	}
+	w.err = cmp.Or(w.err, fmt.Errorf("the writer: %w", spill.ErrClosed))
 	return err
 }
 

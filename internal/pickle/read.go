@@ -127,7 +127,10 @@ func (r *reader) run() (any, error) {
 		case opBinGet, opLongBinGet:
 			err = r.recall(op)
 		case opProto:
-			err = r.protocol()
+			var version byte
+			if version, err = r.byte(); err == nil && (version < 4 || version > 5) {
+				err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
+			}
 		case opFrame:
 			var n uint64 // the length of what follows, which says nothing of the value
 			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.at) {
@@ -154,14 +157,6 @@ func (r *reader) run() (any, error) {
 			return nil, err
 		}
 	}
-}
-
-func (r *reader) protocol() error {
-	version, err := r.byte()
-	if err == nil && (version < 4 || version > 5) {
-		err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
-	}
-	return err
 }
 
 // The input.

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -58,9 +59,7 @@ func (t *Tally) Accounted() bool {
 
 // Add adds what another tally counts, and the first bad record if t has none.
 func (t *Tally) Add(o *Tally) {
-	if t.FirstBad == nil {
-		t.FirstBad = o.FirstBad
-	}
+	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes
 	t.HeaderBytes += o.HeaderBytes
 	t.BlankLines += o.BlankLines
@@ -187,11 +186,7 @@ func (r *reader) readInput(in *Input) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = cmp.Or(err, f.Close()) }()
 	r.place = place{name: in.Name, fresh: true}
 	var size int64
 	for begun, eof := false, false; !eof; {
