@@ -75,7 +75,8 @@ func (w *Writer) Add(key, record []byte) error {
 // append adds a record to buf, as slots hold it: the length of the rest, the
 // length of the key, the key, the record.
 func (w *Writer) append(key, record []byte) {
-	item := uvarintLen(uint64(len(key))) + len(key) + len(record)
+	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
+	item := lenBytes + len(key) + len(record)
 	w.buf = binary.AppendUvarint(w.buf, uint64(item))
 	start := len(w.buf)
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(key)))
@@ -146,5 +147,3 @@ func (w *Writer) Close() error {
 	w.err = cmp.Or(w.err, fmt.Errorf("the writer: %w", spill.ErrClosed))
 	return err
 }
-
-func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }

@@ -86,7 +86,13 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o := &order{cancel: cancel, done: map[int64]*result{}, turns: map[int64]chan struct{}{}}
-	r := newReader(ctx, cfg, o)
+	r := &reader{
+		ctx: ctx, cfg: cfg, order: o, split: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		empty: make(chan []byte, cfg.blocks()), full: make(chan *Block, cfg.blocks()),
+	}
+	for range cfg.blocks() {
+		r.empty <- make([]byte, 0, cfg.Block)
+	}
 	go r.run(inputs)
 	var wg sync.WaitGroup
 	splitters := make([]*Splitter, cfg.workers())
@@ -154,19 +160,6 @@ type reader struct {
 	sent    int64 // bytes handed over
 	place         // of the next block
 	errLine int64 // of an error: the line, counted from the first that no block holds; 0 if it says itself where
-}
-
-func newReader(ctx context.Context, cfg Config, o *order) *reader {
-	n := cfg.blocks()
-	r := &reader{
-		ctx: ctx, cfg: cfg, order: o,
-		split: NewSplitter(cfg.Layout, nil, cfg.Columns),
-		empty: make(chan []byte, n), full: make(chan *Block, n),
-	}
-	for range n {
-		r.empty <- make([]byte, 0, cfg.Block)
-	}
-	return r
 }
 
 func (r *reader) run(inputs []Input) {
