@@ -274,7 +274,7 @@ func (r *valueReader) measure(scratch []byte) (int64, error) {
 		}
 		if n != unknown {
 			size += n
-			if err := r.piece.drop(r.piece.left); err != nil {
+			if err := r.piece.drop(); err != nil {
 				return 0, r.failed(err)
 			}
 			continue

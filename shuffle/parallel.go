@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,11 +44,7 @@ func FeedAll[T any](ctx context.Context, to Feeder[T], n int, seqs ...iter.Seq2[
 		if err != nil {
 			return err
 		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
+		defer func() { err = cmp.Or(err, f.Close()) }()
 		for i := begun.Add(1); i <= int64(len(seqs)); i = begun.Add(1) {
 			for v, err := range orFailing(seqs[i-1]) {
 				if err == nil && ctx.Err() != nil {

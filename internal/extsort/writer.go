@@ -1,6 +1,7 @@
 package extsort
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -74,7 +75,8 @@ func (w *Writer) Add(key, record []byte) error {
 // append adds a record to buf, as slots hold it: the length of the rest, the
 // length of the key, the key, the record.
 func (w *Writer) append(key, record []byte) {
-	item := uvarintLen(uint64(len(key))) + len(key) + len(record)
+	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
+	item := lenBytes + len(key) + len(record)
 	w.buf = binary.AppendUvarint(w.buf, uint64(item))
 	start := len(w.buf)
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(key)))
@@ -142,10 +144,6 @@ func (w *Writer) Close() error {
 	s.buffers = append(s.buffers, w.buf[:0])
 	w.buf = nil
 	s.Cond.Broadcast()
-	if w.err == nil {
-		w.err = fmt.Errorf("the writer: %w", spill.ErrClosed)
-	}
+	w.err = cmp.Or(w.err, fmt.Errorf("the writer: %w", spill.ErrClosed))
 	return err
 }
-
-func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }

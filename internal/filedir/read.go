@@ -2,6 +2,7 @@ package filedir
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +65,7 @@ func (d *Dir) eachNoted(ctx context.Context, n int,
 		if err == nil {
 			err = use(i, &files[i])
 		}
-		if closeErr := files[i].close(); err == nil {
-			err = closeErr
-		}
+		err = cmp.Or(err, files[i].close())
 	}
 	return len(files), err
 }

@@ -1,6 +1,7 @@
 package filedir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,11 +161,8 @@ func (d *Dir) removeAll(list *nameList, noted bool) error {
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil || !intact {
-		if err == nil {
-			err = errLockLost
-		}
 		d.replay = true
-		return unknown(errors.Join(err, d.dropLock()))
+		return unknown(errors.Join(cmp.Or(err, errLockLost), d.dropLock()))
 	}
 	return d.commit(noted)
 }

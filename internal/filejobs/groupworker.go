@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -133,10 +134,7 @@ func (w *groupWorker) aggregate() error {
 	} else {
 		err = w.table.GetMany(w.keys, func(i int, state []uint64, _ bool) { w.add(i, state) })
 	}
-	if err == nil {
-		err = w.err
-	}
-	if err == nil && w.lists.crowded {
+	if err = cmp.Or(err, w.err); err == nil && w.lists.crowded {
 		err = w.flush()
 	}
 	for k, col := range w.g.distinct {

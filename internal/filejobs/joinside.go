@@ -138,8 +138,16 @@ func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 			return nil, false
 		}
 	}
-	key, w.key = joinKeyOf(w.key, w.picked[from:], s.empty)
-	return key, true
+	picked := w.picked[from:]
+	switch {
+	case !s.empty && slices.ContainsFunc(picked, func(f []byte) bool { return len(f) == 0 }):
+		return nil, true
+	case len(picked) == 1:
+		return picked[0], true
+	}
+	at := len(w.key)
+	w.key = appendKey(w.key, picked, nil)
+	return w.key[at:], true
 }
 
 // pick picks the fields of --on out of all of a record.
@@ -176,20 +184,6 @@ func (s *joinSide) keep(w *joinWorker, record []byte, picked, all [][]byte) []by
 	}
 	w.buf = s.encode(w.buf[:0], w, all, record)
 	return w.buf
-}
-
-// joinKeyOf returns the key of the fields of --on, which is empty if it is to match
-// nothing, and the buffer that it may be in.
-func joinKeyOf(buf []byte, fields [][]byte, matchEmpty bool) (key, grown []byte) {
-	if !matchEmpty && slices.ContainsFunc(fields, func(f []byte) bool { return len(f) == 0 }) {
-		return nil, buf
-	}
-	if len(fields) == 1 {
-		return fields[0], buf
-	}
-	from := len(buf)
-	buf = appendKey(buf, fields, nil)
-	return buf[from:], buf
 }
 
 // joinStore is where the records of a side are kept: in a table as long as they fit,

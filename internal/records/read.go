@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -58,9 +59,7 @@ func (t *Tally) Accounted() bool {
 
 // Add adds what another tally counts, and the first bad record if t has none.
 func (t *Tally) Add(o *Tally) {
-	if t.FirstBad == nil {
-		t.FirstBad = o.FirstBad
-	}
+	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes
 	t.HeaderBytes += o.HeaderBytes
 	t.BlankLines += o.BlankLines
@@ -87,7 +86,13 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o := &order{cancel: cancel, done: map[int64]*result{}, turns: map[int64]chan struct{}{}}
-	r := newReader(ctx, cfg, o)
+	r := &reader{
+		ctx: ctx, cfg: cfg, order: o, split: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		empty: make(chan []byte, cfg.blocks()), full: make(chan *Block, cfg.blocks()),
+	}
+	for range cfg.blocks() {
+		r.empty <- make([]byte, 0, cfg.Block)
+	}
 	go r.run(inputs)
 	var wg sync.WaitGroup
 	splitters := make([]*Splitter, cfg.workers())
@@ -157,19 +162,6 @@ type reader struct {
 	errLine int64 // of an error: the line, counted from the first that no block holds; 0 if it says itself where
 }
 
-func newReader(ctx context.Context, cfg Config, o *order) *reader {
-	n := cfg.blocks()
-	r := &reader{
-		ctx: ctx, cfg: cfg, order: o,
-		split: NewSplitter(cfg.Layout, nil, cfg.Columns),
-		empty: make(chan []byte, n), full: make(chan *Block, n),
-	}
-	for range n {
-		r.empty <- make([]byte, 0, cfg.Block)
-	}
-	return r
-}
-
 func (r *reader) run(inputs []Input) {
 	r.block, r.limit = <-r.empty, r.cfg.Block-1
 	for i := range inputs {
@@ -187,11 +179,7 @@ func (r *reader) readInput(in *Input) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = cmp.Or(err, f.Close()) }()
 	r.place = place{name: in.Name, fresh: true}
 	var size int64
 	for begun, eof := false, false; !eof; {

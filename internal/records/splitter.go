@@ -122,7 +122,10 @@ func (s *Splitter) Next() Kind {
 	s.Record = s.buf[s.pos:end:end]
 	s.pos = end
 	s.lines++
-	line := trimEnding(s.Record)
+	line := s.Record[:n-1]
+	if n > 1 && line[n-2] == '\r' {
+		line = line[:n-2]
+	}
 	switch s.layout.Format {
 	case JSONL:
 		return s.membersOf(line)
@@ -130,14 +133,6 @@ func (s *Splitter) Next() Kind {
 		return s.fieldsOfText(line)
 	}
 	return s.fieldsOfPlain(line)
-}
-
-func trimEnding(line []byte) []byte {
-	n := len(line) - 1
-	if n > 0 && line[n-1] == '\r' {
-		n--
-	}
-	return line[:n]
 }
 
 func (s *Splitter) fieldsOfPlain(line []byte) Kind {

@@ -3,6 +3,7 @@ package house
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -41,17 +42,6 @@ func (h *House) CheckTable(t *testing.T, update bool) {
 	}
 }
 
-// rooms returns the packages of a floor that exist, sorted.
-func rooms(f Floor, packages map[string]Package) (names []string) {
-	for name := range f.Packages {
-		if _, found := packages[name]; found {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
 // table is the rows of the table: floor, package, and the first sentence of
 // its documentation up to a colon, without the two words that say its name, and
 // its imports.
@@ -59,8 +49,12 @@ func (h *House) table(packages map[string]Package) string {
 	var rows []string
 	for _, f := range h.Floors {
 		first := f.Name
-		for _, name := range rooms(f, packages) {
-			sentence, _, _ := strings.Cut(strings.TrimSuffix(packages[name].Doc, "."), ":")
+		for _, name := range slices.Sorted(maps.Keys(f.Packages)) {
+			p, found := packages[name]
+			if !found {
+				continue
+			}
+			sentence, _, _ := strings.Cut(strings.TrimSuffix(p.Doc, "."), ":")
 			words := strings.SplitN(sentence, " ", 3)
 			subject := strings.NewReplacer("[", "", "]", "").Replace(words[len(words)-1])
 			var below []string
