@@ -27,12 +27,11 @@ const (
 
 func (k *bufferKey) held() bool  { return k.state&heldBit != 0 }
 func (k *bufferKey) doubt() bool { return k.state&doubtBit != 0 }
-func (k *bufferKey) busy() bool  { return k.state&(heldBit|pinsMask) != 0 }
 
 // open reports whether an operation with this ticket (0: it has not waited yet)
 // may have the key, alone or with others.
 func (k *bufferKey) open(ticket uint32, alone bool) bool {
-	if k.held() || alone && k.busy() {
+	if k.held() || alone && k.state&pinsMask != 0 {
 		return false
 	}
 	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)

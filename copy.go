@@ -175,7 +175,6 @@ func (c *copier) take(key string, data []byte) (rest []byte) {
 	return data[n:]
 }
 
-// write appends what was taken.
 func (c *copier) write(ctx context.Context) error {
 	if len(c.entries) == 0 {
 		return nil

@@ -49,17 +49,6 @@ func (t *dictSessions) begin() {
 	}
 }
 
-// use returns a session, or nil, and notes that it was used.
-func (t *dictSessions) use(session uint64) *dictSession {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s, ok := t.known.Get(session)
-	if ok {
-		t.known.Use(session, s)
-	}
-	return s
-}
-
 // SessionToken returns the token of a session.
 func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, error) {
 	t := &d.sessions
@@ -108,8 +97,14 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 		return false, err
 	}
 	d.leave()
-	s := d.sessions.use(tag.Session)
-	if s == nil {
+	t := &d.sessions
+	t.mu.Lock()
+	s, ok := t.known.Get(tag.Session)
+	if ok {
+		t.known.Use(tag.Session, s)
+	}
+	t.mu.Unlock()
+	if !ok {
 		return false, d.fail("apply", sessiontab.Expired(tag.Session))
 	}
 	s.mu.Lock()

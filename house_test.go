@@ -74,9 +74,10 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/records":   {"golang.org/x/sys"},
 	}},
 	{Name: "runs and segments", Packages: map[string][]string{
-		"internal/segment": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-		"internal/spill":   nil,
-		"internal/nostore": nil,
+		"internal/segment":  {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/spill":    nil,
+		"internal/nostore":  nil,
+		"internal/scanread": nil,
 	}},
 	{Name: "the root", Packages: map[string][]string{
 		".": {"github.com/gofrs/flock"},

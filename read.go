@@ -267,13 +267,9 @@ func Stat(ctx context.Context, store Partd) (Stats, error) {
 	if s, ok := store.(Statter); ok {
 		return s.Stat(ctx)
 	}
-	if _, ok := store.(Lister); ok {
-		return statByKeys(ctx, store)
+	if _, ok := store.(Lister); !ok {
+		return Stats{}, unsupported("stat", store)
 	}
-	return Stats{}, unsupported("stat", store)
-}
-
-func statByKeys(ctx context.Context, store Partd) (Stats, error) {
 	var st Stats
 	for info, err := range Keys(ctx, store) {
 		if err != nil {

@@ -31,13 +31,11 @@ func newBZ2(level int, limit int64) *bz2Codec {
 	return c
 }
 
-// packerFor returns that of the lowest level whose blocks, of 100,000 bytes times
-// the level, hold n bytes at their longest, since four alike become five. A higher
-// one would change nothing but the memory that every reader takes.
-func (c *bz2Codec) packerFor(n int) *packer { return &c.packers[min(c.level, 1+n/80_000)] }
-
+// encode takes the lowest level whose blocks, of 100,000 bytes times the level, hold
+// src at its longest, since four bytes alike become five. A higher one would change
+// nothing but the memory that every reader takes.
 func (c *bz2Codec) encode(dst, src []byte) ([]byte, error) {
-	return c.packerFor(len(src)).encode(dst, src)
+	return c.packers[min(c.level, 1+len(src)/80_000)].encode(dst, src)
 }
 
 func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
@@ -52,7 +50,6 @@ type bz2Writer struct{ *bzip2.Writer }
 
 func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) }
 
-// bz2Reader is the library's reader.
 type bz2Reader struct {
 	reader *bzip2.Reader
 	ended  bool // it is at its end, and can be used again

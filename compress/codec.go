@@ -28,10 +28,6 @@ type noStream struct{}
 
 func (noStream) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
 
-// maxEncoded returns the longest compressed form of n bytes that is accepted: no
-// writer of any of the formats makes a longer one.
-func maxEncoded(n int64) int64 { return 1024 + n + n/6 }
-
 // headBytes is the longest beginning of a piece that tells its size: that of S2.
 const headBytes = len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen
 
@@ -44,17 +40,12 @@ var (
 	errNothing  = errors.New("an empty piece")
 )
 
-// overLimit is the error for a piece that says that it has n bytes.
-func overLimit(n uint64, limit int64) error {
-	return fmt.Errorf("%w: it claims %d bytes, the limit is %d", errTooLong, n, limit)
-}
-
 // claim checks a length that a header claims: whether it is within the limit,
 // and whether that many compressed bytes can hold it if each becomes ratio bytes
 // at most.
 func claim(n uint64, compressed, ratio, limit int64) (int64, error) {
 	if n > uint64(limit) {
-		return 0, overLimit(n, limit)
+		return 0, fmt.Errorf("%w: it claims %d bytes, the limit is %d", errTooLong, n, limit)
 	}
 	if n > uint64(compressed)*uint64(ratio)+uint64(ratio) {
 		return 0, fmt.Errorf("it claims %d bytes, which %d compressed ones cannot hold", n, compressed)

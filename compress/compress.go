@@ -128,8 +128,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	if err != nil {
 		return fail(err)
 	}
-	s := &Store{inner: inner, format: format, codec: codec, limit: limit}
-	return s, nil
+	return &Store{inner: inner, format: format, codec: codec, limit: limit}, nil
 }
 
 // ReaderMemory returns the memory that an open reader and a listing need, including those

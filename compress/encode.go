@@ -69,7 +69,17 @@ func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []p
 		b.buffers[w] = b.buffers[w][:0]
 	}
 	err := s.parallelDo(ctx, op, workers, len(b.shares), func(w, i int) error {
-		return s.compressShare(op, b, w, b.shares[i], entries)
+		part, buffer := b.shares[i], b.buffers[w]
+		for i := part.from; i < part.to; i++ {
+			from := len(buffer)
+			var err error
+			if buffer, err = s.appendPieces(buffer, entries[i].Value); err != nil {
+				return &partd.Error{Op: op, Key: entries[i].Key, HasKey: true, Path: s.name(), Err: err}
+			}
+			b.spans[i] = span{w, from, len(buffer)}
+		}
+		b.buffers[w] = buffer
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -98,21 +108,6 @@ func (b *batch) divide(entries []partd.Entry) {
 	if from < len(entries) {
 		b.shares = append(b.shares, share{from, len(entries)})
 	}
-}
-
-// compressShare compresses a range of entries into a goroutine's buffer.
-func (s *Store) compressShare(op string, b *batch, w int, part share, entries []partd.Entry) error {
-	buffer := b.buffers[w]
-	for i := part.from; i < part.to; i++ {
-		from := len(buffer)
-		var err error
-		if buffer, err = s.appendPieces(buffer, entries[i].Value); err != nil {
-			return &partd.Error{Op: op, Key: entries[i].Key, HasKey: true, Path: s.name(), Err: err}
-		}
-		b.spans[i] = span{w, from, len(buffer)}
-	}
-	b.buffers[w] = buffer
-	return nil
 }
 
 // appendPieces appends the frames of a value: none of an empty one, several of

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/scanread"
 )
 
 // windowBytes is how much is read and decompressed at a time.
@@ -101,65 +102,23 @@ func (o *opened) Close() error {
 
 // scan walks over the keys of the store beneath with the stored bytes of each.
 type scan struct {
-	next   func() (partd.Chunk, error, bool)
-	chunk  partd.Chunk // the last one, which is good until next is called
-	used   bool        // it was delivered
-	last   bool        // it was the last one of its key
-	value  valueReader
-	failed error
+	in    *scanread.Reader
+	value valueReader
 }
 
-func (s *Store) newScan(next func() (partd.Chunk, error, bool)) *scan {
-	c := &scan{next: next, last: true}
+func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop func()) {
+	c = &scan{}
 	c.value.store = s
-	return c
-}
-
-// step gets the next chunk. It returns io.EOF after the last one.
-func (c *scan) step() error {
-	if c.failed == nil {
-		chunk, err, ok := c.next()
-		switch {
-		case !ok:
-			c.failed = io.EOF
-		case err != nil:
-			c.failed = err
-		}
-		c.chunk, c.used, c.last = chunk, false, chunk.Last
-	}
-	return c.failed
+	c.in, stop = scanread.New(stored, s.name())
+	return c, stop
 }
 
 // key begins the next key: c.value then reads its value. It returns io.EOF after
 // the last one.
 func (c *scan) key(op string) error {
-	for !c.last { // the rest of a value that was not read to its end
-		if err := c.step(); err != nil {
-			return c.unexpected(err)
-		}
-	}
-	if err := c.step(); err != nil {
-		return err
-	}
-	c.value.start(op, c.chunk.Key, func() ([]byte, error) {
-		for c.used {
-			if c.last {
-				return nil, io.EOF
-			}
-			if err := c.step(); err != nil {
-				return nil, c.unexpected(err)
-			}
-		}
-		c.used = true
-		return c.chunk.Data, nil
-	})
-	return nil
-}
-
-// unexpected is the error of a scan that ends within a key.
-func (c *scan) unexpected(err error) error {
-	if err == io.EOF {
-		return &partd.Error{Op: "scan", Path: c.value.store.name(), Err: errors.New("the store beneath ended its scan within a key")}
+	err := c.in.Next()
+	if err == nil {
+		c.value.start(op, c.in.Key, c.in.Data)
 	}
 	return err
 }
@@ -178,9 +137,8 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 
 func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		next, stop := iter.Pull2(stored)
+		c, stop := s.newScan(stored)
 		defer stop()
-		c := s.newScan(next)
 		defer c.value.stop()
 		now, ahead := s.window(), s.window()
 		defer func() {
@@ -206,7 +164,7 @@ func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[part
 // yieldKey yields the value of a key in chunks. It reads one ahead, to know
 // which is the last. It returns false if nothing more may be yielded.
 func (c *scan) yieldKey(now, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
-	key, offset := c.chunk.Key, int64(0)
+	key, offset := c.in.Key, int64(0)
 	data, err := c.fill((*now)[:0])
 	for {
 		if err != nil && err != io.EOF {
@@ -249,9 +207,8 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 // decompressed.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		next, stop := iter.Pull2(partd.Scan(ctx, s.beneath()))
+		c, stop := s.newScan(partd.Scan(ctx, s.beneath()))
 		defer stop()
-		c := s.newScan(next)
 		defer c.value.stop()
 		scratch := s.window()
 		defer s.windows.Put(scratch)
@@ -260,7 +217,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 			if err == io.EOF {
 				return
 			}
-			info := partd.KeyInfo{Key: c.chunk.Key}
+			info := partd.KeyInfo{Key: c.in.Key}
 			if err == nil {
 				info.Size, err = c.value.measure((*scratch)[:windowBytes])
 			}

@@ -161,15 +161,12 @@ func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
 	}
 	switch body := rest[s2HeaderLen:]; rest[0] {
 	case s2Length:
-		if s2BodyLen(rest) != 8+s2ChecksumLen {
+		whole := s2BodyLen(rest) == 8+s2ChecksumLen && len(body) == 8+s2ChecksumLen
+		if !whole || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
 			return 0, errS2
 		}
-		n, err := c.length(body)
-		if err != nil {
-			return 0, err
-		}
 		// A block of 1 MiB has 5 bytes or more.
-		return claim(n, total, s2LargestBlock/5, c.limit)
+		return claim(binary.LittleEndian.Uint64(body), total, s2LargestBlock/5, c.limit)
 	case s2Compressed:
 		n, err := s2.DecodedLen(body[s2ChecksumLen:])
 		if err != nil {
@@ -180,14 +177,6 @@ func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
 		return claim(uint64(max(s2BodyLen(rest)-s2ChecksumLen, 0)), total, 1, c.limit)
 	}
 	return 0, errS2
-}
-
-// length reads the content of a length chunk.
-func (c *s2Codec) length(body []byte) (uint64, error) {
-	if len(body) != 8+s2ChecksumLen || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
-		return 0, errS2
-	}
-	return binary.LittleEndian.Uint64(body), nil
 }
 
 var errS2 = errors.New("not an S2 stream, or a damaged one")

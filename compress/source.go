@@ -124,16 +124,15 @@ func (p *piece) whole(n int64) ([]byte, error) {
 	return data, err
 }
 
-// drop leaves out n bytes of what is left.
-func (p *piece) drop(n int64) error {
-	for n > 0 {
+// drop leaves out what is left.
+func (p *piece) drop() error {
+	for p.left > 0 {
 		if err := p.more(); err != nil {
 			return p.short(err)
 		}
-		some := int(min(n, int64(len(p.buf))))
-		p.use(some)
-		p.left -= int64(some)
-		n -= int64(some)
+		n := int(min(p.left, int64(len(p.buf))))
+		p.use(n)
+		p.left -= int64(n)
 	}
 	return nil
 }

@@ -22,7 +22,8 @@ type stream struct {
 	reader  io.Reader // of the library
 	restart func() error
 	from    feed
-	lengthCheck
+
+	want, got int64 // bytes that the header says, and that were delivered
 }
 
 // feed is what a reader of the library reads: a piece, or nothing once the piece
@@ -42,7 +43,7 @@ func (s *streamer) stream(p *piece, want int64) (io.ReadCloser, error) {
 			return nil, err
 		}
 	}
-	d.from.piece, d.lengthCheck = p, lengthCheck{want: want}
+	d.from.piece, d.want, d.got = p, want, 0
 	if err := d.restart(); err != nil {
 		d.release()
 		if err == io.EOF {
@@ -55,10 +56,14 @@ func (s *streamer) stream(p *piece, want int64) (io.ReadCloser, error) {
 
 func (d *stream) Read(dst []byte) (int, error) {
 	n, err := d.reader.Read(dst)
+	d.got += int64(n)
 	if err == io.EOF && d.from.left > 0 {
 		err = errTrailing
 	}
-	return n, d.check(n, err)
+	if d.want != unknown && (d.got > d.want || err == io.EOF && d.got < d.want) {
+		err = fmt.Errorf("%w: %d bytes instead of %d", errTrailing, d.got, d.want)
+	}
+	return n, err
 }
 
 func (d *stream) Close() error {
@@ -69,18 +74,6 @@ func (d *stream) Close() error {
 func (d *stream) release() {
 	d.from.piece = noPiece
 	d.owner.pool.Put(d)
-}
-
-// lengthCheck compares what a stream delivers with what its header says.
-type lengthCheck struct{ want, got int64 }
-
-// check counts n bytes that came with err, and returns what is wrong.
-func (l *lengthCheck) check(n int, err error) error {
-	l.got += int64(n)
-	if l.want != unknown && (l.got > l.want || err == io.EOF && l.got < l.want) {
-		return fmt.Errorf("%w: %d bytes instead of %d", errTrailing, l.got, l.want)
-	}
-	return err
 }
 
 // openStream begins to decompress a piece, or returns nil where the format has

@@ -4,9 +4,16 @@ import (
 	"bytes"
 	"encoding/gob"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/internal/msgpack"
+	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // Bytes is the codec that stores byte slices unchanged. Unlike in a bare
@@ -99,4 +106,137 @@ func checkGob(data []byte) error {
 		data = data[n:]
 	}
 	return nil
+}
+
+// Concat joins slices: it is the Join of a codec for a slice type.
+func Concat[S ~[]E, E any](pieces []S) (S, error) {
+	if len(pieces) == 1 {
+		return pieces[0], nil
+	}
+	return slices.Concat(pieces...), nil
+}
+
+// JoinOf returns the join of a type. It concatenates slices and strings. For any
+// other type, a single value joins to itself, no value to the zero value, and
+// several values are an [ErrNoJoin].
+func JoinOf[T any]() func([]T) (T, error) {
+	switch t := reflect.TypeFor[T](); t.Kind() {
+	case reflect.Slice:
+		return func(pieces []T) (T, error) { return concatAny(t, pieces), nil }
+	case reflect.String:
+		return func(pieces []T) (joined T, _ error) {
+			var b strings.Builder
+			for i := range pieces {
+				b.WriteString(reflect.ValueOf(&pieces[i]).Elem().String())
+			}
+			reflect.ValueOf(&joined).Elem().SetString(b.String())
+			return joined, nil
+		}
+	}
+	return func(pieces []T) (joined T, _ error) {
+		if len(pieces) > 1 {
+			return joined, fmt.Errorf("%d values of type %T: %w", len(pieces), joined, ErrNoJoin)
+		}
+		if len(pieces) == 1 {
+			joined = pieces[0]
+		}
+		return joined, nil
+	}
+}
+
+// concatAny is Concat for a type of which only the program that runs knows that
+// it is a slice.
+func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
+	if len(pieces) == 1 {
+		return pieces[0]
+	}
+	total := 0
+	for i := range pieces {
+		total += reflect.ValueOf(&pieces[i]).Elem().Len()
+	}
+	if total == 0 {
+		return joined
+	}
+	all := reflect.MakeSlice(t, 0, total)
+	for i := range pieces {
+		all = reflect.AppendSlice(all, reflect.ValueOf(&pieces[i]).Elem())
+	}
+	reflect.ValueOf(&joined).Elem().Set(all)
+	return joined
+}
+
+// The types of Python that Go has none for. The others are, when they are read:
+// None nil, bool bool, int int64 or *big.Int where int64 is too small, float
+// float64, str string, bytes []byte, list []any.
+//
+// For writing, numbers of every size are taken, named types of all of these, and
+// slices, arrays and maps of them: a slice is a list, a map a dict sorted by key.
+// Structs are not. Values must not contain themselves and may be nested 1,000
+// deep.
+type (
+	// PyTuple is Python's tuple.
+	PyTuple = pyvalue.Tuple
+	// PyDict is Python's dict: its items in the order in which they were added.
+	PyDict = pyvalue.Dict
+	// PyItem is a key of a PyDict with its value.
+	PyItem = pyvalue.Item
+	// PySet is Python's set.
+	PySet = pyvalue.Set
+	// PyFrozenSet is Python's frozenset.
+	PyFrozenSet = pyvalue.FrozenSet
+	// PyByteArray is Python's bytearray.
+	PyByteArray = pyvalue.ByteArray
+)
+
+// Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
+// protocol 5 and reads protocols 4 and 5, the ones that partd has written since
+// Python 3.4. Values keep their types; tuples come back as [PyTuple].
+//
+// Nothing is executed: a pickle with a class, a function, or anything else that is
+// not a plain value is an error that names it. A container that occurs twice in a
+// list is shared in Go as it is in Python: a change shows in both places.
+func Pickle() ValueCodec[[]any] {
+	return ValueCodec[[]any]{
+		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
+		Decode: func(data []byte) ([]any, error) { return asList("pickle", pickle.Decode, data) },
+		Join:   Concat[[]any],
+	}
+}
+
+// Python is the codec of partd.Python: lists of plain values in MessagePack,
+// which is faster and shorter than a pickle but has no tuples and bytearrays:
+// they come back as lists and bytes. A list that holds what MessagePack cannot
+// (a set, an integer beyond 64 bits) or what Python would not read from it (a
+// dict with keys that are neither text nor bytes) is pickled instead, so that
+// everything in it keeps its type. The codec reads both.
+func Python() ValueCodec[[]any] {
+	return ValueCodec[[]any]{
+		Encode: func(dst []byte, v []any) ([]byte, error) {
+			out, err := msgpack.Append(dst, v)
+			if errors.Is(err, msgpack.ErrNotPlain) {
+				return pickle.Append(dst, v)
+			}
+			return out, err
+		},
+		Decode: func(data []byte) ([]any, error) {
+			// A list in MessagePack begins with a byte that no pickle begins with.
+			if len(data) == 0 || data[0]&0xf0 == 0x90 || data[0] == 0xdc || data[0] == 0xdd {
+				return asList("msgpack", msgpack.Decode, data)
+			}
+			return asList("pickle", pickle.Decode, data)
+		},
+		Join: Concat[[]any],
+	}
+}
+
+func asList(format string, decode func([]byte) (any, error), data []byte) ([]any, error) {
+	v, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("%s: a %s, not a list", format, pyvalue.Name(v))
+	}
+	return list, nil
 }

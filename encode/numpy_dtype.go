@@ -50,7 +50,6 @@ func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, unk
 	return dtypes, unknown
 }
 
-// note keeps the dtypes of keys.
 func (n *NumPy[T]) note(described []partd.Entry, dtypes map[string]npy.DType) {
 	n.knownMu.Lock()
 	defer n.knownMu.Unlock()

@@ -67,15 +67,7 @@ func (n *NumPy[T]) decode(d npy.DType, data []byte) ([]T, error) {
 		}
 		return fixedArray[T](d, data)
 	}
-	var array []T
-	err := eachPiece(frame.Split(data), objectArray[T], func(part []T) bool {
-		array = append(array, part...)
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	return array, nil
+	return lists(data, objectArray[T])
 }
 
 func notWhole(d npy.DType, size int64, odd int) error {

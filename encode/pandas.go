@@ -276,7 +276,6 @@ func concat(to, values any) (_ any, err error) {
 
 func padded(t Texts) []bool { return append(t.Null, make([]bool, len(t.Values)-len(t.Null))...) }
 
-// miss notes that an element is missing.
 func (t *Texts) miss(i int) {
 	if t.Null == nil {
 		t.Null = make([]bool, len(t.Values))

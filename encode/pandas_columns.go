@@ -185,7 +185,7 @@ func columnOf(dtype string, data []byte) (any, error) {
 	}
 	a := array{dtype: d, data: data}
 	if d.Kind == 'O' {
-		if a.objects, err = lists(data); err != nil {
+		if a.objects, err = lists(data, Python().Decode); err != nil {
 			return nil, err
 		}
 	}

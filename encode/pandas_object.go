@@ -268,7 +268,6 @@ func dtypeOfObject(v any) (npy.DType, error) {
 	return npy.Parse(dtypeText(v))
 }
 
-// dtypeText names a dtype.
 func dtypeText(v any) string {
 	o, ok := v.(*pickle.Object)
 	if !ok {

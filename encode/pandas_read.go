@@ -278,7 +278,6 @@ func label(labels any, i int) (any, error) {
 	return nil, fmt.Errorf("columns: labels that are %s are not read", typeName(labels))
 }
 
-// array reads the elements of an array.
 func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, err error) {
 	a = array{dtype: d, shape: shape}
 	if d.Kind == 'O' {
@@ -336,16 +335,16 @@ func (r *blocksReader) objects(data []byte) (objects []any, err error) {
 			return nil, err
 		}
 	}
-	return lists(data)
+	return lists(data, Python().Decode)
 }
 
 // lists reads lists in frames, one behind the other.
-func lists(data []byte) (objects []any, err error) {
-	err = eachPiece(frame.Split(data), Python().Decode, func(list []any) bool {
-		objects = append(objects, list...)
+func lists[T any](data []byte, decode func([]byte) ([]T, error)) (all []T, err error) {
+	err = eachPiece(frame.Split(data), decode, func(list []T) bool {
+		all = append(all, list...)
 		return true
 	})
-	return objects, err
+	return all, err
 }
 
 func (r *blocksReader) snappy(data []byte) ([]byte, error) {

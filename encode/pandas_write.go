@@ -154,7 +154,6 @@ func checkCategories(values any) error {
 	return nil
 }
 
-// list returns texts as objects.
 func (t Texts) list() []any {
 	list := make([]any, len(t.Values))
 	for i, text := range t.Values {
@@ -195,7 +194,6 @@ func (s stored) header(place, length int) PyTuple {
 	return PyTuple{[]any{place}, dtype, shape, kind}
 }
 
-// indexObject describes an index.
 func indexObject(c Column) (any, error) {
 	if r, ok := c.Values.(Range); ok {
 		if r.Step == 0 { // which Python has not
@@ -224,7 +222,6 @@ func appendPickle(dst []byte, v any) ([]byte, error) {
 	return frame.End(dst, start), err
 }
 
-// appendBlock appends the bytes of a block.
 func (o PandasOptions) appendBlock(dst []byte, s stored) ([]byte, error) {
 	if s.as != nil {
 		return appendPickle(dst, pickle.Call("pandas", "array", s.object(), s.as))

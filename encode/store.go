@@ -3,10 +3,12 @@ package encode
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/scanread"
 )
 
 // Get returns the joined value of each key, in the order requested. A key that
@@ -23,7 +25,11 @@ func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
 func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error) {
 	values := make([]T, len(raw))
 	for i, chunk := range raw {
-		pieces, err := s.split(chunk)
+		var pieces []T
+		err := eachPiece(frame.Split(chunk), s.codec.Decode, func(v T) bool {
+			pieces = append(pieces, v)
+			return true
+		})
 		if err == nil {
 			values[i], err = s.codec.Join(pieces) // which may keep them
 		}
@@ -34,22 +40,17 @@ func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error
 	return values, nil
 }
 
-// split returns the pieces of a key's value.
-func (s *Store[T]) split(chunk []byte) (pieces []T, err error) {
-	err = eachPiece(frame.Split(chunk), s.codec.Decode, func(v T) bool {
-		pieces = append(pieces, v)
-		return true
-	})
-	return pieces, err
-}
-
 // eachPiece passes to emit what the content of each frame stands for, until emit
 // returns false.
 func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, error), emit func(T) bool) error {
 	offset := int64(0)
 	for content, err := range frames {
+		e, ok := errors.AsType[*frame.Error](err)
+		if ok && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
+			return &DecodeError{e.Offset, e.Err} // the data are wrong, not the reading
+		}
 		if err != nil {
-			return frameError(err)
+			return err
 		}
 		v, err := decode(content)
 		if err != nil {
@@ -61,15 +62,6 @@ func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, e
 		offset += frame.HeaderLen + int64(len(content))
 	}
 	return nil
-}
-
-// frameError returns what is wrong with a frame as a DecodeError, as far as it
-// is the data and not the reading.
-func frameError(err error) error {
-	if e, ok := errors.AsType[*frame.Error](err); ok && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
-		return &DecodeError{e.Offset, e.Err}
-	}
-	return err
 }
 
 // All yields the values that were appended to a key, one by one, without joining
@@ -139,4 +131,70 @@ func (s *Store[T]) Drop(ctx context.Context) error { return s.beneath().Drop(ctx
 // Keys yields each key once, with the size of its encoded values in bytes.
 func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return partd.Keys(ctx, s.beneath())
+}
+
+// Group is a key with the values that were appended to it.
+type Group[T any] struct {
+	Key string
+	// Values yields the values one by one, in order and without joining them, as
+	// [Store.All] does. Range over it once, and before asking for the next group;
+	// you may stop early.
+	Values iter.Seq2[T, error]
+}
+
+// Scan yields each key once with its values, in the store's own order. Values are read
+// and decoded one at a time as you range over them, so a key may be larger than
+// memory; the codec's Join combines them. Data that does not decode is an error of
+// Values, and the scan can go on with the next key. Scan itself stops after its first
+// error.
+func (s *Store[T]) Scan(ctx context.Context) iter.Seq2[Group[T], error] {
+	return s.groups(partd.Scan(ctx, s.beneath()))
+}
+
+// ScanPart is Scan for the keys of one part, so that several readers can divide the
+// keys among themselves; see [partd.ScanPart].
+func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Group[T], error] {
+	return s.groups(partd.ScanPart(ctx, s.beneath(), part, parts))
+}
+
+func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[T], error] {
+	return func(yield func(Group[T], error) bool) {
+		r, stop := scanread.New(chunks, "")
+		defer stop()
+		defer func() { r.Keys++ }() // the last one's values, too, are over
+		for r.Next() == nil {
+			if !yield(Group[T]{r.Key, s.values(r)}, nil) {
+				return
+			}
+		}
+		if !errors.Is(r.Err, io.EOF) {
+			yield(Group[T]{}, r.Err)
+		}
+	}
+}
+
+var errPassed = errors.New("the values of a key can be read only until the next key is")
+
+// values yields the values of the key that is being read.
+func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
+	key, keys := r.Key, r.Keys
+	return func(yield func(T, error) bool) {
+		more := true
+		decode := func(data []byte) (v T, err error) {
+			if keys != r.Keys { // since the value before
+				return v, errPassed
+			}
+			return s.codec.Decode(data)
+		}
+		err := errPassed
+		if keys == r.Keys {
+			err = eachPiece(frame.Read(r, partd.MaxValueLen), decode, func(v T) bool {
+				more = yield(v, nil)
+				return more
+			})
+		}
+		if err != nil && more {
+			yield(*new(T), keyError("scan", key, err))
+		}
+	}
 }

@@ -20,17 +20,10 @@ const (
 	listHead = "partd shards 1\n"
 )
 
-// inner returns the name of a caller's key in the store beneath, outer the other way.
+// inner returns the name of a caller's key in the store beneath; listAll takes it back.
 func inner(key string) string {
 	if likeListKey(key) {
 		return key + "\x00"
-	}
-	return key
-}
-
-func outer(key string) string {
-	if likeListKey(key) {
-		return key[:len(key)-1]
 	}
 	return key
 }

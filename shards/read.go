@@ -165,7 +165,9 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 			if *k == listKey {
 				continue
 			}
-			*k = outer(*k)
+			if likeListKey(*k) {
+				*k = (*k)[:len(*k)-1]
+			}
 			if !yield(v, nil) {
 				return
 			}

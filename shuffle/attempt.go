@@ -102,19 +102,17 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	}
 	w.buf, w.ends, w.entries = w.buf[:0], w.ends[:0], w.entries[:0]
 	count := w.count
+	var hashed []byte
 	for i, e := range entries {
 		w.buf = appendPiece(w.buf, w.Task, w.Attempt, w.batches+1, uint64(i), e.Value)
 		w.ends = append(w.ends, len(w.buf))
+		hashed = appendHashed(hashed[:0], e.Key, e.Value)
+		countPiece(&count, hashed, len(e.Value))
 	}
 	from := 0
 	for i, end := range w.ends { // buf moves no more
 		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
 		from = end
-	}
-	var hashed []byte
-	for _, e := range entries {
-		hashed = appendHashed(hashed[:0], e.Key, e.Value)
-		countPiece(&count, hashed, len(e.Value))
 	}
 	err := appendSurely(ctx, w.store, w.entries...)
 	clear(w.entries)

@@ -44,20 +44,6 @@ func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []
 	return append(dst, piece...)
 }
 
-// pieceFrame is the frame of a piece, and lies in what was read.
-type pieceFrame struct {
-	task, attempt []byte
-	batch, index  uint64
-	piece         []byte
-}
-
-func (p *pieceFrame) parse(frame []byte) error {
-	c := cutter{rest: frame}
-	p.task, p.attempt, p.batch, p.index = c.text(), c.text(), c.number(), c.number()
-	p.piece = c.rest
-	return c.err
-}
-
 // cutter takes a frame apart.
 type cutter struct {
 	rest []byte
@@ -81,7 +67,6 @@ func (c *cutter) number() uint64 {
 	return n
 }
 
-// appendCommit appends the frame of a commit.
 func appendCommit(dst []byte, c Commit) []byte {
 	var rest []byte
 	rest = appendText(appendText(rest, c.Task), c.Attempt)

@@ -42,7 +42,17 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 		return c, false, fmt.Errorf("no codec for %v: %w: give one", t, err)
 	}
 	if p.flat && t.Size() > 0 {
-		return encode.ValueCodec[T]{Encode: encodeFlat[T], Decode: decodeFlat[T]}, true, nil
+		c.Encode = func(dst []byte, v T) ([]byte, error) {
+			return append(dst, unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v))...), nil
+		}
+		c.Decode = func(data []byte) (v T, err error) {
+			if uintptr(len(data)) != unsafe.Sizeof(v) {
+				return v, wrongLength(len(data), int(unsafe.Sizeof(v)))
+			}
+			copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), data)
+			return v, nil
+		}
+		return c, true, nil
 	}
 	c.Encode = func(dst []byte, v T) ([]byte, error) { return p.encode(dst, unsafe.Pointer(&v)) }
 	c.Decode = func(data []byte) (v T, err error) {
@@ -53,19 +63,6 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 		return v, err
 	}
 	return c, false, nil
-}
-
-// encodeFlat copies the memory of a type without pointers and without gaps.
-func encodeFlat[T any](dst []byte, v T) ([]byte, error) {
-	return append(dst, unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v))...), nil
-}
-
-func decodeFlat[T any](data []byte) (v T, err error) {
-	if uintptr(len(data)) != unsafe.Sizeof(v) {
-		return v, wrongLength(len(data), int(unsafe.Sizeof(v)))
-	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), data)
-	return v, nil
 }
 
 var errEncoding = errors.New("the encoding of a value is incomplete")

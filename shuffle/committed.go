@@ -201,26 +201,27 @@ func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) boo
 		}
 		return errFrame
 	}
-	var p pieceFrame
-	if err := p.parse(rest); err != nil {
-		return err
+	in := cutter{rest: rest}
+	name, attempt := in.text(), in.text()
+	at := place{r.keys, in.number(), in.number()}
+	if in.err != nil {
+		return in.err
 	}
-	task, known := r.index[string(p.task)]
+	task, known := r.index[string(name)]
 	if !known {
 		return nil // never committed
 	}
 	w := &r.winners[task]
-	if (string(p.attempt) != w.Attempt || p.batch > w.Batches) && !r.without.winners {
+	if (string(attempt) != w.Attempt || at.batch > w.Batches) && !r.without.winners {
 		return nil
 	}
-	at := place{r.keys, p.batch, p.index}
 	if old := r.last[task]; old.key == at.key && !at.after(old) && !r.without.batches {
 		return nil
 	}
 	r.last[task] = at
-	r.hashed = appendHashed(r.hashed[:0], key, p.piece)
-	countPiece(&r.found[min(task, len(r.found)-1)], r.hashed, len(p.piece))
-	if !use(p.piece) {
+	r.hashed = appendHashed(r.hashed[:0], key, in.rest)
+	countPiece(&r.found[min(task, len(r.found)-1)], r.hashed, len(in.rest))
+	if !use(in.rest) {
 		return errStopped
 	}
 	return nil
@@ -230,7 +231,6 @@ func (p place) after(o place) bool {
 	return p.batch > o.batch || p.batch == o.batch && p.index > o.index
 }
 
-// total adds up what was found.
 func (r *reading) total() Share {
 	var total ledger.Count
 	for _, c := range r.found {
@@ -249,7 +249,6 @@ func (r *reading) verify() error {
 	return nil
 }
 
-// readFrames reads the frames of a key.
 func readFrames(ctx context.Context, store partd.Partd, key string, use func(kind byte, rest []byte) error) (err error) {
 	in, err := partd.Open(ctx, store, key)
 	if err != nil {

@@ -65,7 +65,7 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
 	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: newFirsts}); err != nil {
+	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firsts) }}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -118,8 +118,6 @@ type firsts struct {
 }
 
 const firstsBlock = 64 << 10
-
-func newFirsts() hashagg.States { return new(firsts) }
 
 func (f *firsts) put(words []uint64, record []byte) {
 	last := len(f.blocks) - 1

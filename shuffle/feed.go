@@ -94,16 +94,12 @@ type source[T any] interface {
 }
 
 // feedAll puts all of an iterator in.
-func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
-	f, err := s.Feed()
+func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err error) {
+	f, err := open()
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = cmp.Or(err, f.Close()) }()
 	for v, err := range orFailing(in) {
 		if err == nil {
 			err = f.add(v) // nobody else has this feed
@@ -151,7 +147,7 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 				yield(none, err)
 			}
 		}()
-		if err = feedAll(s, in); err == nil {
+		if err = feedAll(s.Feed, in); err == nil {
 			for r, failed := range out(s) {
 				if err = failed; err != nil {
 					break

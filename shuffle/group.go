@@ -73,7 +73,6 @@ type groupReader[T any] struct {
 	err   error
 }
 
-// next goes on to the next part.
 func (r *groupReader[T]) next() bool {
 	for r.err == nil {
 		if r.b != nil && r.i < len(r.b.parts) {
@@ -95,17 +94,6 @@ func (r *groupReader[T]) next() bool {
 			return false
 		}
 		r.i = 0
-	}
-	return false
-}
-
-// nextKey goes on to the first part of the next key.
-func (r *groupReader[T]) nextKey() bool {
-	for r.next() {
-		if r.cur.first {
-			r.group++
-			return true
-		}
 	}
 	return false
 }
@@ -149,7 +137,6 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 	}
 }
 
-// record takes a record off the current part.
 func (r *groupReader[T]) record() (v T, err error) {
 	n, l := binary.Uvarint(r.cur.records) // the scanner looked at it
 	end := l + int(n)

@@ -61,7 +61,7 @@ func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter
 	}
 	return pipe(left, start, func(j *joinLeft[L, R, K]) iter.Seq2[Joined[L, R], error] {
 		return func(yield func(Joined[L, R], error) bool) {
-			if err := feedAll(joinRight[L, R, K](*j), right); err != nil {
+			if err := feedAll(j.FeedRight, right); err != nil {
 				yield(Joined[L, R]{}, err)
 				return
 			}
@@ -70,14 +70,10 @@ func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter
 	})
 }
 
-// joinLeft and joinRight are what the two sides are fed to.
-type (
-	joinLeft[L, R, K any]  struct{ *Joiner[L, R, K] }
-	joinRight[L, R, K any] struct{ *Joiner[L, R, K] }
-)
+// joinLeft is what the left side is fed to.
+type joinLeft[L, R, K any] struct{ *Joiner[L, R, K] }
 
-func (j joinLeft[L, R, K]) Feed() (*Feed[L], error)  { return j.FeedLeft() }
-func (j joinRight[L, R, K]) Feed() (*Feed[R], error) { return j.FeedRight() }
+func (j joinLeft[L, R, K]) Feed() (*Feed[L], error) { return j.FeedLeft() }
 
 // Joiner joins the records that are fed to it.
 type Joiner[L, R, K any] struct {

@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,11 +44,7 @@ func FeedAll[T any](ctx context.Context, to Feeder[T], n int, seqs ...iter.Seq2[
 		if err != nil {
 			return err
 		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
+		defer func() { err = cmp.Or(err, f.Close()) }()
 		for i := begun.Add(1); i <= int64(len(seqs)); i = begun.Add(1) {
 			for v, err := range orFailing(seqs[i-1]) {
 				if err == nil && ctx.Err() != nil {
@@ -171,7 +168,11 @@ func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error 
 	r := groupReader[T]{sc: sc, codec: k.codec, out: k.meter.reading()}
 	defer r.out.end()
 	defer func() { r.group++ }() // the last one's values, too, are over
-	for r.nextKey() {
+	for r.next() {
+		if !r.cur.first {
+			continue // of the key before
+		}
+		r.group++
 		key, err := k.keys.Decode(r.cur.key)
 		if err != nil {
 			return fmt.Errorf("decoding a key: %w", err)

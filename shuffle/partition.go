@@ -44,7 +44,7 @@ func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	if err = feedAll(p, in); err != nil {
+	if err = feedAll(p.Feed, in); err != nil {
 		return nil, err
 	}
 	fed = true
@@ -71,7 +71,20 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	if err != nil {
 		return nil, err
 	}
-	k.keys = numberCodec(n)
+	k.keys = encode.ValueCodec[int]{
+		Encode: func(dst []byte, number int) ([]byte, error) {
+			if number < 0 || number >= n {
+				return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, n-1)
+			}
+			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
+		},
+		Decode: func(data []byte) (int, error) {
+			if len(data) != 4 {
+				return 0, wrongLength(len(data), 4)
+			}
+			return int(binary.BigEndian.Uint32(data)), nil
+		},
+	}
 	k.appendKey = func(dst []byte, v T) ([]byte, error) {
 		b, err := keys.Encode(dst, key(v))
 		return binary.BigEndian.AppendUint32(b[:len(dst)], uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
@@ -184,22 +197,4 @@ func (p *Partitions[T, K]) Verify() error {
 	for r.next() {
 	}
 	return r.err
-}
-
-// numberCodec encodes numbers of n partitions.
-func numberCodec(n int) encode.ValueCodec[int] {
-	return encode.ValueCodec[int]{
-		Encode: func(dst []byte, number int) ([]byte, error) {
-			if number < 0 || number >= n {
-				return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, n-1)
-			}
-			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
-		},
-		Decode: func(data []byte) (int, error) {
-			if len(data) != 4 {
-				return 0, wrongLength(len(data), 4)
-			}
-			return int(binary.BigEndian.Uint32(data)), nil
-		},
-	}
 }

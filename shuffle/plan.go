@@ -17,7 +17,6 @@ type plan struct {
 	decode func(data []byte, p unsafe.Pointer) (rest []byte, err error)
 }
 
-// planner makes plans.
 type planner struct {
 	forKeys bool
 	within  map[reflect.Type]bool // the types that the one at hand is a part of
@@ -44,8 +43,10 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	switch t.Kind() {
 	case reflect.Float32, reflect.Float64:
 		return floatKeyPlan(t), nil
-	case reflect.Complex64, reflect.Complex128:
-		return complexKeyPlan(t), nil
+	case reflect.Complex64:
+		return floatKeyPlan(reflect.TypeFor[float32]()).times(2, 4), nil
+	case reflect.Complex128:
+		return floatKeyPlan(reflect.TypeFor[float64]()).times(2, 8), nil
 	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8,
 		reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return flatPlan(t.Size()), nil
@@ -128,15 +129,6 @@ func floatKeyPlan(t reflect.Type) *plan {
 			return data[8:], nil
 		},
 	}
-}
-
-// complexKeyPlan is for two floats.
-func complexKeyPlan(t reflect.Type) *plan {
-	half := reflect.TypeFor[float64]()
-	if t.Kind() == reflect.Complex64 {
-		half = reflect.TypeFor[float32]()
-	}
-	return floatKeyPlan(half).times(2, half.Size())
 }
 
 // times is the plan for n values, each of a size in bytes.

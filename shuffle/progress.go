@@ -34,13 +34,6 @@ type meter struct {
 
 type amount struct{ records, bytes atomic.Int64 }
 
-func newMeter(call func(Progress)) *meter {
-	if call == nil {
-		return nil
-	}
-	return &meter{call: call, start: time.Now()}
-}
-
 // feeding returns the tally of a feed, reading that of a reader.
 func (m *meter) feeding() *tally {
 	if m == nil {
@@ -69,7 +62,6 @@ type tally struct {
 	records, bytes int64
 }
 
-// add counts a record.
 func (t *tally) add(size int) {
 	if t != nil {
 		t.records++

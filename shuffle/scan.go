@@ -137,7 +137,6 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 	return nil
 }
 
-// put adds a part to the batch.
 func (sc *scanner) put(key string, records []byte, first, last bool) error {
 	b := sc.cur
 	if b != nil && len(b.data)+len(key)+len(records)+(len(b.parts)+1)*partAtSize > sc.size {

@@ -39,6 +39,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
@@ -129,7 +130,9 @@ func (o *Options[T]) withoutStore() (config[T], error) {
 
 func (o *Options[T]) resolve() (c config[T], err error) {
 	c.Options = o.orDefault()
-	c.meter = newMeter(c.Progress)
+	if c.Progress != nil {
+		c.meter = &meter{call: c.Progress, start: time.Now()}
+	}
 	c.Memory = cmp.Or(c.Memory, DefaultMemory)
 	c.Threads = cmp.Or(c.Threads, runtime.GOMAXPROCS(0))
 	switch {
@@ -146,7 +149,6 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 	return c, err
 }
 
-// codec returns the codec of records.
 func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	c := o.orDefault().Codec
 	switch {

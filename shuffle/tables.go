@@ -1,9 +1,11 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -22,7 +24,6 @@ type tables[T any] struct {
 	meter   *meter
 }
 
-// start makes the engine.
 func (s *tables[T]) start(ctx context.Context, c config[T], o hashagg.Options) (err error) {
 	o.Memory, o.Threads, o.Temp = c.Memory, c.Threads, c.temp
 	s.temp, s.threads, s.meter = c.temp, c.Threads, c.meter
@@ -65,32 +66,43 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 
 // sharedTable is a table that one feed uses, or several in turn.
 type sharedTable[T any] struct {
-	mu      sync.Mutex // of its feeds
-	feeds   int        // guarded by tables.mu
-	table   *hashagg.Table
-	pending *pending[T]
-	encode  func(dst []byte, v T) ([]byte, error)
-	err     error
+	mu     sync.Mutex // of its feeds
+	feeds  int        // guarded by tables.mu
+	table  *hashagg.Table
+	encode func(dst []byte, v T) ([]byte, error)
+	put    func(v *T, state []uint64, isNew bool) error
+	err    error
+
+	// Records are collected, so that the states of many keys are looked for at once.
+	limit int // records to collect
+	buf   []byte
+	ends  []int // of the keys in buf
+	keys  [][]byte
+	list  []T
+	busy  bool // put is being called, or has panicked
 }
+
+// errPanicked is for those who go on after that.
+var errPanicked = errors.New("a function of the caller has panicked: some of the records are lost")
+
+const maxPending = 256
 
 // feed returns a feed. use makes what puts records into a new table; encode
 // appends the key of a record.
 func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := &sharedTable[T]{}
+	t := &sharedTable[T]{limit: 1, encode: encode}
 	if len(s.open) < max(s.threads, 1) {
 		table, err := orZero(s.engine).Table()
 		if err != nil {
 			return nil, err
 		}
-		put := use(table)
-		t.table, t.encode = table, encode
-		t.pending = newPending(table, func(v *T, state []uint64, isNew bool) {
-			if t.err == nil {
-				t.err = put(v, state, isNew)
-			}
-		})
+		t.table, t.put = table, use(table)
+		// Records that could change after they were added are not kept.
+		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || inPlace(k) }) {
+			t.limit = maxPending
+		}
 		s.open = append(s.open, t)
 	} else {
 		t = slices.MinFunc(s.open, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
@@ -106,13 +118,50 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 
 func (t *sharedTable[T]) add(v T, tally *tally) error {
 	if t.err == nil {
-		size, err := t.pending.add(v, t.encode)
-		if err != nil && t.err == nil {
-			t.err = err
-		}
+		size, err := t.collect(v)
+		t.err = cmp.Or(t.err, err)
 		tally.add(size)
 	}
 	return t.err
+}
+
+// collect collects a record, and returns the length of its key.
+func (t *sharedTable[T]) collect(v T) (size int, err error) {
+	if t.busy {
+		return 0, errPanicked
+	}
+	from := len(t.buf)
+	if t.buf, err = t.encode(t.buf, v); err != nil {
+		return 0, err
+	}
+	size = len(t.buf) - from
+	t.ends = append(t.ends, len(t.buf))
+	t.list = append(t.list, v)
+	if len(t.list) < t.limit {
+		return size, nil
+	}
+	return size, t.flush()
+}
+
+// flush puts in what was collected, in order.
+func (t *sharedTable[T]) flush() error {
+	if t.busy {
+		return errPanicked
+	}
+	t.busy = true
+	from := 0
+	for _, end := range t.ends {
+		t.keys = append(t.keys, t.buf[from:end:end])
+		from = end
+	}
+	err := t.table.GetMany(t.keys, func(i int, state []uint64, isNew bool) {
+		if t.err == nil {
+			t.err = t.put(&t.list[i], state, isNew)
+		}
+	})
+	clear(t.list) // strings
+	t.buf, t.ends, t.keys, t.list, t.busy = t.buf[:0], t.ends[:0], t.keys[:0], t.list[:0], false
+	return err
 }
 
 // finish ends a feed. The last of a table puts in what is left. The table's mu
@@ -126,7 +175,7 @@ func (s *tables[T]) finish(t *sharedTable[T]) error {
 	s.open = slices.DeleteFunc(s.open, func(o *sharedTable[T]) bool { return o == t })
 	err := t.err
 	if err == nil {
-		err = t.pending.flush()
+		err = t.flush()
 		err = errors.Join(err, t.err)
 	}
 	return errors.Join(err, t.table.Close())

@@ -3,12 +3,19 @@ package stores
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/compress/blosc"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shards"
 )
 
 // store is a scheme, as "file" in "file:DIR".
@@ -67,7 +74,7 @@ func stores() []store {
 			options: []option{
 				{"memory", size(), "256MiB", "what it takes at the most"},
 				sync(),
-				{"compression", compression(), "none", "of what is written from now on"},
+				{"compression", parsed("none|s2|zstd", logstore.ParseCompression), "none", "of what is written from now on"},
 				{"readonly", truth(), "false", "others may read it, too"},
 				temp(),
 			},
@@ -102,7 +109,7 @@ func sync() option {
 }
 
 func temp() option {
-	return option{"temp", directory(), "", "where the store is made, to be gone when it is closed"}
+	return option{"temp", existing("DIR", true, "it is not a directory"), "", "where the store is made, to be gone when it is closed"}
 }
 
 // server is the store of a server. Opening it makes nothing, and says best what
@@ -116,7 +123,11 @@ func server(scheme, usage, about string, more ...option) store {
 			if err != nil {
 				return nil, err
 			}
-			return dialAll(ctx, scheme, location, opts)
+			names, urls := servers(scheme, location)
+			if len(urls) == 1 {
+				return remote.Dial(ctx, urls[0], opts)
+			}
+			return shards.Open(ctx, names, dialOne(names, urls, opts)) // the keys are spread over them
 		},
 		exists: func(string, options) (bool, error) { return true, nil },
 		check: func(o options) error {
@@ -147,4 +158,69 @@ func holds(dir, name string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// formats say of each format that compresses what it is for, and its level unless
+// one is given.
+var formats = map[compress.Format]struct{ about, level string }{
+	compress.Snappy: {"compress fast, as Python's partd.Snappy", ""},
+	compress.S2:     {"compress fast", "1"},
+	compress.Zstd:   {"compress well and fast", "3"},
+	compress.LZ4:    {"compress fast, with checksums", "1"},
+	compress.Zlib:   {"compress as Python's partd.ZLib", "6"},
+	compress.Gzip:   {"compress into gzip files", "6"},
+	compress.BZ2:    {"compress most and slowly, as Python's partd.BZ2", "9"},
+	compress.Blosc:  {"compress arrays of numbers, as Python's partd.Blosc", "1 (codec zstd: 2)"},
+}
+
+// compressors are the layers that compress, with the options that each knows.
+func compressors() []layer {
+	var all []layer
+	for _, format := range compress.Formats() {
+		l := layer{name: string(format), about: formats[format].about}
+		if highest := format.MaxLevel(); highest > 0 {
+			l.options = append(l.options, option{"level", level(highest), formats[format].level, "how hard to try"})
+		}
+		l.options = append(l.options, option{"limit", limit(), "1GiB", "the most that one piece may become"})
+		if format == compress.Blosc {
+			l.options = append(l.options,
+				option{"typesize", level(255), "8", "of a number, in bytes"},
+				option{"shuffle", parsed("byte|bit|none", blosc.ParseShuffle), "byte", "what is put beside its like first"},
+				option{"codec", parsed("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "what compresses, copy for nothing"})
+		}
+		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
+			opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
+			// The values have been checked, and options that the layer does not know are not given.
+			opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
+			opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
+			return compress.New(inner, format, opts)
+		}
+		l.check = func(o options) error {
+			_, err := l.wrap(partd.NewDict(), o)
+			return err
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// level is a number from 1.
+func level(highest int) kind {
+	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
+		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
+			return fmt.Errorf("write a number from 1 to %d", highest)
+		}
+		return nil
+	}}
+}
+
+// limit is the size of the largest piece.
+func limit() kind {
+	return kind{"SIZE", func(value string) error {
+		n, err := ParseSize(value)
+		if err == nil && n > math.MaxInt32 {
+			err = errors.New("a piece must have less than 2GiB")
+		}
+		return err
+	}}
 }

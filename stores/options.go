@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-
-	"github.com/go-partd/partd/logstore"
 )
 
 // option is an option that a layer or a store knows.
@@ -36,8 +34,7 @@ func parsed[T any](usage string, parse func(string) (T, error)) kind {
 	}}
 }
 
-func size() kind        { return parsed("SIZE", ParseSize) }
-func compression() kind { return parsed("none|s2|zstd", logstore.ParseCompression) }
+func size() kind { return parsed("SIZE", ParseSize) }
 
 func count() kind {
 	return kind{"COUNT", func(value string) error {
@@ -57,12 +54,14 @@ func truth() kind {
 	}}
 }
 
-// directory is one that is there already.
-func directory() kind {
-	return kind{"DIR", func(value string) error {
+func file() kind { return existing("FILE", false, "it is a directory") }
+
+// existing is a file or a directory that is there already.
+func existing(usage string, isDir bool, otherwise string) kind {
+	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)
-		if err == nil && !info.IsDir() {
-			err = errors.New("it is not a directory")
+		if err == nil && info.IsDir() != isDir {
+			err = errors.New(otherwise)
 		}
 		return err
 	}}
@@ -83,7 +82,6 @@ func (o options) knows(name string) bool {
 	return slices.ContainsFunc(o.known, func(k option) bool { return k.name == name })
 }
 
-// check returns what is wrong with the values.
 func (o options) check() error {
 	var errs []error
 	for _, k := range o.known {
@@ -122,7 +120,6 @@ func (o options) text(name, other string) string {
 	return other
 }
 
-// describeOptions lists the options of layers and stores.
 func describeOptions(all []options) string {
 	var list []string
 	for _, o := range all {

@@ -3,7 +3,6 @@ package stores
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,17 +13,6 @@ import (
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shards"
 )
-
-// file is one that is there already.
-func file() kind {
-	return kind{"FILE", func(value string) error {
-		info, err := os.Stat(value)
-		if err == nil && info.IsDir() {
-			err = errors.New("it is a directory")
-		}
-		return err
-	}}
-}
 
 func namespace() kind { return kind{"NAME", remote.CheckNamespace} }
 
@@ -44,15 +32,6 @@ func servers(scheme, address string) (names, urls []string) {
 		urls = append(urls, url)
 	}
 	return names, urls
-}
-
-// dialAll connects to a server, or to several over which the keys are spread.
-func dialAll(ctx context.Context, scheme, address string, opts *remote.ClientOptions) (partd.Partd, error) {
-	names, urls := servers(scheme, address)
-	if len(urls) == 1 {
-		return remote.Dial(ctx, urls[0], opts)
-	}
-	return shards.Open(ctx, names, dialOne(names, urls, opts))
 }
 
 func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.Context, name string) (partd.Partd, error) {

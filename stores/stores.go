@@ -191,7 +191,6 @@ type Option struct {
 	Check                       func(value string) error // whether a value makes sense; nil accepts any
 }
 
-// stores returns all schemes of the set.
 func (t *Set) stores() []store {
 	all := stores()
 	if t == nil {

@@ -90,7 +90,6 @@ func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) err
 	return nil
 }
 
-// streams decompresses the streams of a block.
 func (d *Decoder) streams(dst, src []byte, h header) error {
 	const (
 		maxStreams = 16  // of a block
@@ -142,7 +141,11 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 	case wireZlib:
 		n, err = d.inflate(dst, src)
 	case wireZstd:
-		n, err = d.unzstd(dst, src)
+		var z *zstd.Decoder
+		if z, err = d.zstd(); err == nil {
+			src, err = z.DecodeAll(src, dst[:0])
+			n = len(src)
+		}
 	}
 	switch {
 	case err != nil:
@@ -151,15 +154,6 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 		return corrupt("a stream of %d bytes instead of %d", n, len(dst))
 	}
 	return nil
-}
-
-func (d *Decoder) unzstd(dst, src []byte) (int, error) {
-	z, err := d.zstd()
-	if err != nil {
-		return 0, err
-	}
-	out, err := z.DecodeAll(src, dst[:0])
-	return len(out), err
 }
 
 func (d *Decoder) inflate(dst, src []byte) (int, error) {

@@ -45,7 +45,6 @@ func transpose8(dst []byte, to int, src []byte, from int) {
 	}
 }
 
-// unshuffle undoes shuffle.
 func unshuffle(dst, src []byte, size int) {
 	n := len(src) / size
 	i := 0
@@ -87,7 +86,6 @@ func transpose(m *[8]uint64) {
 // number's lowest. Where the numbers do not come in eights, all stays as it is.
 func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
-// unbitShuffle undoes bitShuffle.
 func unbitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, true) }
 
 func moveBits(dst, src []byte, size int, back bool) {

@@ -148,7 +148,6 @@ func (n Number) floats() (high, low float64) {
 	return high, low
 }
 
-// big returns an integer.
 func (n Number) big() *big.Int {
 	lo, hi := n.Lo, n.Hi
 	negative := int64(hi) < 0

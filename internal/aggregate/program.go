@@ -149,8 +149,11 @@ func (p *Program) Add(state []uint64, values [][]byte, numbers []Number) {
 				addToPairs(w, numbers[s.second].Float64(), numbers[s.col].Float64())
 			}
 		case stepBools:
-			b, _ := ParseBool(values[s.col])
-			addToBools(w, b)
+			if value, _ := ParseBool(values[s.col]); value {
+				w[0] |= hasTrue
+			} else {
+				w[0] |= hasFalse
+			}
 		}
 	}
 }
@@ -205,7 +208,10 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 	case s.Func == Min, s.Func == Max:
 		n, ok = extremeOf(w), w[0] != 0
 	case s.Boolean():
-		return appendBools(dst, s.Func, w), nil
+		if w[0] == 0 {
+			return dst, nil
+		}
+		return strconv.AppendBool(dst, w[0] == hasTrue || s.Func == BoolOr && w[0]&hasTrue != 0), nil
 	case s.Func >= Stddev && s.Func <= VarPop:
 		var f float64
 		f, ok = spreadOf(s.Func, w)

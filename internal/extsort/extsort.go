@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 )
@@ -132,7 +133,7 @@ func (s *Sorter) Close() error {
 			errs = append(errs, r.Close())
 		}
 		for _, m := range s.slots {
-			m.release()
+			offheap.Release(m.mem)
 		}
 		s.runs, s.slots, s.sorted, s.free, s.filling, s.buffers = nil, nil, nil, nil, nil, nil
 		return errors.Join(errs...)

@@ -76,3 +76,152 @@ func TextLen(key []byte) int {
 		}
 	}
 }
+
+// The first byte of an encoded decimal.
+const (
+	decimalNegative = 1
+	decimalZero     = 2
+	decimalPositive = 3
+)
+
+// Exponents from -shortExponent to shortExponent take one byte, others nine.
+const (
+	shortExponent = 100
+	zeroExponent  = 0x80
+	lowExponent   = 0x08 // before all short ones
+	highExponent  = 0xf8
+	maxExponent   = 1 << 60
+)
+
+// AppendDecimal encodes a number given as text, exactly, whatever its length:
+// an optional sign, digits with or without a point, and an optional exponent, as
+// in -12.50 or 6e23. 1, 1.0 and 10e-1 get one encoding. It returns false, and
+// dst as it was, where the text is no such number.
+//
+// The encoding is a byte for the sign, the exponent e of ±0.d₁d₂d₃… × 10ᵉ, two
+// digits a byte (01 to 64 hexadecimal), and a zero; for negative numbers all but
+// the first byte are inverted.
+func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
+	d, ok := parseDecimal(text)
+	switch {
+	case !ok:
+		return dst, false
+	case d.first == d.last:
+		return append(dst, decimalZero), true
+	}
+	start := len(dst)
+	dst = append(dst, decimalPositive)
+	if d.negative {
+		dst[start] = decimalNegative
+	}
+	switch {
+	case d.exponent < -shortExponent:
+		dst = append(dst, lowExponent)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(d.exponent)^1<<63)
+	case d.exponent > shortExponent:
+		dst = append(dst, highExponent)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(d.exponent)^1<<63)
+	default:
+		dst = append(dst, byte(zeroExponent+d.exponent))
+	}
+	dst = appendDigits(dst, text[d.first:d.last])
+	if d.negative {
+		Invert(dst[start+1:])
+	}
+	return dst, true
+}
+
+// appendDigits encodes digits among which there may be a point.
+func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
+	pair, half := byte(0), false
+	for i := range len(text) {
+		c := text[i] - '0'
+		if c > 9 {
+			continue // the point
+		}
+		if half {
+			dst = append(dst, pair+c+1)
+		} else {
+			pair = 10 * c
+		}
+		half = !half
+	}
+	if half {
+		dst = append(dst, pair+1)
+	}
+	return append(dst, 0)
+}
+
+// decimal is ±0.d₁d₂d₃… × 10^exponent. The digits are those of the text from
+// first to last, without zeros at either end; none for 0.
+type decimal struct {
+	negative    bool
+	first, last int
+	exponent    int64
+}
+
+func parseDecimal[S ~string | ~[]byte](text S) (d decimal, ok bool) {
+	i := 0
+	if i < len(text) && (text[i] == '-' || text[i] == '+') {
+		d.negative = text[i] == '-'
+		i++
+	}
+	point, digits, found := -1, 0, false
+	firstPlace := 0 // how many digits there are before the first that is not 0
+	for ; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '.' && point < 0:
+			point = digits
+		case c < '0' || c > '9':
+			goto exponent
+		default:
+			if c != '0' {
+				if !found {
+					d.first, firstPlace, found = i, digits, true
+				}
+				d.last = i + 1
+			}
+			digits++
+		}
+	}
+exponent:
+	if digits == 0 {
+		return d, false
+	}
+	if point < 0 {
+		point = digits
+	}
+	d.exponent = int64(point) - int64(firstPlace)
+	if i == len(text) {
+		return d, true
+	}
+	if text[i] != 'e' && text[i] != 'E' {
+		return d, false
+	}
+	e, ok := parseExponent(text[i+1:])
+	d.exponent += e
+	return d, ok
+}
+
+func parseExponent[S ~string | ~[]byte](text S) (e int64, ok bool) {
+	negative := false
+	if len(text) > 0 && (text[0] == '-' || text[0] == '+') {
+		negative = text[0] == '-'
+		text = text[1:]
+	}
+	for i := range len(text) {
+		c := text[i] - '0'
+		if c > 9 || e > math.MaxInt64/10-10 {
+			return 0, false
+		}
+		e = 10*e + int64(c)
+	}
+	if e > maxExponent {
+		return 0, false
+	}
+	if negative {
+		e = -e
+	}
+	return e, len(text) > 0
+}

@@ -36,7 +36,6 @@ const (
 	refLen    = keyBits + headBits
 )
 
-// addSlot makes a slot that is free.
 func (s *Sorter) addSlot() error {
 	mem, err := offheap.AllocatePages(s.sizes.slot)
 	if err == nil {
@@ -46,14 +45,10 @@ func (s *Sorter) addSlot() error {
 	return err
 }
 
-func (m *slot) release() { offheap.Release(m.mem); m.mem = nil }
-
 // fits reports whether so many more bytes and records fit.
 func (m *slot) fits(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }
-
-func (m *slot) reset() { m.used, m.records, m.entries = 0, 0, nil }
 
 // sort makes the sorted list of entries.
 func (m *slot) sort() {
@@ -85,7 +80,6 @@ func (m *slot) sort() {
 	m.entries = list
 }
 
-// key returns the key of the record of an entry.
 func key(mem []byte, e entry) []byte {
 	at := int(e.ref>>refLen + e.ref>>keyBits&maxHead)
 	n := int(e.ref & maxRefLen)
@@ -96,7 +90,6 @@ func key(mem []byte, e entry) []byte {
 	return mem[at : at+n : at+n]
 }
 
-// record returns the key and the record of an entry.
 func record(mem []byte, e entry) (key, rec []byte) {
 	at := int(e.ref >> refLen)
 	item, l := uvarint(mem[at:])

@@ -140,7 +140,7 @@ func (s *Sorter) spillOne() {
 		if err != nil {
 			s.FailLocked(err)
 		}
-		m.reset()
+		m.used, m.records, m.entries = 0, 0, nil
 		s.free = append(s.free, m)
 		s.Cond.Broadcast()
 	})

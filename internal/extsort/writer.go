@@ -1,6 +1,7 @@
 package extsort
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -74,7 +75,8 @@ func (w *Writer) Add(key, record []byte) error {
 // append adds a record to buf, as slots hold it: the length of the rest, the
 // length of the key, the key, the record.
 func (w *Writer) append(key, record []byte) {
-	item := uvarintLen(uint64(len(key))) + len(key) + len(record)
+	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
+	item := lenBytes + len(key) + len(record)
 	w.buf = binary.AppendUvarint(w.buf, uint64(item))
 	start := len(w.buf)
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(key)))
@@ -89,11 +91,12 @@ func (w *Writer) append(key, record []byte) {
 	w.count.Sum.AddRecord(w.buf[start:])
 }
 
-// addLong adds a record that is longer than the buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
-		return w.fail(fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
-			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord))
+		w.err = fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
+			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord)
+		_ = w.s.Fail(w.err)
+		return w.err
 	}
 	usual := w.buf
 	w.buf = make([]byte, 0, len(key)+len(record)+2*binary.MaxVarintLen64)
@@ -103,13 +106,6 @@ func (w *Writer) addLong(key, record []byte) error {
 	return err
 }
 
-func (w *Writer) fail(err error) error {
-	w.err = err
-	_ = w.s.Fail(err)
-	return err
-}
-
-// flush hands the buffer over.
 func (w *Writer) flush() error {
 	if w.records == 0 {
 		return nil
@@ -148,10 +144,6 @@ func (w *Writer) Close() error {
 	s.buffers = append(s.buffers, w.buf[:0])
 	w.buf = nil
 	s.Cond.Broadcast()
-	if w.err == nil {
-		w.err = fmt.Errorf("the writer: %w", spill.ErrClosed)
-	}
+	w.err = cmp.Or(w.err, fmt.Errorf("the writer: %w", spill.ErrClosed))
 	return err
 }
-
-func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }

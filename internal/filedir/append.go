@@ -72,8 +72,11 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	}
 	if intact, err := d.lockIntact(); err != nil {
 		return d.rollback(done, err)
-	} else if !intact {
-		return unknown(errors.Join(errLockLost, d.lostLock()))
+	} else if !intact { // another process may have it, too: nothing that is known of the files holds
+		for _, k := range b.touched {
+			k.epoch = 0
+		}
+		return unknown(errors.Join(errLockLost, d.dropLock()))
 	}
 	if err := d.commitTag(); err != nil {
 		return d.rollback(done, err)
@@ -97,15 +100,6 @@ func checkNow(ctx context.Context, i int) error {
 		return canceled.Err(ctx)
 	}
 	return nil
-}
-
-// lostLock is called when another process may have the lock as well: nothing
-// that is known of the files holds, and nothing more may be written.
-func (d *Dir) lostLock() error {
-	for _, k := range d.batch.touched {
-		k.epoch = 0
-	}
-	return d.dropLock()
 }
 
 func (d *Dir) writeKey(k *keyFile, entries Entries) error {

@@ -27,13 +27,6 @@ func (t *sessionTag) append(rec []byte) []byte {
 	return append(rec, t.after[:]...)
 }
 
-func parseSessionTag(b []byte) *sessionTag {
-	t := &sessionTag{slot: binary.LittleEndian.Uint64(b), before: new(slot), after: new(slot)}
-	copy(t.before[:], b[8:])
-	copy(t.after[:], b[8+slotLen:])
-	return t
-}
-
 // Apply makes one change, if it is the next of a session, together with its tag,
 // as one step, also when the process is killed, or with Sync when the power fails.
 func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
@@ -101,13 +94,6 @@ func (d Tx) commitNothing(ctx context.Context) error {
 		return nil
 	}
 	return d.Append(ctx, Entries{})
-}
-
-func (d *Dir) rollbackTag() error {
-	if d.tag == nil || !d.tag.written {
-		return nil
-	}
-	return d.writeSlot(d.tag.slot, d.tag.before)
 }
 
 // finishTag writes the slot of a record whose operation was undone or finished.

@@ -265,7 +265,6 @@ func (d *Dir) removeKeyFile(name string) error {
 	return d.removeLongKey(name)
 }
 
-// removeFile removes a file of the directory, if it exists.
 func (d *Dir) removeFile(name string) error {
 	d.noteNames(name)
 	if err := d.fs.Remove(d.path(name)); !errors.Is(err, fs.ErrNotExist) {

@@ -106,14 +106,11 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	d := &Dir{
 		Hooks: opts.Hooks,
 		dir:   abs, fs: fsys, sync: opts.Sync, log: opts.Logger, corrupt: opts.Corrupt,
-		maxOpen: opts.MaxOpenFiles,
+		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // the rest is for other stores, sockets and spill files
 		boot:    cmp.Or(opts.Hooks.Boot, boot.ID()),
 		turn:    make(chan struct{}, 1), orphan: make(chan struct{}, 1),
 	}
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
-	if d.maxOpen == 0 {
-		d.maxOpen = max(16, min(8192, vfs.OpenFileLimit()/4)) // the rest is for other stores, sockets and spill files
-	}
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
 	d.dirty.parents = []string{filepath.Dir(abs)} // whoever made the directory may not have synced it

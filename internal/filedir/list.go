@@ -40,14 +40,10 @@ func (l *nameList) name(i int) string {
 // files are looked at under one lock.
 const dirBunch = 1024
 
-// eachName calls visit with the name of each file in the directory and below, and what it
-// is. A file that is not understood is an error where all must be, and left out otherwise.
-func (d *Dir) eachName(all bool, visit func(name string, kind names.Kind) error) error {
-	return d.namesBelow("", all, visit)
-}
-
-// namesBelow is eachName for a directory, which ends in a slash.
-func (d *Dir) namesBelow(below string, all bool, visit func(name string, kind names.Kind) error) (err error) {
+// eachName calls visit with the name of each file in a directory and below, and what it is:
+// "" is the store's, others end in a slash. A file that is not understood is an error where
+// all must be, and left out otherwise.
+func (d *Dir) eachName(below string, all bool, visit func(name string, kind names.Kind) error) (err error) {
 	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
 	if below != "" && errors.Is(err, fs.ErrNotExist) {
 		return nil // Python's drop takes no lock
@@ -61,7 +57,7 @@ func (d *Dir) namesBelow(below string, all bool, visit func(name string, kind na
 		for _, e := range entries {
 			name, kind := below+e.Name(), names.Foreign
 			if e.IsDir() {
-				if err := d.namesBelow(name+"/", all, visit); err != nil {
+				if err := d.eachName(name+"/", all, visit); err != nil {
 					return err
 				}
 				continue
@@ -93,7 +89,7 @@ func (d *Dir) namesBelow(below string, all bool, visit func(name string, kind na
 // wanted: see eachName.
 func (d *Dir) listFiles(all bool, wanted func(name string) bool) (*nameList, error) {
 	list := new(nameList)
-	err := d.eachName(all, func(name string, kind names.Kind) error {
+	err := d.eachName("", all, func(name string, kind names.Kind) error {
 		if (kind == names.Short || kind == names.Long) && (wanted == nil || wanted(name)) {
 			list.add(name)
 		}
@@ -124,7 +120,6 @@ func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listed.Load() + 2*writeSize
 }
 
-// keyOf returns the key of a file that holds a value.
 func (d *Dir) keyOf(name string) (string, error) {
 	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
 		flat := d.scheme.Name(key)
@@ -226,7 +221,7 @@ func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
 	}
 	defer d.end()
 	i := 0
-	err = d.eachName(true, func(name string, kind names.Kind) error {
+	err = d.eachName("", true, func(name string, kind names.Kind) error {
 		i++
 		if err := checkNow(ctx, i); err != nil {
 			return err

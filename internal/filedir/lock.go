@@ -146,7 +146,11 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 		if d.held == unlocked {
 			continue
 		}
-		half, err := d.enter()
+		d.cache.epoch++ // what was known of the files may no longer hold
+		half, err := false, d.pinLock()
+		if err == nil {
+			half, err = d.halfDone()
+		}
 		if err == nil && half && d.held != exclusive { // only one may clear up
 			if err := d.dropLock(); err != nil {
 				return false, err
@@ -239,16 +243,6 @@ func (d *Dir) lockIntact() (bool, error) {
 		return false, nil
 	}
 	return err == nil && info.SameFile(d.lockInfo), err
-}
-
-// enter is called with the lock newly taken: what was known of the files may no
-// longer hold. It reports whether something is half-done.
-func (d *Dir) enter() (half bool, err error) {
-	d.cache.epoch++
-	if err := d.pinLock(); err != nil {
-		return false, err
-	}
-	return d.halfDone()
 }
 
 func (d *Dir) pinLock() error {

@@ -1,6 +1,8 @@
 package filedir
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +45,6 @@ func (d *Dir) note(name string) (noted, error) {
 	return noted{file, info.Size}, nil
 }
 
-// noteKey is note by a key.
 func (d *Dir) noteKey(key string) (noted, error) {
 	name, err := d.nameOf(key)
 	if err != nil {
@@ -52,11 +53,24 @@ func (d *Dir) noteKey(key string) (noted, error) {
 	return d.note(name)
 }
 
-// bunch returns how many files to open at once.
 func (d *Dir) bunch() int { return max(1, min(readBunch, d.maxOpen)) }
 
-// noteBunch opens files under the lock, up to n, as many as descriptors allow.
-// Those that it returns are to be closed, also after an error.
+// eachNoted opens files under the lock, up to n, as many as descriptors allow, then calls
+// use with each, and closes it. It returns how many there were.
+func (d *Dir) eachNoted(ctx context.Context, n int,
+	open func(i int) (noted, error), use func(i int, file *noted) error,
+) (int, error) {
+	files, err := d.noteBunch(ctx, n, open)
+	for i := range files {
+		if err == nil {
+			err = use(i, &files[i])
+		}
+		err = cmp.Or(err, files[i].close())
+	}
+	return len(files), err
+}
+
+// noteBunch returns the files, which are to be closed, also after an error.
 func (d *Dir) noteBunch(ctx context.Context, n int, open func(i int) (noted, error)) ([]noted, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
@@ -84,46 +98,27 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	}
 	values := make([][]byte, len(keys))
 	for at := 0; at < len(keys); {
-		end := min(at+d.bunch(), len(keys))
-		n, err := d.getBunch(ctx, keys[at:end], values[at:end])
+		some := keys[at:min(at+d.bunch(), len(keys))]
+		open := func(i int) (noted, error) {
+			file, err := d.noteKey(some[i])
+			return file, d.KeyError(some[i], err)
+		}
+		n, err := d.eachNoted(ctx, len(some), open, func(i int, file *noted) (err error) {
+			if ctx.Err() != nil {
+				return canceled.Err(ctx)
+			}
+			values[at+i], err = readNoted(*file)
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				values[at+i], err = d.readAgain(ctx, some[i])
+			}
+			return d.KeyError(some[i], errors.Join(err, file.close()))
+		})
 		if err != nil {
 			return nil, err
 		}
 		at += n
 	}
 	return values, nil
-}
-
-// getBunch returns how many values it read.
-func (d *Dir) getBunch(ctx context.Context, keys []string, values [][]byte) (n int, err error) {
-	files, err := d.noteBunch(ctx, len(keys), func(i int) (noted, error) {
-		n, err := d.noteKey(keys[i])
-		return n, d.KeyError(keys[i], err)
-	})
-	defer func() {
-		for i := range files {
-			if closeErr := files[i].close(); err == nil {
-				err = d.KeyError(keys[i], closeErr)
-			}
-		}
-	}()
-	if err != nil {
-		return 0, err
-	}
-	for i := range files {
-		if ctx.Err() != nil {
-			return 0, canceled.Err(ctx)
-		}
-		value, err := readNoted(files[i])
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			value, err = d.readAgain(ctx, keys[i])
-		}
-		if err := errors.Join(err, files[i].close()); err != nil {
-			return 0, d.KeyError(keys[i], err)
-		}
-		values[i] = value
-	}
-	return len(files), nil
 }
 
 func readNoted(n noted) ([]byte, error) {
@@ -144,7 +139,6 @@ func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 	return d.readLocked(key)
 }
 
-// readLocked reads a value with the lock held.
 func (d *Dir) readLocked(key string) ([]byte, error) {
 	n, err := d.noteKey(key)
 	if err != nil {
@@ -226,4 +220,38 @@ func (r *Reader) Close() error {
 func errCutWhileRead(at, size int64) error {
 	return fmt.Errorf("%w: another process cut the file to %d bytes or fewer while it was read, it had %d: read it again",
 		io.ErrUnexpectedEOF, at, size)
+}
+
+// readFull reads bytes that must be there.
+func readFull(file io.ReaderAt, p []byte, off int64) error {
+	n, err := file.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func copyRange(dst vfs.File, at int64, src vfs.File, from, to int64) error {
+	n, err := io.Copy(io.NewOffsetWriter(dst, at), io.NewSectionReader(src, from, to-from))
+	if err == nil && n < to-from {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func allZero(file vfs.File, from, to int64) (bool, error) {
+	buf := make([]byte, min(to-from, writeSize))
+	for ; from < to; from += int64(len(buf)) {
+		buf = buf[:min(to-from, int64(len(buf)))]
+		if err := readFull(file, buf, from); err != nil {
+			return false, err
+		}
+		if bytes.Count(buf, []byte{0}) != len(buf) {
+			return false, nil
+		}
+	}
+	return true, nil
 }

@@ -65,7 +65,8 @@ func (d *Dir) readRecord() (*record, error) {
 		if r.kind == kindAppend {
 			rest.appendSpan(s)
 		} else {
-			rest.removeSpan(s)
+			s.name = string(rest.next(rest.number(2)))
+			s.ino, s.size, s.mtime = rest.number(8), int64(rest.number(8)), int64(rest.number(8))
 		}
 		if at := r.progress + 8*int64(i); at+8 <= int64(len(buf)) {
 			s.progress = binary.LittleEndian.Uint64(buf[at:])
@@ -73,7 +74,7 @@ func (d *Dir) readRecord() (*record, error) {
 	}
 	if buf[11]&flagTag != 0 {
 		if p := rest.next(tagLen); p != nil {
-			r.tag = parseSessionTag(p)
+			r.tag = &sessionTag{slot: binary.LittleEndian.Uint64(p), before: (*slot)(p[8:]), after: (*slot)(p[8+slotLen:])}
 		}
 	}
 	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
@@ -122,11 +123,6 @@ func (r *recordReader) appendSpan(s *span) {
 	for p := r.next(4 * uint64(pieces)); len(p) > 0; p = p[4:] {
 		s.sums = append(s.sums, binary.LittleEndian.Uint32(p))
 	}
-}
-
-func (r *recordReader) removeSpan(s *span) {
-	s.name = string(r.next(r.number(2)))
-	s.ino, s.size, s.mtime = r.number(8), int64(r.number(8)), int64(r.number(8))
 }
 
 func appendName(rec []byte, name string) []byte {

@@ -1,6 +1,7 @@
 package filedir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (d Tx) Drop(ctx context.Context) error {
 // removeOrphans removes files that hold a long key which has no value.
 func (d *Dir) removeOrphans() error {
 	var left []string
-	err := d.eachName(false, func(name string, kind names.Kind) error {
+	err := d.eachName("", false, func(name string, kind names.Kind) error {
 		if kind == names.Own && name != names.Lock && name != names.Journal && name != names.Sessions {
 			left = append(left, name)
 		}
@@ -125,23 +126,16 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 	if there.len() == 0 {
 		return d.commitNothing(ctx)
 	}
-	noted := !alone(there) || d.tag != nil
+	noted := there.len() > 1 || d.tag != nil
+	if !noted { // that of a single file is all or nothing by itself
+		_, noted = names.KeyFile(there.name(0))
+	}
 	if noted {
 		if err := d.writeRecord(d.seal(rec, kind, there.len())); err != nil {
 			return err
 		}
 	}
 	return d.removeAll(there, noted)
-}
-
-// alone reports whether a single file is to be removed, which is all or nothing by
-// itself.
-func alone(list *nameList) bool {
-	if list.len() != 1 {
-		return false
-	}
-	_, isLong := names.KeyFile(list.name(0))
-	return !isLong
 }
 
 func (d *Dir) removeAll(list *nameList, noted bool) error {
@@ -167,11 +161,8 @@ func (d *Dir) removeAll(list *nameList, noted bool) error {
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil || !intact {
-		if err == nil {
-			err = errLockLost
-		}
 		d.replay = true
-		return unknown(errors.Join(err, d.dropLock()))
+		return unknown(errors.Join(cmp.Or(err, errLockLost), d.dropLock()))
 	}
 	return d.commit(noted)
 }

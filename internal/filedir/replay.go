@@ -191,7 +191,10 @@ func (s *span) match(file vfs.File, size int64) (int64, error) {
 	if err := readFull(file, got, s.old); err != nil {
 		return 0, err
 	}
-	n := int64(commonPrefix(got, s.inline))
+	n := int64(0)
+	for n < int64(len(got)) && got[n] == s.inline[n] {
+		n++
+	}
 	if s.sums == nil || s.old+n == size {
 		if n == int64(len(got)) {
 			return s.old + n, nil
@@ -215,16 +218,6 @@ func (s *span) match(file vfs.File, size int64) (int64, error) {
 		at = next
 	}
 	return at, nil
-}
-
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
 }
 
 // cutOut takes the bytes from s.old to cut out of a file and keeps those behind

@@ -40,9 +40,9 @@ func (d *Dir) Scan(ctx context.Context, wanted func(name string) bool, visit Vis
 }
 
 // scanFiles visits the values of some files, and returns of how many.
-func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (n int, err error) {
+func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (int, error) {
 	keys := make([]string, to-from)
-	files, err := d.noteBunch(ctx, to-from, func(i int) (noted, error) {
+	open := func(i int) (noted, error) {
 		name := list.name(from + i)
 		n, err := d.note(name)
 		if err == nil && n.file != nil {
@@ -51,29 +51,13 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 			}
 		}
 		return n, err
+	}
+	return d.eachNoted(ctx, to-from, open, func(i int, file *noted) error {
+		if file.file == nil {
+			return nil
+		}
+		return d.scanFile(ctx, keys[i], file, buf, visit)
 	})
-	defer func() {
-		for i := range files {
-			if closeErr := files[i].close(); err == nil {
-				err = closeErr
-			}
-		}
-	}()
-	if err != nil {
-		return 0, err
-	}
-	for i := range files {
-		if files[i].file == nil {
-			continue
-		}
-		if err := d.scanFile(ctx, keys[i], &files[i], buf, visit); err != nil {
-			return 0, err
-		}
-		if err := files[i].close(); err != nil {
-			return 0, err
-		}
-	}
-	return len(files), nil
 }
 
 func (d *Dir) scanFile(ctx context.Context, key string, n *noted, buf []byte, visit Visit) error {

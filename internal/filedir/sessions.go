@@ -161,7 +161,6 @@ func (d *Dir) syncSessions() error {
 	return nil
 }
 
-// findSession returns a session's slot and its number.
 func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, 0, err
@@ -243,6 +242,9 @@ func (d Tx) NewSession() (uint64, error) {
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
 	oldest, freed := int64(-1), issued+1
+	// For so many sessions issued after it one that was never used is kept: who has just
+	// got it is about to use it.
+	fresh := int64(min(64, t.slots/128))
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
 	at := uint64(0) // the slot that buf begins with
 	for n := range min(t.slots, maxLooked) {
@@ -257,8 +259,13 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 		}
 		s := (*slot)(buf[(i-at)*slotLen:])
 		unknown := s.session()>>32 != issued>>32 || !s.counts(d.boot)
-		age := int64(uint32(issued) - s.lastUsed())
-		if unknown || s.last().Number == 0 && age >= freshSessions(t.slots) {
+		used := s.last().Number > 0
+		usedAt := uint32(s.session()) // by an older version, too
+		if at := binary.LittleEndian.Uint32(s[slotUsedAt:]); used && at != 0 {
+			usedAt = at
+		}
+		age := int64(uint32(issued) - usedAt)
+		if unknown || !used && age >= fresh {
 			return session, nil
 		}
 		if age > oldest {
@@ -266,20 +273,6 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 		}
 	}
 	return freed, nil
-}
-
-// freshSessions is for how many sessions issued after it one that was never used
-// is kept: who has just got it is about to use it.
-func freshSessions(slots uint64) int64 { return int64(min(64, slots/128)) }
-
-// lastUsed is the counter of the session that was issued last when the slot's was
-// used: its own, of one that was not used, or by an older version.
-func (s *slot) lastUsed() uint32 {
-	own := uint32(s.session())
-	if used := binary.LittleEndian.Uint32(s[slotUsedAt:]); s.last().Number > 0 && used != 0 {
-		return used
-	}
-	return own
 }
 
 // secret returns what tokens are made with, nil if there is none.

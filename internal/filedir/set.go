@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 
 	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/storeerror"
@@ -73,6 +74,14 @@ func (d *Dir) replaceFile(name string, value []byte) error {
 	}
 	d.unstage()
 	return err
+}
+
+// newTemp makes the temporary file. Only who has the lock does.
+func (d *Dir) newTemp(perm fs.FileMode) (vfs.File, error) {
+	if err := d.removeFile(names.Temp); err != nil {
+		return nil, err
+	}
+	return d.openPerm(d.path(names.Temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
 // stage writes the temporary file, and closes it.

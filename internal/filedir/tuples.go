@@ -126,7 +126,7 @@ func (d *Dir) isDir(path string) bool {
 
 // leftEmpty reports whether a name is that of a directory in which no tuple is left.
 func (d *Dir) leftEmpty(name string) bool {
-	return d.isDir(d.path(name)) && d.namesBelow(name+"/", true, func(string, names.Kind) error { return errInTheWay }) == nil
+	return d.isDir(d.path(name)) && d.eachName(name+"/", true, func(string, names.Kind) error { return errInTheWay }) == nil
 }
 
 // clearWay makes room for a file where there is a directory: it is left behind when tuples

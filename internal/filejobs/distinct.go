@@ -37,11 +37,7 @@ func (d *distinctEngine) plan(j *job) (err error) {
 
 func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	memory := j.engineMemory()
-	for range j.Threads {
-		s := &seenKeys{ctx: ctx, temp: j.temp, memory: memory / 4 / int64(j.Threads)}
-		d.seen = append(d.seen, s)
-		j.closers = append(j.closers, s.close)
-	}
+	d.seen = j.newSeen(ctx, seenKeys{memory: memory / 4})
 	if d.sorter, err = j.newSorter(ctx, memory/2, false); err != nil {
 		return err
 	}

@@ -203,7 +203,6 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 	return g.write(ctx)
 }
 
-// open makes the tables and the sorter.
 func (g *groupEngine) open(ctx context.Context, j *job) (err error) {
 	o := hashagg.Options{Memory: 3 * g.share, Threads: j.Threads}
 	for range g.distinct {

@@ -34,7 +34,6 @@ func (w *groupWorker) pass() error {
 	return nil
 }
 
-// send sends a group to the sorter.
 func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 	g := w.g
 	rec := binary.AppendUvarint(append(w.sorted[:0], aggregated), records)
@@ -49,7 +48,7 @@ func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 		return err
 	}
 	for i, list := range state[g.program.Words:] {
-		if err := w.sendList(i, list, key); err != nil {
+		if err := w.sendNumbers(i, w.lists.of(list), key); err != nil {
 			return err
 		}
 	}

@@ -27,12 +27,12 @@ const (
 	mostList  = 512 // numbers
 )
 
-func newNumberLists(memory int64) (l numberLists, err error) {
-	l.mem, err = offheap.Allocate(int(memory) &^ 7)
-	if err == nil {
-		l.numbers = unsafe.Slice((*float64)(unsafe.Pointer(&l.mem[0])), len(l.mem)/8)
+// allocateNumbers returns memory that the collector does not know, as bytes and as numbers.
+func allocateNumbers(memory int64) (mem []byte, numbers []float64, err error) {
+	if mem, err = offheap.Allocate(int(memory) &^ 7); err != nil {
+		return nil, nil, err
 	}
-	return l, err
+	return mem, unsafe.Slice((*float64)(unsafe.Pointer(&mem[0])), len(mem)/8), nil
 }
 
 func (l *numberLists) close() error {
@@ -96,7 +96,7 @@ func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Num
 	if w.lists.add(list, x) {
 		return nil
 	}
-	err := w.sendList(i, *list, key)
+	err := w.sendNumbers(i, w.lists.of(*list), key)
 	*list &^= 1<<lenBits - 1
 	if err == nil && !w.lists.add(list, x) { // it has no memory at all
 		one := [1]float64{x}
@@ -105,15 +105,11 @@ func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Num
 	return err
 }
 
-// sendList sends the numbers of a list to the sorter.
-func (w *groupWorker) sendList(i int, list uint64, key []byte) error {
-	if numbers := w.lists.of(list); len(numbers) > 0 {
-		return w.sendNumbers(i, numbers, key)
-	}
-	return nil
-}
-
+// sendNumbers sends the numbers of a list, if there are some, to the sorter.
 func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
+	if len(numbers) == 0 {
+		return nil
+	}
 	w.sorted = append(w.sorted[:0], someNumbers, byte(i), byte(i>>8))
 	for _, x := range numbers {
 		w.sorted = binary.LittleEndian.AppendUint64(w.sorted, math.Float64bits(x))

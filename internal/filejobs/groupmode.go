@@ -3,7 +3,6 @@ package filejobs
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/output"
@@ -52,12 +51,6 @@ type countedColumn struct {
 	json   bool   // the first of these is as JSON has it
 	held   bool   // mode is the last value
 	mode   output.Value
-}
-
-// modeOf returns the mode of spec i, of which all values have come.
-func (r *groupRow) modeOf(i int) (output.Value, error) {
-	c := &r.modes[slices.Index(r.g.modes, r.g.places[i].First)]
-	return c.mode, r.hasAll(i, c.values)
 }
 
 // hasAll returns an error unless so many values are all that spec i is made of.

@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"unsafe"
 
 	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/extsort"
@@ -36,12 +35,8 @@ type numberColumn struct {
 // newNumberColumn returns a column with memory for the numbers in it, half as much as the
 // sorter has.
 func newNumberColumn(r *groupRow, memory int64) (*numberColumn, error) {
-	mem, err := offheap.Allocate(int(memory) &^ 7)
-	if err != nil {
-		return nil, err
-	}
-	floats := unsafe.Slice((*float64)(unsafe.Pointer(&mem[0])), len(mem)/8)
-	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, nil
+	mem, floats, err := allocateNumbers(memory)
+	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, err
 }
 
 func (c *numberColumn) close() (err error) {
@@ -203,7 +198,8 @@ func selectNumber(list []float64, at int) {
 			slices.Sort(list[from : to+1])
 			return
 		}
-		pivot := middle(list[from], list[from+(to-from)/2], list[to])
+		a, b, c := list[from], list[from+(to-from)/2], list[to]
+		pivot := max(min(a, b), min(max(a, b), c)) // the one in the middle
 		i, k := from, to
 		for i <= k {
 			for list[i] < pivot {
@@ -227,6 +223,3 @@ func selectNumber(list []float64, at int) {
 		}
 	}
 }
-
-// middle returns the one of three numbers that is neither the least nor the greatest.
-func middle(a, b, c float64) float64 { return max(min(a, b), min(max(a, b), c)) }

@@ -42,7 +42,6 @@ func (b *rowBatch) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// make makes the rows.
 func (b *rowBatch) make(r *groupRow) {
 	// Most rows take less, so that the next batches do not wait for their turn.
 	b.limit = max(2*len(b.parts.Data), leastRows)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/output"
@@ -78,7 +79,11 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		}
 		r.numbers = append(r.numbers, c)
 	}
-	r.plain = r.plainRows()
+	// Then rows have nothing but numbers, or true and false, behind their keys.
+	special := func(s aggregate.Spec) bool { return s.Kept() || s.Ranked() }
+	if g.top.N == 0 && !slices.ContainsFunc(g.specs, special) {
+		r.plain = rows.Plain()
+	}
 	return r, nil
 }
 
@@ -161,7 +166,6 @@ func (r *groupRow) addAggregated(key, rec []byte) error {
 	return nil
 }
 
-// addValues adds the kept values of a record.
 func (r *groupRow) addValues(rec []byte) error {
 	for _, col := range r.g.kept {
 		n, l := binary.Uvarint(rec)

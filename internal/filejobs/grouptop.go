@@ -29,7 +29,6 @@ type groupTop struct {
 	key    []byte
 }
 
-// plan finds the aggregate to sort by.
 func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
 	if t.N == 0 {
 		return nil
@@ -82,7 +81,6 @@ func (t *groupTop) Write(text []byte) (int, error) {
 	return len(text), moreMemory(t.writer.Add(t.key, text))
 }
 
-// write writes the first of the rows.
 func (t *groupTop) write(j *job, groups int64) error {
 	if err := t.writer.Close(); err != nil {
 		return err

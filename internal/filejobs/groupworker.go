@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,7 +55,8 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	w.table.DrainTo(w.flush)
 	w.table.LetPass()
 	if len(g.quantiled) > 0 {
-		if w.lists, err = newNumberLists(max(g.share/int64(g.job.Threads), extsort.MinMemory/16)); err != nil {
+		memory := max(g.share/int64(g.job.Threads), extsort.MinMemory/16)
+		if w.lists.mem, w.lists.numbers, err = allocateNumbers(memory); err != nil {
 			return nil, err
 		}
 		g.job.closers = append(g.job.closers, w.lists.close)
@@ -65,7 +67,6 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 	return w, err
 }
 
-// close ends the use of the tables of pairs.
 func (w *groupWorker) close() error {
 	var errs []error
 	for _, t := range w.pairs {
@@ -74,7 +75,6 @@ func (w *groupWorker) close() error {
 	return errors.Join(errs...)
 }
 
-// use aggregates a block.
 func (g *groupEngine) use(b *records.Block) (err error) {
 	w := g.workers[b.Worker]
 	sorts := g.sortsValues()
@@ -134,10 +134,7 @@ func (w *groupWorker) aggregate() error {
 	} else {
 		err = w.table.GetMany(w.keys, func(i int, state []uint64, _ bool) { w.add(i, state) })
 	}
-	if err == nil {
-		err = w.err
-	}
-	if err == nil && w.lists.crowded {
+	if err = cmp.Or(err, w.err); err == nil && w.lists.crowded {
 		err = w.flush()
 	}
 	for k, col := range w.g.distinct {
@@ -155,7 +152,6 @@ func (w *groupWorker) aggregate() error {
 	return err
 }
 
-// add adds record i of the batch to the state of its group.
 func (w *groupWorker) add(i int, state []uint64) {
 	g := w.g
 	values, numbers := w.values[i*g.values:(i+1)*g.values], w.numbers[i*g.values:(i+1)*g.values]
@@ -167,7 +163,6 @@ func (w *groupWorker) add(i int, state []uint64) {
 	}
 }
 
-// wrongValue says what a value should be.
 func (g *groupEngine) wrongValue(value []byte, col int) error {
 	_, isNumber := aggregate.ParseNumber(value)
 	_, isBool := aggregate.ParseBool(value)

@@ -164,7 +164,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		if in.Size >= 0 {
 			in.Size += info.Size()
 		}
-		r, err := decompress(file.Name, name, f, maxRecord)
+		r, err := decompress(file.Name, f, maxRecord)
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
@@ -177,7 +177,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.Size = -1
-	r, err := decompress(file.Name, name, &rawFile{file: f, all: &in.Read}, maxRecord)
+	r, err := decompress(file.Name, &rawFile{file: f, all: &in.Read}, maxRecord)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +200,7 @@ func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser,
 		return nil, err
 	}
 	raw := &rawFile{file: f, all: &in.Read}
-	r, err := decompress(name, name, raw, maxRecord)
+	r, err := decompress(name, raw, maxRecord)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -240,9 +240,9 @@ type content struct {
 func (c content) Close() error { return c.close() }
 
 // decompress returns what a file holds. How it is compressed is told by its
-// content; that is an error where the name says something else. Shown is the
-// name for messages. A window of zstd may take an eighth of the memory, half of a record.
-func decompress(shown, name string, f io.Reader, maxRecord int) (content, error) {
+// content; that is an error where the name says something else. A window of zstd may take
+// an eighth of the memory, half of a record.
+func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -252,13 +252,13 @@ func decompress(shown, name string, f io.Reader, maxRecord int) (content, error)
 	all := io.MultiReader(bytes.NewReader(head), f)
 	kind, named := zfile.Detect(head), zfile.ByName(name)
 	if named != zfile.None && kind != named {
-		return content{}, &records.Error{File: shown, Err: fmt.Errorf("its name is that of a %s file, but its content is not", named)}
+		return content{}, &records.Error{File: name, Err: fmt.Errorf("its name is that of a %s file, but its content is not", named)}
 	}
 	if kind == zfile.None {
 		// After the head, which is small, reads go to the file itself.
 		return content{Reader: all, close: func() error { return nil }}, nil
 	}
-	r, err := zfile.NewReader(shown, kind, all, int64(maxRecord/2))
+	r, err := zfile.NewReader(name, kind, all, int64(maxRecord/2))
 	if err != nil {
 		return content{}, err
 	}

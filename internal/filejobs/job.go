@@ -110,7 +110,6 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	return &j.Result, nil
 }
 
-// work runs the engine, and ends the output.
 func (j *job) work(parent context.Context, e Engine) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)

@@ -137,7 +137,6 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	return e.merge(ctx, j, stores, memory)
 }
 
-// other returns the other side.
 func (e *joinEngine) other(s *joinSide) *joinSide {
 	if s == e.left {
 		return e.right
@@ -166,7 +165,6 @@ func (e *joinEngine) smaller(room int64) *joinSide {
 	return nil
 }
 
-// merge joins two sides that are sorted.
 func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, memory int64) error {
 	j.Bar.Wait("joining", nil)
 	if e.left.late || e.right.late {

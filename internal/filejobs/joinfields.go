@@ -26,9 +26,12 @@ func (s *joinSide) withKey() bool { return !s.right || s.how.RightAlone() }
 // are written, then the others. It returns false where they are not written with
 // the bytes that they have, and where they have quotes that may not be needed.
 func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool) {
-	sep := s.separator()
+	if !s.copies {
+		return dst, false
+	}
+	sep := s.job.From.Separator()[0]
 	line := bytes.TrimSuffix(trimNewline(record), []byte{'\r'})
-	if !s.copies || bytes.IndexByte(line, '\r') >= 0 || sep != '\t' && bytes.IndexByte(line, '"') >= 0 {
+	if bytes.IndexByte(line, '\r') >= 0 || sep != '\t' && bytes.IndexByte(line, '"') >= 0 {
 		return dst, false
 	}
 	from := len(dst)
@@ -59,17 +62,6 @@ func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool)
 		at = end + 1
 	}
 	return dst, true
-}
-
-// separator is what is between fields that are copied.
-func (s *joinSide) separator() byte {
-	switch {
-	case s.job.From.Format == records.TSV:
-		return '\t'
-	case s.job.From.Sep != "":
-		return s.job.From.Sep[0]
-	}
-	return ','
 }
 
 // offset returns where in a line a field of it begins.
@@ -103,7 +95,7 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, all [][]byte, record 
 	var bare []bool
 	if all == nil {
 		if w.split == nil {
-			w.split = s.splitter()
+			w.split = allFields(s.job.From, s.columns)
 		}
 		w.split.Feed(record, true)
 		if kind := w.split.Next(); kind != records.Data {

@@ -35,7 +35,7 @@ type joinProbe struct {
 	finder        hashjoin.Finder
 	worker        *joinWorker
 	out           *joinWriter
-	write         func(kept []byte) error // a row, of the record at hand and one of the table
+	write         func(kept []byte) error // a row, of the record at hand and one of the table; nil is none
 	keys, records [][]byte                // of a batch
 }
 
@@ -59,7 +59,12 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	var probes []*joinProbe
 	for i := range j.Threads {
 		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.out.writer(ctx, i)}
-		p.write = p.writeWith
+		p.write = func(kept []byte) error {
+			if err := p.out.set(p.small, kept); err != nil {
+				return err
+			}
+			return p.out.writeRow()
+		}
 		probes = append(probes, p)
 	}
 	j.reading = h.large.job
@@ -74,7 +79,6 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	return h.finish(j, probes)
 }
 
-// use joins the records of a block.
 func (p *joinProbe) use(b *records.Block) error {
 	for b.Next() {
 		if !p.begun.Load() {
@@ -157,14 +161,6 @@ func (p *joinProbe) joinRecord(place int, record []byte, picked, all [][]byte) e
 		return p.write(nil)
 	}
 	return p.table.Each(place, p.write)
-}
-
-// writeWith writes the row of the record at hand with one of the table; nil is none.
-func (p *joinProbe) writeWith(kept []byte) error {
-	if err := p.out.set(p.small, kept); err != nil {
-		return err
-	}
-	return p.out.writeRow()
 }
 
 // writesAlone reports whether records of a side are written without a partner.

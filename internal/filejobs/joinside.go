@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashjoin"
 	"github.com/go-partd/partd/internal/mergejoin"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
@@ -56,7 +59,6 @@ func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
 	return s, nil
 }
 
-// nameless reports whether the columns have no names.
 func (s *joinSide) nameless() bool {
 	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
 }
@@ -64,7 +66,6 @@ func (s *joinSide) nameless() bool {
 // json reports whether the columns are known once the side was read.
 func (s *joinSide) json() bool { return s.job.From.Format == records.JSONL }
 
-// findColumns finds the columns.
 func (s *joinSide) findColumns() {
 	s.columns = s.job.Inputs.Columns
 	if s.columns == nil && !s.nameless() {
@@ -80,18 +81,6 @@ func (s *joinSide) findColumns() {
 			s.columns = append(s.columns, f.Name)
 		}
 	}
-}
-
-// splitter returns what finds all fields of a record.
-func (s *joinSide) splitter() *records.Splitter {
-	if !s.json() {
-		return records.NewFieldSplitter(s.job.From, s.columns)
-	}
-	var members []records.Field
-	for _, name := range s.columns {
-		members = append(members, records.Field{Name: name, Optional: true})
-	}
-	return records.NewMemberSplitter(members)
 }
 
 // keyNames are the names of the fields of --on, nil where they have none.
@@ -149,8 +138,16 @@ func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 			return nil, false
 		}
 	}
-	key, w.key = joinKeyOf(w.key, w.picked[from:], s.empty)
-	return key, true
+	picked := w.picked[from:]
+	switch {
+	case !s.empty && slices.ContainsFunc(picked, func(f []byte) bool { return len(f) == 0 }):
+		return nil, true
+	case len(picked) == 1:
+		return picked[0], true
+	}
+	at := len(w.key)
+	w.key = appendKey(w.key, picked, nil)
+	return w.key[at:], true
 }
 
 // pick picks the fields of --on out of all of a record.
@@ -189,16 +186,94 @@ func (s *joinSide) keep(w *joinWorker, record []byte, picked, all [][]byte) []by
 	return w.buf
 }
 
-// joinKeyOf returns the key of the fields of --on, which is empty if it is to match
-// nothing, and the buffer that it may be in.
-func joinKeyOf(buf []byte, fields [][]byte, matchEmpty bool) (key, grown []byte) {
-	if !matchEmpty && slices.ContainsFunc(fields, func(f []byte) bool { return len(f) == 0 }) {
-		return nil, buf
+// joinStore is where the records of a side are kept: in a table as long as they fit,
+// else in a sorter, which then takes what the table has.
+type joinStore struct {
+	side   *joinSide
+	sorter *extsort.Sorter
+
+	mu    sync.RWMutex    // for who changes table; for reading for who adds to it
+	table *hashjoin.Table // nil: all goes to the sorter
+}
+
+func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) {
+	if s.sorter, err = j.newSorter(ctx, memory*7/16, true); err != nil {
+		return err
 	}
-	if len(fields) == 1 {
-		return fields[0], buf
+	j.reading = s.side.job
+	if err := s.side.readWith(ctx, s.use); err != nil {
+		return err
 	}
-	from := len(buf)
-	buf = appendKey(buf, fields, nil)
-	return buf[from:], buf
+	kept := s.sorter.Stats().Records
+	if s.table != nil {
+		kept = s.table.Added().Records
+	}
+	if n := s.side.job.Tally.Records; n != kept {
+		return fmt.Errorf("%d records were read, but %d were kept to be joined", n, kept)
+	}
+	return nil
+}
+
+func (s *joinStore) use(b *records.Block) (err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var sorting *extsort.Writer
+	defer func() {
+		if sorting != nil {
+			err = joinErrors(err, sorting.Close())
+		}
+	}()
+	w := &s.side.workers[b.Worker]
+	for b.Next() {
+		w.picked, w.key = w.picked[:0], w.key[:0]
+		key, ok := s.side.find(w, b)
+		if !ok {
+			continue
+		}
+		kept := s.side.keep(w, b.Record, w.picked, b.Fields)
+		if s.table != nil {
+			fits, err := s.table.Add(b.Worker, key, kept)
+			if err != nil {
+				return err
+			}
+			if fits {
+				continue
+			}
+			if err := s.sortInstead(); err != nil {
+				return tooLong(b, err)
+			}
+		}
+		if sorting == nil {
+			if sorting, err = s.sorter.Writer(); err != nil {
+				return err
+			}
+		}
+		if err := sorting.Add(key, kept); err != nil {
+			return tooLong(b, err)
+		}
+	}
+	return nil
+}
+
+// sortInstead moves what the table has to the sorter, once no other goroutine adds to
+// it. The caller has the lock for reading, before and after.
+func (s *joinStore) sortInstead() (err error) {
+	s.mu.RUnlock()
+	defer s.mu.RLock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table == nil {
+		return nil // another has done it
+	}
+	w, err := s.sorter.Writer()
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinErrors(err, w.Close()) }()
+	if err := s.table.TakeOut(w.Add); err != nil {
+		return err
+	}
+	err = s.table.Close()
+	s.table = nil
+	return err
 }

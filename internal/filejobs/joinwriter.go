@@ -33,15 +33,6 @@ func (o *joinOutput) begin() (err error) {
 	return err
 }
 
-// written returns how many bytes of rows the output took; where there are no pairs,
-// of records as they were read.
-func (o *joinOutput) written() int64 {
-	if o.whole != nil {
-		return o.whole.bytes
-	}
-	return o.job.sink.Bytes() - int64(o.header)
-}
-
 // joinWriter makes rows, for one goroutine.
 type joinWriter struct {
 	*joinOutput
@@ -94,7 +85,6 @@ func (w *joinWriter) set(s *joinSide, kept []byte) (err error) {
 	return err
 }
 
-// writeRow writes the row of what was set.
 func (w *joinWriter) writeRow() (err error) {
 	key, lefts, rights := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
 	if !w.fromLeft.there {
@@ -129,7 +119,6 @@ func (w *joinWriter) wrote(from int) error {
 	return w.flush()
 }
 
-// flush writes what is buffered.
 func (w *joinWriter) flush() (err error) {
 	if w.ctx.Err() != nil {
 		return canceled.Err(w.ctx)
@@ -155,8 +144,12 @@ func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
 	if rows != want {
 		return fmt.Errorf("%d rows should have been written, but %d were", want, rows)
 	}
-	if n := o.written(); n != bytes {
-		return fmt.Errorf("rows of %d bytes should have been written, but %d were", bytes, n)
+	written := o.job.sink.Bytes() - int64(o.header)
+	if o.whole != nil {
+		written = o.whole.bytes // as they were read
+	}
+	if written != bytes {
+		return fmt.Errorf("rows of %d bytes should have been written, but %d were", bytes, written)
 	}
 	return nil
 }

@@ -84,7 +84,6 @@ func joinErrors(err, closing error) error {
 	return errors.Join(err, closing)
 }
 
-// quoteShort quotes a value for a message.
 func quoteShort(value []byte) string {
 	const limit = 40
 	if len(value) > limit {

@@ -97,7 +97,6 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	return nil
 }
 
-// writeSorted writes what a sorter has sorted.
 func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	c, err := newConverter(j, j.sink)
 	if err != nil {
@@ -117,7 +116,6 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	return nil
 }
 
-// place makes the key of a record.
 func (s *sortEngine) place(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.from:]
 	s.look(b.Worker, fields)

@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
-	"github.com/go-partd/partd/internal/zfile"
 )
 
 // SplitOptions are those of [Split].
@@ -47,15 +46,6 @@ func (s *splitEngine) plan(j *job) (err error) {
 	}
 	s.exists = exists
 	return nil
-}
-
-// extension returns what the names of the files end in.
-func (s *splitEngine) extension(j *job) string {
-	ext := filepath.Ext(zfile.TrimName(j.Options.Files[0]))
-	if j.Options.Files[0] != Stdin && j.To.Format == j.From.Format {
-		return ext
-	}
-	return map[records.Format]string{records.CSV: ".csv", records.TSV: ".tsv", records.JSONL: ".jsonl", records.Text: ".txt"}[j.To.Format]
 }
 
 func (s *splitEngine) run(ctx context.Context, j *job) (err error) {

@@ -13,8 +13,10 @@ import (
 	"strconv"
 
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // splitWriter writes one file after the other, in a temporary directory that
@@ -46,7 +48,11 @@ func newSplitWriter(s *splitEngine, j *job, beside *tempdir.Set) (*splitWriter, 
 	if err != nil {
 		return nil, err
 	}
-	w := &splitWriter{work: filepath.Join(dir, "files"), ext: s.extension(j), limit: s.MaxSize}
+	ext := filepath.Ext(zfile.TrimName(j.Options.Files[0]))
+	if j.Options.Files[0] == Stdin || j.To.Format != j.From.Format {
+		ext = map[records.Format]string{records.CSV: ".csv", records.TSV: ".tsv", records.JSONL: ".jsonl", records.Text: ".txt"}[j.To.Format]
+	}
+	w := &splitWriter{work: filepath.Join(dir, "files"), ext: ext, limit: s.MaxSize}
 	w.buf = bufio.NewWriterSize(w, 1<<20)
 	return w, os.Mkdir(w.work, 0o777)
 }
@@ -62,7 +68,6 @@ func nameOfKey(scheme names.Scheme, key, ext string) string {
 	return name
 }
 
-// next begins the file of another key.
 func (w *splitWriter) next(key []byte) error {
 	if err := w.end(); err != nil {
 		return err
@@ -78,7 +83,6 @@ func (w *splitWriter) next(key []byte) error {
 	return err
 }
 
-// open begins the file of a part.
 func (w *splitWriter) open() error {
 	name := w.name
 	if w.part > 1 {
@@ -98,7 +102,6 @@ func (w *splitWriter) open() error {
 	return err
 }
 
-// add adds a record to the file.
 func (w *splitWriter) add(record []byte) error {
 	if w.file == nil {
 		return errNoKey
@@ -134,7 +137,6 @@ func (w *splitWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// end ends the file that is open.
 func (w *splitWriter) end() error {
 	if w.file == nil {
 		return nil

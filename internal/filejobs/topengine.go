@@ -165,7 +165,6 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 	return t.writeCounts(j)
 }
 
-// sortCounts sorts the values by how frequent they are.
 func (t *topEngine) sortCounts(j *job) (err error) {
 	w, err := t.sorter.Writer()
 	if err != nil {
@@ -194,7 +193,6 @@ func (t *topEngine) sortCounts(j *job) (err error) {
 	return nil
 }
 
-// writeCounts writes the most frequent values.
 func (t *topEngine) writeCounts(j *job) error {
 	var names []string
 	for _, f := range t.fields {
@@ -212,17 +210,12 @@ func (t *topEngine) writeCounts(j *job) error {
 		return err
 	}
 	return t.writeFirst(j, t.counts.Stats().Groups, "different values", func(rec []byte) error {
-		if out, err = rows.Append(out[:0], t.countRow(j, rec)); err == nil {
+		count := ^binary.BigEndian.Uint64(rec)
+		row := j.valuesOf(nil, rec[8:], len(t.fields))
+		row = append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
+		if out, err = rows.Append(out[:0], row); err == nil {
 			_, err = j.sink.Write(out)
 		}
 		return err
 	})
-}
-
-// countRow returns the row of a value, of which rec is the inverted count and
-// the key.
-func (t *topEngine) countRow(j *job, rec []byte) []output.Value {
-	count := ^binary.BigEndian.Uint64(rec)
-	row := j.valuesOf(nil, rec[8:], len(t.fields))
-	return append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
 }

@@ -55,11 +55,7 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	if t.sorter, err = j.newSorter(ctx, memory/2, true); err != nil {
 		return err
 	}
-	for range j.Threads {
-		s := &seenKeys{ctx: ctx, temp: j.temp, memory: memory / 3 / int64(j.Threads), words: t.n, off: t.n > maxFiltered}
-		t.seen = append(t.seen, s)
-		j.closers = append(j.closers, s.close)
-	}
+	t.seen = j.newSeen(ctx, seenKeys{memory: memory / 3, words: t.n, off: t.n > maxFiltered})
 	for i := range j.Threads {
 		t.some = append(t.some, &topBatch{worker: i})
 	}
@@ -161,7 +157,6 @@ func amongFirst(first []uint64, isNew bool, key []byte) bool {
 	return true
 }
 
-// write writes the first records of each group.
 func (t *topPerEngine) write(j *job) (groups int64, err error) {
 	c, err := newConverter(j, j.sink)
 	if err != nil {

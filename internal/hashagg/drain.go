@@ -33,11 +33,6 @@ const (
 // LetPass has the table find out where it is of no use: who uses it asks [Table.Passes].
 func (t *Table) LetPass() { t.enough = manyNew }
 
-// isFutile reports whether a larger table would be of no use.
-func (t *Table) isFutile() bool {
-	return t.n >= t.enough && int64(t.n) >= (t.in.records-t.drained)*9/10
-}
-
 // pass lets records pass by a table that is of no use.
 func (t *Table) pass() {
 	t.passing = passing * fewNew

@@ -24,7 +24,11 @@ func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 		a: a, threads: a.Threads, grain: 1, todo: make(chan int, partitions), stop: make(chan struct{}),
 		empty: make(chan *Table, a.Threads+1), full: make(chan *Table, a.Threads+1),
 	}
-	defer m.end()
+	defer func() {
+		for _, s := range m.sources {
+			_ = s.close() // what was read from it was checked, and it has no name
+		}
+	}()
 	if err := m.prepare(); err != nil {
 		return a.Fail(err)
 	}
@@ -124,14 +128,6 @@ func (m *merger) coarsen() error {
 	return a.freeTables()
 }
 
-func (m *merger) end() {
-	for _, s := range m.sources {
-		// What was read from it was checked, and it has no name.
-		_ = s.close()
-	}
-}
-
-// work merges partitions until none is left.
 func (m *merger) work() error {
 	t := m.take()
 	for i := range m.todo {
@@ -166,7 +162,10 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 		blocks := slices.Concat(s.blocks[from:to]...)
 		slices.Sort(blocks) // the order of the file
 		for len(blocks) > 0 {
-			n := s.neighbours(blocks, bufferSize(m.a.share))
+			n := 1 // that follow each other in the file are read at once
+			for n < len(blocks) && blocks[n] == blocks[0]+n && s.file.Span(blocks[0], n+1) <= bufferSize(m.a.share) {
+				n++
+			}
 			var err error
 			if buf, err = s.file.Read(buf, blocks[0], n); err != nil {
 				return nil, err

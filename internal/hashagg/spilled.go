@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"math/bits"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/spill"
@@ -87,8 +88,13 @@ func (t *Table) byPartition() []uint64 {
 	for range all {
 		key := t.key(at)
 		hash := maphash.Bytes(t.seed, key)
-		if !t.isTaken(hash, at) {
-			p := partition(hash, t.level)
+		taken := false // it is in the table of its owner now
+		if t.taken != nil {
+			to := owner(hash, len(t.taken))
+			taken = to != t.number && at < t.taken[to]
+		}
+		if !taken {
+			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // bits that slots do not use
 			all[n] = uint64(p)<<32 | uint64(at)
 			ends[p+1]++
 			n++
@@ -105,15 +111,6 @@ func (t *Table) byPartition() []uint64 {
 		ends[p]++
 	}
 	return order
-}
-
-// isTaken reports whether an entry is in the table of its owner now.
-func (t *Table) isTaken(hash uint64, at int) bool {
-	if t.taken == nil {
-		return false
-	}
-	to := owner(hash, len(t.taken))
-	return to != t.number && at < t.taken[to]
 }
 
 // readAhead reads the heads of some entries, as prefetch does.
@@ -144,7 +141,6 @@ func (t *Table) writeEntry(at int, key []byte) error {
 	return nil
 }
 
-// encode appends the state of an entry to dst.
 func (t *Table) encode(dst []byte, at int) ([]byte, error) {
 	if t.states != nil {
 		return t.states.Append(dst, t.state(at))
@@ -163,17 +159,6 @@ func (s *spilled) endBlock(p int) {
 	}
 }
 
-// neighbours returns how many of some blocks, the first and those that follow it
-// in the file, are to be read at once, as far as there is room for them.
-func (s *spilled) neighbours(blocks []int, room int) int {
-	n := 1
-	for n < len(blocks) && blocks[n] == blocks[0]+n && s.file.Span(blocks[0], n+1) <= room {
-		n++
-	}
-	return n
-}
-
-// mergeBlock adds the states of a block to the table.
 func (t *Table) mergeBlock(b []byte) error {
 	for len(b) > 0 {
 		var n [3]uint64

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
-	"math/bits"
 	"unsafe"
 
 	"github.com/go-partd/partd/internal/offheap"
@@ -157,7 +156,6 @@ func (t *Table) count(at int) uint64 { return t.words[at] >> lenBits }
 // end, which finds records missing.
 func (t *Table) addCount(at int, n uint64) { t.words[at] += n << lenBits }
 
-// state returns the words of the state of an entry.
 func (t *Table) state(at int) []uint64 {
 	at += headWords
 	return t.words[at : at+t.stateLen : at+t.stateLen]
@@ -182,7 +180,6 @@ func (t *Table) find(hash uint64, key []byte) int {
 	return -1
 }
 
-// key returns the key of an entry.
 func (t *Table) key(at int) []byte {
 	n := int(t.words[at] & maxKey)
 	from := (at + headWords + t.stateLen) * 8
@@ -209,7 +206,9 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	grow := t.mustGrow()
-	if futile := t.isFutile(); futile || !t.fits(size, grow) {
+	// A larger table would be of no use.
+	futile := t.n >= t.enough && int64(t.n) >= (t.in.records-t.drained)*9/10
+	if futile || !t.fits(size, grow) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: it does not even hold one", ErrTooLarge))
 		}
@@ -281,7 +280,6 @@ func (t *Table) growSlots() error {
 	return nil
 }
 
-// reset forgets all entries.
 func (t *Table) reset() {
 	clear(t.slots)
 	t.used, t.n = 0, 0
@@ -289,12 +287,6 @@ func (t *Table) reset() {
 	if t.states != nil {
 		t.states.Reset()
 	}
-}
-
-// partition returns which partition of a level a key with a hash falls into. It
-// takes bits that slots do not use.
-func partition(hash uint64, level int) int {
-	return int(bits.RotateLeft64(hash, (level+1)*levelBits) & (partitions - 1))
 }
 
 // Close ends the use of a table. What it holds stays.

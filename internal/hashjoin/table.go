@@ -205,7 +205,6 @@ func (t *Table) at(place int) []byte {
 	return t.pieces[place>>t.shift-1].mem[place&(1<<t.shift-1)*wordBytes:]
 }
 
-// headOf returns the first word of an entry.
 func headOf(entry []byte) *uint64 { return (*uint64)(unsafe.Pointer(&entry[0])) }
 
 // entryOf returns what an entry holds, and how many bytes it has.

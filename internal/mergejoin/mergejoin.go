@@ -137,7 +137,6 @@ func (j *join) alone(c *cursor, wanted bool, count *int64, row func([]byte) erro
 	}
 }
 
-// row hands a row over.
 func (j *join) row(left, right []byte) error {
 	const often = 1 << 14
 	if j.stats.Rows++; j.stats.Rows%often == 0 && j.ctx.Err() != nil {
@@ -146,7 +145,6 @@ func (j *join) row(left, right []byte) error {
 	return j.emit(left, right)
 }
 
-// pairs hands over the pairs of the key at hand.
 func (j *join) pairs() error {
 	from := j.stats.Rows
 	more, lefts, err := j.hold()
@@ -191,11 +189,16 @@ func (j *join) pairs() error {
 // hold takes left records of the key at hand into memory, as many as fit, and
 // reports whether there are more.
 func (j *join) hold() (more bool, n int64, err error) {
-	j.held.reset(j.Memory / 2)
+	h, limit := &j.held, j.Memory/2
+	if int64(cap(h.data)) > 2*limit { // a long record had it grow
+		h.data = nil
+	}
+	h.data, h.ends = h.data[:0], h.ends[:0]
 	for {
-		j.held.add(j.left.record)
+		h.data = append(h.data, j.left.record...)
+		h.ends = append(h.ends, len(h.data))
 		n++
-		if more, err = j.left.nextOfKey(); !more || err != nil || j.held.bytes() >= j.Memory/2 {
+		if more, err = j.left.nextOfKey(); !more || err != nil || int64(len(h.data)+entryBytes*len(h.ends)) >= limit {
 			return more, n, err
 		}
 	}
@@ -256,7 +259,6 @@ func (j *join) readRight() error {
 	return nil
 }
 
-// held is records in memory.
 type held struct {
 	data []byte
 	ends []int
@@ -264,20 +266,6 @@ type held struct {
 
 // entryBytes is what a record takes beside its bytes.
 const entryBytes = 8
-
-func (h *held) reset(limit int64) {
-	if int64(cap(h.data)) > 2*limit { // a long record had it grow
-		h.data = nil
-	}
-	h.data, h.ends = h.data[:0], h.ends[:0]
-}
-
-func (h *held) add(record []byte) {
-	h.data = append(h.data, record...)
-	h.ends = append(h.ends, len(h.data))
-}
-
-func (h *held) bytes() int64 { return int64(len(h.data) + entryBytes*len(h.ends)) }
 
 // record returns a record, which is not nil.
 func (h *held) record(i int) []byte {
@@ -291,7 +279,6 @@ func (h *held) record(i int) []byte {
 	return h.data[from:h.ends[i]:h.ends[i]]
 }
 
-// cursor walks the records of a sorter.
 type cursor struct {
 	next   func() (*extsort.Block, error, bool)
 	stop   func()
@@ -307,7 +294,6 @@ func newCursor(s *extsort.Sorter) *cursor {
 	return &cursor{next: next, stop: stop, i: -1}
 }
 
-// advance goes on to the next record.
 func (c *cursor) advance() error {
 	c.i++
 	for c.block == nil || c.i == c.block.Len() {

@@ -114,7 +114,6 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 	return "", nil, fmt.Errorf("%s: others remove temporary files there as fast as they are created", dir)
 }
 
-// hasName reports whether a file has a name still.
 func hasName(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {

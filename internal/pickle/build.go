@@ -21,21 +21,6 @@ type builder struct {
 	depth  int
 }
 
-func newBuilder(inputLen int) *builder { return &builder{unique: pyvalue.NewUnique(inputLen)} }
-
-func (b *builder) build(v any) (any, error) {
-	switch v := v.(type) {
-	case *node:
-		if err := b.node(v); err != nil {
-			return nil, err
-		}
-		return v.built, nil
-	case newArray:
-		return nil, errors.New("a function is not a plain value")
-	}
-	return v, nil
-}
-
 func (b *builder) node(n *node) error {
 	switch n.state {
 	case done:

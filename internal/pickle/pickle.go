@@ -89,7 +89,6 @@ func (r *reader) setState() error {
 	return nil
 }
 
-// object appends the instructions that make an object.
 func (w *writer) object(o *Object) error {
 	if err := w.value(o.Class, false); err != nil {
 		return err

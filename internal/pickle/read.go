@@ -29,11 +29,18 @@ func DecodeObjects(data []byte, known func(module, name string) bool) (any, erro
 	if r.at != len(data) {
 		return nil, &Error{r.at, fmt.Errorf("%d bytes follow the end", len(data)-r.at)}
 	}
-	v, err := newBuilder(len(data)).build(root)
+	switch top := root.(type) {
+	case *node:
+		b := builder{unique: pyvalue.NewUnique(len(data))}
+		err = b.node(top)
+		root = top.built
+	case newArray:
+		err = errors.New("a function is not a plain value")
+	}
 	if err != nil {
 		return nil, &Error{r.start, err}
 	}
-	return v, nil
+	return root, nil
 }
 
 // reader is the stack machine. On its stack are leaves as they will be returned,
@@ -119,13 +126,28 @@ func (r *reader) run() (any, error) {
 		case opAddItems:
 			err = r.add(set, toMark)
 		case opMemoize:
-			err = r.memoize()
+			if len(r.stack) <= r.floor() {
+				return nil, errors.New("nothing to put into the memo")
+			}
+			r.memo = append(r.memo, r.stack[len(r.stack)-1])
 		case opBinGet, opLongBinGet:
-			err = r.recall(op)
+			var n uint64 // of a value to be used again
+			if n, err = r.number(op); err == nil && n >= uint64(len(r.memo)) {
+				err = fmt.Errorf("nothing was put into the memo under %d", n)
+			}
+			if err == nil {
+				r.push(r.memo[n])
+			}
 		case opProto:
-			err = r.protocol()
+			var version byte
+			if version, err = r.byte(); err == nil && (version < 4 || version > 5) {
+				err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
+			}
 		case opFrame:
-			err = r.frame()
+			var n uint64 // the length of what follows, which says nothing of the value
+			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.at) {
+				err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
+			}
 		case opStackGlobal:
 			err = r.global()
 		case opReduce:
@@ -147,23 +169,6 @@ func (r *reader) run() (any, error) {
 			return nil, err
 		}
 	}
-}
-
-func (r *reader) protocol() error {
-	version, err := r.byte()
-	if err == nil && (version < 4 || version > 5) {
-		err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
-	}
-	return err
-}
-
-// frame reads the length of what follows, which says nothing of the value.
-func (r *reader) frame() error {
-	n, err := r.number(opFrame)
-	if err == nil && n > uint64(len(r.data)-r.at) {
-		err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
-	}
-	return err
 }
 
 // The input.
@@ -230,28 +235,6 @@ func (r *reader) take(n int) ([]any, error) {
 
 // The memo keeps values under numbers to use them again.
 
-// memoize keeps the value on top of the stack, which stays there.
-func (r *reader) memoize() error {
-	if len(r.stack) <= r.floor() {
-		return errors.New("nothing to put into the memo")
-	}
-	r.memo = append(r.memo, r.stack[len(r.stack)-1])
-	return nil
-}
-
-// recall pushes the value under a number.
-func (r *reader) recall(op byte) error {
-	n, err := r.number(op)
-	if err != nil {
-		return err
-	}
-	if n >= uint64(len(r.memo)) {
-		return fmt.Errorf("nothing was put into the memo under %d", n)
-	}
-	r.push(r.memo[n])
-	return nil
-}
-
 // Containers.
 
 var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: pyvalue.Tuple{}}
@@ -265,7 +248,6 @@ func (r *reader) collect(k kind, n int) error {
 	return nil
 }
 
-// add adds elements to the container on top of the stack.
 func (r *reader) add(k kind, n int) error {
 	elements, err := r.take(n)
 	if err != nil {

@@ -28,7 +28,6 @@ type Bar struct {
 	once  sync.Once
 }
 
-// part is a part of a job.
 type part struct {
 	start time.Time
 	line  func(elapsed time.Duration) string

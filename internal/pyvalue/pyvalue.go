@@ -13,6 +13,15 @@
 // Decoders return these and no others. Encoders take more: see Canon.
 package pyvalue
 
+import (
+	"cmp"
+	"fmt"
+	"math/big"
+	"reflect"
+	"slices"
+	"unicode/utf8"
+)
+
 // Tuple is Python's tuple.
 type Tuple []any
 
@@ -51,4 +60,134 @@ func (d Dict) Get(key any) (value any, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// MaxDepth is how deep lists, tuples, dicts and sets may be nested, for writing
+// and for reading. Python's own pickle and msgpack write about as much.
+const MaxDepth = 1000
+
+// Canon returns the plain value that stands for a value of another Go type:
+// numbers of every size, named types of these kinds, slices and arrays as
+// lists, and maps with keys of one kind as dicts, sorted by key. Other types,
+// such as structs, are an error.
+func Canon(v any) (any, error) {
+	r := reflect.ValueOf(v)
+	switch r.Kind() {
+	case reflect.Invalid:
+		return nil, nil
+	case reflect.Bool:
+		return r.Bool(), nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return r.Int(), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return Unsigned(r.Uint()), nil
+	case reflect.Float32, reflect.Float64:
+		return r.Float(), nil
+	case reflect.String:
+		return r.String(), nil
+	case reflect.Interface, reflect.Pointer:
+		if r.IsNil() {
+			return nil, nil
+		}
+	case reflect.Slice, reflect.Array:
+		if r.Kind() == reflect.Slice && r.Type().Elem().Kind() == reflect.Uint8 {
+			return r.Bytes(), nil
+		}
+		list := make([]any, r.Len())
+		for i := range list {
+			list[i] = r.Index(i).Interface()
+		}
+		return list, nil
+	case reflect.Map:
+		if k := r.Type().Key().Kind(); k == reflect.String || k >= reflect.Int && k <= reflect.Uint64 {
+			return sorted(r), nil
+		}
+	}
+	return nil, fmt.Errorf("a Go value of type %T is not a plain value of Python", v)
+}
+
+// sorted returns the items of a map with keys that are texts or integers.
+func sorted(m reflect.Value) Dict {
+	keys := m.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int {
+		switch {
+		case a.Kind() == reflect.String:
+			return cmp.Compare(a.String(), b.String())
+		case a.CanInt():
+			return cmp.Compare(a.Int(), b.Int())
+		}
+		return cmp.Compare(a.Uint(), b.Uint())
+	})
+	dict := make(Dict, len(keys))
+	for i, k := range keys {
+		dict[i] = Item{k.Interface(), m.MapIndex(k).Interface()}
+	}
+	return dict
+}
+
+// Unsigned returns an int64, or a *big.Int where that is too small.
+func Unsigned(n uint64) any {
+	if n>>63 == 0 {
+		return int64(n)
+	}
+	return new(big.Int).SetUint64(n)
+}
+
+// Integer returns an int64 where it is large enough.
+func Integer(n *big.Int) any {
+	if n.IsInt64() {
+		return n.Int64()
+	}
+	return n
+}
+
+// Name is what Python calls the type of a plain value.
+func Name(v any) string {
+	switch v.(type) {
+	case nil:
+		return "None"
+	case bool:
+		return "bool"
+	case int64, *big.Int:
+		return "int"
+	case float64:
+		return "float"
+	case string:
+		return "str"
+	case []byte:
+		return "bytes"
+	case ByteArray:
+		return "bytearray"
+	case []any:
+		return "list"
+	case Tuple:
+		return "tuple"
+	case Dict:
+		return "dict"
+	case Set:
+		return "set"
+	case FrozenSet:
+		return "frozenset"
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+// ValidText reports whether Python can have a str of these bytes: UTF-8, in which
+// Python also has halves of surrogate pairs, three bytes each.
+func ValidText(t string) bool {
+	for !utf8.ValidString(t) {
+		i := 0
+		for i < len(t) {
+			r, n := utf8.DecodeRuneInString(t[i:])
+			if r == utf8.RuneError && n <= 1 {
+				break
+			}
+			i += n
+		}
+		if len(t) < i+3 || t[i] != 0xed || t[i+1]&0xe0 != 0xa0 || t[i+2]&0xc0 != 0x80 {
+			return false
+		}
+		t = t[i+3:]
+	}
+	return true
 }

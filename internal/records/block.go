@@ -38,7 +38,9 @@ type Block struct {
 
 func (b *Block) begin(worker int, split *Splitter) {
 	b.Worker, b.split = worker, split
-	split.setFields(b.count)
+	if b.count != split.count {
+		split.count, split.wants = b.count, nil
+	}
 	split.header, split.lines = false, 0
 	split.Feed(b.data, true)
 }

@@ -12,22 +12,12 @@ import (
 // All blocks have the configured size, but one: where a record is longer, one
 // block at a time is as large as it takes.
 
-// wholeRecords returns how much of data, which begins with a record, is whole
-// records. Of a file's last data that is all: whoever splits it finds what is
-// wrong with it.
-func (r *reader) wholeRecords(data []byte, eof bool) int {
-	if eof {
-		return len(data)
-	}
-	return r.cfg.Layout.Whole(data)
-}
-
 // Whole returns how much of data, which begins with a record, is whole records.
 func (l Layout) Whole(data []byte) int {
 	if l.Format != CSV {
 		return bytes.LastIndexByte(data, '\n') + 1
 	}
-	return wholeCSV(data, l.sep()[0])
+	return wholeCSV(data, l.Separator()[0])
 }
 
 // wholeCSV returns how much of data, which begins with a record, is whole
@@ -119,7 +109,11 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1
-		return r.tooLong()
+		err := fmt.Errorf("%w: the record that begins here has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
+		if r.cfg.Layout.Format == CSV && bytes.IndexByte(r.block[r.start:], '"') >= 0 {
+			return fmt.Errorf("%w (is a quote in it never closed?)", err)
+		}
+		return err
 	}
 	r.limit = min(4*r.limit, r.cfg.MaxRecord)
 	if cap(r.block) > r.limit {
@@ -144,12 +138,4 @@ func (r *reader) grow() error {
 		r.empty <- b[:0]
 	}
 	return nil
-}
-
-func (r *reader) tooLong() error {
-	err := fmt.Errorf("%w: the record that begins here has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
-	if r.cfg.Layout.Format == CSV && bytes.IndexByte(r.block[r.start:], '"') >= 0 {
-		return fmt.Errorf("%w (is a quote in it never closed?)", err)
-	}
-	return err
 }

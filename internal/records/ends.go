@@ -92,9 +92,6 @@ func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	}
 }
 
-// none forgets what was found: the data go on elsewhere.
-func (e *ends) none() { e.line = len(e.lines) }
-
 // nextPlain finds the fields asked for of the next record by the places of its ends. It
 // returns false where there are none, and for a record of another kind than most: that is
 // looked at by itself, and ends where this found it to end.

@@ -32,7 +32,10 @@ func (s *Splitter) findFlat(line []byte) bool {
 			return false
 		}
 		rest = skipBlanks(rest[1:])
-		if n = PlainValue(rest); n == 0 || !s.take(name, rest[:n]) {
+		if n = PlainValue(rest); n == 0 {
+			return false
+		}
+		if found, twice := s.keepMember(name, rest[:n]); twice || !found && s.only {
 			return false
 		}
 		rest = skipBlanks(rest[n:])
@@ -44,13 +47,6 @@ func (s *Splitter) findFlat(line []byte) bool {
 		}
 		rest = rest[1:]
 	}
-}
-
-// take keeps a value that is asked for. It returns false where something is
-// wrong with it.
-func (s *Splitter) take(name, value []byte) bool {
-	found, twice := s.keepMember(name, value)
-	return !twice && (found || !s.only)
 }
 
 // keepMember keeps the value of a member for the fields that ask for it. It reports

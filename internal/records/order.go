@@ -100,10 +100,3 @@ func (o *order) turn(seq int64) <-chan struct{} {
 	}
 	return o.turns[seq]
 }
-
-// failed returns the first error, nil for none.
-func (o *order) failed() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
-}

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,7 +30,6 @@ type Config struct {
 	SkipBad   bool     // leave out and count records that are bad, instead of failing
 }
 
-// workers returns the number of workers.
 func (c *Config) workers() int { return max(c.Workers, 1) }
 
 // blocks returns how many blocks there are: one read into, one waiting, and one
@@ -59,9 +59,7 @@ func (t *Tally) Accounted() bool {
 
 // Add adds what another tally counts, and the first bad record if t has none.
 func (t *Tally) Add(o *Tally) {
-	if t.FirstBad == nil {
-		t.FirstBad = o.FirstBad
-	}
+	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes
 	t.HeaderBytes += o.HeaderBytes
 	t.BlankLines += o.BlankLines
@@ -88,7 +86,13 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o := &order{cancel: cancel, done: map[int64]*result{}, turns: map[int64]chan struct{}{}}
-	r := newReader(ctx, cfg, o)
+	r := &reader{
+		ctx: ctx, cfg: cfg, order: o, split: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		empty: make(chan []byte, cfg.blocks()), full: make(chan *Block, cfg.blocks()),
+	}
+	for range cfg.blocks() {
+		r.empty <- make([]byte, 0, cfg.Block)
+	}
 	go r.run(inputs)
 	var wg sync.WaitGroup
 	splitters := make([]*Splitter, cfg.workers())
@@ -98,7 +102,10 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 		wg.Go(func() { r.work(w, splitters[w], use) })
 	}
 	wg.Wait()
-	if err := o.failed(); err != nil {
+	o.mu.Lock() // the reader may hang, and end later
+	err := o.err
+	o.mu.Unlock()
+	if err != nil {
 		return Tally{}, err
 	}
 	if ctx.Err() != nil {
@@ -155,37 +162,16 @@ type reader struct {
 	errLine int64 // of an error: the line, counted from the first that no block holds; 0 if it says itself where
 }
 
-func newReader(ctx context.Context, cfg Config, o *order) *reader {
-	n := cfg.blocks()
-	r := &reader{
-		ctx: ctx, cfg: cfg, order: o,
-		split: NewSplitter(cfg.Layout, nil, cfg.Columns),
-		empty: make(chan []byte, n), full: make(chan *Block, n),
-	}
-	for range n {
-		r.empty <- make([]byte, 0, cfg.Block)
-	}
-	return r
-}
-
 func (r *reader) run(inputs []Input) {
-	err := r.readAll(inputs)
-	if err == nil {
-		close(r.full)
-		return
-	}
-	// It comes after all blocks that were handed over.
-	r.order.finish(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
-}
-
-func (r *reader) readAll(inputs []Input) error {
 	r.block, r.limit = <-r.empty, r.cfg.Block-1
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
-			return err
+			// It comes after all blocks that were handed over.
+			r.order.finish(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
+			return
 		}
 	}
-	return nil
+	close(r.full)
 }
 
 func (r *reader) readInput(in *Input) (err error) {
@@ -193,11 +179,7 @@ func (r *reader) readInput(in *Input) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = cmp.Or(err, f.Close()) }()
 	r.place = place{name: in.Name, fresh: true}
 	var size int64
 	for begun, eof := false, false; !eof; {
@@ -206,8 +188,10 @@ func (r *reader) readInput(in *Input) (err error) {
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if eof = err == io.EOF; eof {
-			r.endLine()
+		eof = err == io.EOF
+		if n := len(r.block); eof && n > r.start && r.block[n-1] != '\n' {
+			r.block = append(r.block, '\n') // the last line lacks it, and there is room beyond the limit
+			r.tally.AddedNewlines++
 		}
 		if !begun {
 			if begun, err = r.begin(eof); err != nil {
@@ -215,8 +199,10 @@ func (r *reader) readInput(in *Input) (err error) {
 			}
 		}
 		end := r.start
-		if begun {
-			end += r.wholeRecords(r.block[r.start:], eof)
+		if begun && eof {
+			end = len(r.block) // whoever splits it finds what is wrong with it
+		} else if begun {
+			end += r.cfg.Layout.Whole(r.block[r.start:])
 		}
 		if end == 0 && !eof {
 			err = r.grow()
@@ -247,13 +233,4 @@ func (r *reader) fill(f io.Reader) (n int, err error) {
 	}
 	r.tally.ReadBytes += int64(n)
 	return n, err
-}
-
-// endLine adds the newline that a file's last line lacks. The block has room
-// for it beyond the limit.
-func (r *reader) endLine() {
-	if n := len(r.block); n > r.start && r.block[n-1] != '\n' {
-		r.block = append(r.block, '\n')
-		r.tally.AddedNewlines++
-	}
 }

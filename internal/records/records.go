@@ -87,9 +87,9 @@ func (l Layout) Check() error {
 	return nil
 }
 
-// sep returns what separates fields: one byte for CSV and TSV, nothing for text
+// Separator returns what separates fields: one byte for CSV and TSV, nothing for text
 // with fields between white space.
-func (l Layout) sep() []byte {
+func (l Layout) Separator() []byte {
 	switch {
 	case l.Format == TSV:
 		return []byte{'\t'}

@@ -58,7 +58,7 @@ type want struct{ index, slot int }
 // the header, nil where there is none or where it is not known yet.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
-		layout: layout, fields: fields, sep: layout.sep(), count: len(columns),
+		layout: layout, fields: fields, sep: layout.Separator(), count: len(columns),
 		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), found: make([]bool, len(fields)),
 	}
 	if len(s.sep) == 1 {
@@ -86,13 +86,6 @@ func NewMemberSplitter(fields []Field) *Splitter {
 	return s
 }
 
-// setFields notes how many fields each record has, 0 if that is not known yet.
-func (s *Splitter) setFields(n int) {
-	if n != s.count {
-		s.count, s.wants = n, nil
-	}
-}
-
 // Begin begins a file.
 func (s *Splitter) Begin() {
 	s.lines = 0
@@ -103,7 +96,7 @@ func (s *Splitter) Begin() {
 // ended; final says that the file ends with it, in a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.none()
+	s.ends.line = len(s.ends.lines) // forgets what was found: the data go on elsewhere
 }
 
 // Pos returns how much of the data was consumed, in bytes.
@@ -129,7 +122,10 @@ func (s *Splitter) Next() Kind {
 	s.Record = s.buf[s.pos:end:end]
 	s.pos = end
 	s.lines++
-	line := trimEnding(s.Record)
+	line := s.Record[:n-1]
+	if n > 1 && line[n-2] == '\r' {
+		line = line[:n-2]
+	}
 	switch s.layout.Format {
 	case JSONL:
 		return s.membersOf(line)
@@ -139,16 +135,6 @@ func (s *Splitter) Next() Kind {
 	return s.fieldsOfPlain(line)
 }
 
-// trimEnding returns a line without its line ending.
-func trimEnding(line []byte) []byte {
-	n := len(line) - 1
-	if n > 0 && line[n-1] == '\r' {
-		n--
-	}
-	return line[:n]
-}
-
-// fieldsOfPlain finds the fields in a line without quotes.
 func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.count != 1) {
 		return Blank // of one column, it is a record with a missing value

@@ -1,13 +1,10 @@
 package records
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // space holds true for the white space of ASCII.
 var space = [256]bool{' ': true, '\t': true, '\v': true, '\f': true, '\r': true}
 
-// fieldsOfText finds the fields in a line of text.
 func (s *Splitter) fieldsOfText(line []byte) Kind {
 	if len(s.sep) == 0 {
 		line = bytes.TrimFunc(line, isSpace)
@@ -102,7 +99,6 @@ func (s *Splitter) separated(line []byte, i int) ([]byte, int) {
 	}
 }
 
-// allOfText finds all fields.
 func (s *Splitter) allOfText(line []byte) {
 	s.Values = s.Values[:0]
 	for more := true; more; {

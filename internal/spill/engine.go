@@ -62,9 +62,7 @@ type Engine struct {
 // engine does.
 func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
-	if e.Threads == 0 {
-		e.Threads = runtime.GOMAXPROCS(0)
-	}
+	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
 	if e.Threads < 0 {
 		return fmt.Errorf("%s with %d threads: at least one is needed", doing, e.Threads)
 	}

@@ -42,7 +42,8 @@ type Reader struct {
 	name   string
 	format compress.Format
 	window int64 // of zstd, the largest
-	src    *source
+	src    *bufio.Reader
+	count  *counter // of what src has read
 	from   io.Reader
 	close  func()
 	err    error
@@ -53,25 +54,25 @@ type Reader struct {
 // bytes; it is not below [MinWindow].
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
-	src := &source{Reader: bufio.NewReaderSize(count, 256<<10), count: count}
-	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, close: func() {}}
+	src := bufio.NewReaderSize(count, 256<<10)
+	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, count: count, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
 		return nil, r.failed(err) // an empty file is no compressed file
 	}
 	var err error
 	switch format {
 	case compress.Gzip:
-		r.from, err = gzip.NewReader(src.Reader)
+		r.from, err = gzip.NewReader(src)
 	case compress.Zstd:
 		var d *zstd.Decoder
-		d, err = zstd.NewReader(src.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(r.window)))
+		d, err = zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(r.window)))
 		if err == nil {
 			r.from, r.close = d, d.Close
 		}
 	case compress.BZ2:
-		r.from = bzip2.NewReader(src.Reader)
+		r.from = bzip2.NewReader(src)
 	case compress.LZ4:
-		r.from = lz4.NewReader(src.Reader)
+		r.from = lz4.NewReader(src)
 	default:
 		return nil, fmt.Errorf("%s: no reader for %s data", name, format)
 	}
@@ -106,15 +107,15 @@ func (r *Reader) end() error {
 		return r.failed(err)
 	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
 		// Frames one after the other.
-		r.from = lz4.NewReader(r.src.Reader)
+		r.from = lz4.NewReader(r.src)
 		return nil
 	}
 	return r.failed(errors.New("something else follows them"))
 }
 
 func (r *Reader) failed(err error) error {
-	if r.src.count.err != nil {
-		return r.src.count.err // reading failed, not the data
+	if r.count.err != nil {
+		return r.count.err // reading failed, not the data
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -123,7 +124,7 @@ func (r *Reader) failed(err error) error {
 		return fmt.Errorf("%s: its zstd window (--long, --ultra) is larger than the %d MiB available for it, an eighth of --memory: "+
 			"1GiB reads the 128 MiB of zstd --long; or decompress the file first", r.name, r.window>>20)
 	}
-	return &Error{Name: r.name, Format: r.format, Offset: r.src.offset(), Err: err}
+	return &Error{Name: r.name, Format: r.format, Offset: r.count.n - int64(r.src.Buffered()), Err: err}
 }
 
 // Close gives back memory. It does not close the file.
@@ -131,14 +132,6 @@ func (r *Reader) Close() error {
 	r.close()
 	return nil
 }
-
-// source is the file, and how much of it was used.
-type source struct {
-	*bufio.Reader
-	count *counter
-}
-
-func (s *source) offset() int64 { return s.count.n - int64(s.Buffered()) }
 
 // counter counts what is read.
 type counter struct {

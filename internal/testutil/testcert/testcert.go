@@ -2,6 +2,7 @@
 package testcert
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -92,9 +93,6 @@ func sign(template, parent *x509.Certificate, by *ecdsa.PrivateKey) ([]byte, *ec
 	if err != nil {
 		return nil, nil, err
 	}
-	if by == nil {
-		by = key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, cmp.Or(by, key))
 	return der, key, err
 }

@@ -2,13 +2,78 @@ package filejobs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/zfile"
 )
+
+// sink is where a command writes its output: a file that is there whole or not
+// at all, compressed as its name says, or standard output.
+type sink struct {
+	*output.Writer
+	file   *output.File // nil: standard output
+	packer io.WriteCloser
+	closed bool
+}
+
+// ToStdout reports whether the standard output is written to.
+func (o *Options) ToStdout() bool { return o.Output == "" || o.Output == Stdin }
+
+func openSink(ctx context.Context, o *Options) (*sink, error) {
+	if o.ToStdout() {
+		return &sink{Writer: output.NewWriter(ctx, o.Out)}, nil
+	}
+	if err := zfile.CheckName(o.Output); err != nil {
+		return nil, &OptionError{err}
+	}
+	f, err := output.Create(ctx, o.Output, o.Force)
+	if errors.Is(err, output.ErrExists) {
+		return nil, fmt.Errorf("%w: --force replaces it", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	packer, err := zfile.NewWriter(zfile.ByName(o.Output), f, o.Threads)
+	if err != nil {
+		return nil, errors.Join(err, f.Abort())
+	}
+	return &sink{Writer: output.NewWriter(ctx, packer), file: f, packer: packer}, nil
+}
+
+// commit ends the output: a file gets its name.
+func (s *sink) commit() error {
+	if err := s.end(); err != nil || s.file == nil {
+		return err
+	}
+	return s.file.Commit()
+}
+
+func (s *sink) end() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	err := s.Close()
+	if err == nil && s.packer != nil {
+		err = s.packer.Close()
+	}
+	return err
+}
+
+// abort gives the output up, unless it was committed.
+func (s *sink) abort() error {
+	// The error of the output is why it is given up, or does not matter now.
+	_ = s.end()
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Abort()
+}
 
 // converter writes records of the input as the output has them: with their bytes
 // as they are, where the format is the same.
@@ -33,14 +98,8 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 	c := &converter{json: j.From.Format == records.JSONL}
 	if c.json {
 		columns = records.Members(j.Tally.First)
-		fields := make([]records.Field, len(columns))
-		for i, name := range columns {
-			fields[i] = records.Field{Name: name, Optional: true}
-		}
-		c.split = records.NewMemberSplitter(fields)
-	} else {
-		c.split = records.NewFieldSplitter(j.From, columns)
 	}
+	c.split = allFields(j.From, columns)
 	var err error
 	if columns == nil && j.To.Format == records.JSONL && j.Tally.Records == 0 {
 		columns = []string{} // nothing will be written
@@ -55,7 +114,18 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// write writes whole records.
+// allFields returns what finds all fields of a record, of which JSON lines may lack some.
+func allFields(layout records.Layout, columns []string) *records.Splitter {
+	if layout.Format != records.JSONL {
+		return records.NewFieldSplitter(layout, columns)
+	}
+	var members []records.Field
+	for _, name := range columns {
+		members = append(members, records.Field{Name: name, Optional: true})
+	}
+	return records.NewMemberSplitter(members)
+}
+
 func (c *converter) write(w io.Writer, data []byte) error {
 	if c.rows == nil {
 		c.bytes += int64(len(data))

@@ -1,0 +1,248 @@
+// Package npy knows the types of NumPy's arrays, as the attribute str of their
+// dtype gives them, and the bytes of their elements.
+//
+// The texts are described in NumPy's manual, "The array interface protocol":
+//
+//	order  '<' little-endian, '>' big-endian, '|' neither
+//	kind   b bool, i and u integers, f float, c complex, M time, m duration, O object
+//	size   of an element, in bytes
+//	[unit] of times and durations: ns, us, ms, s, m, h, D, W
+package npy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// DType is the type of an array's elements.
+type DType struct {
+	Kind byte
+	Size int // of an element in bytes, 0 for objects
+	Big  bool
+	Unit string // of times and durations
+}
+
+// sizes are those of each kind that is known, in bytes.
+var sizes = map[byte][]string{
+	'b': {"1"}, 'i': {"1", "2", "4", "8"}, 'u': {"1", "2", "4", "8"},
+	'f': {"2", "4", "8"}, 'c': {"8", "16"}, 'M': {"8"}, 'm': {"8"},
+}
+
+// Parse returns the type that a text stands for.
+func Parse(text string) (DType, error) {
+	if len(text) > 100 {
+		return DType{}, fmt.Errorf("%.40q… (%d bytes) is not a dtype", text, len(text))
+	}
+	if strings.HasPrefix(text, "[") {
+		return DType{}, fmt.Errorf("%q is a dtype of records, which cannot be read", text)
+	}
+	d, err := parse(text)
+	if err != nil {
+		return DType{}, fmt.Errorf("%q is not a dtype that is known: %w", text, err)
+	}
+	return d, nil
+}
+
+func parse(text string) (d DType, err error) {
+	rest := strings.TrimLeft(text, "<>|=")
+	order := text[:len(text)-len(rest)]
+	if len(order) > 1 {
+		return d, errors.New("it has several byte orders")
+	}
+	if rest == "" {
+		return d, errors.New("it has no kind")
+	}
+	d.Kind, rest = rest[0], rest[1:]
+	if d.Kind == 'O' {
+		if rest != "" && rest != "8" {
+			return d, errors.New("objects have no such size")
+		}
+		return d, nil
+	}
+	known, ok := sizes[d.Kind]
+	if !ok {
+		return d, fmt.Errorf("there is no kind %q", d.Kind)
+	}
+	size, unit, hasUnit := strings.Cut(rest, "[")
+	if !slices.Contains(known, size) {
+		return d, fmt.Errorf("the kind %q has no size %q", d.Kind, size)
+	}
+	if d.Size, err = strconv.Atoi(size); err != nil {
+		return d, err
+	}
+	d.Big = order == ">" && d.Size > 1
+	if timed := d.Kind == 'M' || d.Kind == 'm'; timed != hasUnit {
+		return d, errors.New("only times and durations have a unit, and all do")
+	}
+	if hasUnit {
+		d.Unit, ok = strings.CutSuffix(unit, "]")
+		if !ok || nanoseconds[d.Unit] == 0 {
+			return d, fmt.Errorf("unknown unit %q", unit)
+		}
+	}
+	return d, nil
+}
+
+// String returns the text for a type, as NumPy writes it.
+func (d DType) String() string {
+	switch {
+	case d.Kind == 'O':
+		return "|O"
+	case d.Unit != "":
+		return d.order() + string(d.Kind) + strconv.Itoa(d.Size) + "[" + d.Unit + "]"
+	}
+	return d.order() + string(d.Kind) + strconv.Itoa(d.Size)
+}
+
+func (d DType) order() string {
+	switch {
+	case d.Size == 1:
+		return "|"
+	case d.Big:
+		return ">"
+	}
+	return "<"
+}
+
+// machineIsBig reports whether the machine is big-endian.
+var machineIsBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
+
+// memory returns the bytes of elements, which have no pointers.
+func memory[T any](v []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(*new(T))))
+}
+
+// AppendFixed appends elements in the byte order of d, of which they have the
+// size. Their type has in memory the bytes that NumPy has in an array of the
+// machine's byte order: truth values, numbers, and types made of one.
+func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
+	start := len(dst)
+	dst = append(dst, memory(v)...)
+	d.reorder(dst[start:])
+	return dst
+}
+
+// Fixeds returns the elements that data is in the byte order of d. What is left
+// of data beyond whole elements is not looked at. Every pattern of bytes has to
+// be an element: of the types of AppendFixed that is so for all but bool.
+func Fixeds[T any](d DType, data []byte) []T {
+	v := make([]T, len(data)/d.Size)
+	b := memory(v)
+	copy(b, data)
+	d.reorder(b)
+	return v
+}
+
+// reorder changes between the machine's byte order and that of d.
+func (d DType) reorder(b []byte) {
+	if d.Big != machineIsBig {
+		d.Swap(b)
+	}
+}
+
+// Bools returns the truth values that data is. Like NumPy, it takes every byte
+// but 0 for true.
+func Bools(data []byte) []bool {
+	v := make([]bool, len(data))
+	for i, c := range data {
+		v[i] = c != 0
+	}
+	return v
+}
+
+// Swap changes the byte order of elements in place.
+func (d DType) Swap(b []byte) {
+	n := d.Size
+	if d.Kind == 'c' {
+		n /= 2 // a byte order applies to each half
+	}
+	for ; n > 1 && len(b) >= n; b = b[n:] {
+		slices.Reverse(b[:n])
+	}
+}
+
+// nanoseconds are the units of times and durations that have a fixed length.
+var nanoseconds = map[string]int64{
+	"ns": 1,
+	"us": 1e3,
+	"ms": 1e6,
+	"s":  1e9,
+	"m":  60e9,
+	"h":  3600e9,
+	"D":  24 * 3600e9,
+	"W":  7 * 24 * 3600e9,
+}
+
+// notATime is NumPy's NaT, which stands for no time.
+const notATime = math.MinInt64
+
+// The times that nanoseconds since 1970 can count.
+var (
+	firstTime = time.Unix(0, notATime+1)
+	lastTime  = time.Unix(0, math.MaxInt64)
+)
+
+// AppendTimes appends times in nanoseconds. The zero time.Time is NaT. Times
+// before 1677 and after 2262 are an error: 64 bits do not count so far.
+func AppendTimes(dst []byte, d DType, v []time.Time) ([]byte, error) {
+	counts := make([]int64, len(v))
+	for i, t := range v {
+		switch {
+		case t.IsZero():
+			counts[i] = notATime
+		case t.Before(firstTime) || t.After(lastTime):
+			return dst, fmt.Errorf("element %d, %v: nanoseconds count from %v to %v only", i, t, firstTime.UTC(), lastTime.UTC())
+		default:
+			counts[i] = t.UnixNano()
+		}
+	}
+	return AppendFixed(dst, d, counts), nil
+}
+
+// Times returns the times that data is, in UTC. NaT is the zero time.Time.
+func Times(d DType, data []byte) ([]time.Time, error) {
+	counts := Fixeds[int64](d, data)
+	v := make([]time.Time, len(counts))
+	unit := nanoseconds[d.Unit]
+	for i, n := range counts {
+		if n == notATime {
+			continue
+		}
+		if unit >= 1e9 {
+			seconds := unit / 1e9
+			// Beyond this, time.Time itself cannot tell years apart.
+			if limit := int64(1<<55) / seconds; n > limit || n < -limit {
+				return nil, fmt.Errorf("element %d: %d%s is not a time that can be represented", i, n, d.Unit)
+			}
+			v[i] = time.Unix(n*seconds, 0).UTC()
+			continue
+		}
+		perSecond := 1e9 / unit
+		v[i] = time.Unix(n/perSecond, n%perSecond*unit).UTC()
+	}
+	return v, nil
+}
+
+// Durations returns the durations that data is. One that nanoseconds cannot
+// count is an error, and so is NaT.
+func Durations(d DType, data []byte) ([]time.Duration, error) {
+	v := Fixeds[time.Duration](d, data)
+	unit := nanoseconds[d.Unit]
+	for i, n := range v {
+		if n == notATime {
+			return nil, fmt.Errorf("element %d: NaT is not a duration", i)
+		}
+		if limit := math.MaxInt64 / unit; int64(n) > limit || int64(n) < -limit {
+			return nil, fmt.Errorf("element %d: %d%s is more than nanoseconds can hold", i, int64(n), d.Unit)
+		}
+		v[i] = n * time.Duration(unit)
+	}
+	return v, nil
+}

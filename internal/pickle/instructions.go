@@ -1,0 +1,240 @@
+package pickle
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+
+	"github.com/go-partd/partd/internal/pyvalue"
+)
+
+// The instructions that Python writes for plain values in protocols 4 and 5, by
+// the names that CPython gives them.
+const (
+	opMark            = '('
+	opStop            = '.'
+	opBinInt          = 'J'
+	opBinInt1         = 'K'
+	opBinInt2         = 'M'
+	opNone            = 'N'
+	opReduce          = 'R'
+	opBinUnicode      = 'X'
+	opAppend          = 'a'
+	opBuild           = 'b'
+	opEmptyDict       = '}'
+	opAppends         = 'e'
+	opBinGet          = 'h'
+	opLongBinGet      = 'j'
+	opEmptyList       = ']'
+	opSetItem         = 's'
+	opTuple           = 't'
+	opEmptyTuple      = ')'
+	opSetItems        = 'u'
+	opBinFloat        = 'G'
+	opBinBytes        = 'B'
+	opShortBinBytes   = 'C'
+	opProto           = 0x80
+	opTuple1          = 0x85
+	opTuple2          = 0x86
+	opTuple3          = 0x87
+	opNewObj          = 0x81
+	opNewTrue         = 0x88
+	opNewFalse        = 0x89
+	opLong1           = 0x8a
+	opLong4           = 0x8b
+	opShortBinUnicode = 0x8c
+	opBinUnicode8     = 0x8d
+	opBinBytes8       = 0x8e
+	opEmptySet        = 0x8f
+	opAddItems        = 0x90
+	opFrozenSet       = 0x91
+	opStackGlobal     = 0x93
+	opMemoize         = 0x94
+	opFrame           = 0x95
+	opByteArray8      = 0x96 // of protocol 5
+)
+
+// widths are how many bytes the number has that follows an instruction: the value,
+// its length, or its place in the memo.
+var widths = [256]int{
+	opBinInt1: 1, opBinInt2: 2, opBinInt: 4, opLong1: 1, opLong4: 4,
+	opShortBinUnicode: 1, opBinUnicode: 4, opBinUnicode8: 8,
+	opShortBinBytes: 1, opBinBytes: 4, opBinBytes8: 8, opByteArray8: 8,
+	opBinGet: 1, opLongBinGet: 4, opFrame: 8,
+}
+
+// refused are the instructions that plain values have no use for.
+var refused = map[byte]string{
+	'0':      "POP (a tuple that contains itself)",
+	'1':      "POP_MARK (a tuple that contains itself)",
+	'P':      "PERSID (an object that is kept elsewhere)",
+	'Q':      "BINPERSID (an object that is kept elsewhere)",
+	opBuild:  "BUILD (the state of an object)",
+	'c':      "GLOBAL (a class or function)",
+	'i':      "INST (an object of a class)",
+	'o':      "OBJ (an object of a class)",
+	opNewObj: "NEWOBJ (an object of a class)",
+	0x82:     "EXT1 (a registered class or function)",
+	0x83:     "EXT2 (a registered class or function)",
+	0x84:     "EXT4 (a registered class or function)",
+	0x92:     "NEWOBJ_EX (an object of a class)",
+	0x97:     "NEXT_BUFFER (a buffer that is kept elsewhere)",
+	0x98:     "READONLY_BUFFER (a buffer that is kept elsewhere)",
+}
+
+func refuse(op byte) error {
+	if name, known := refused[op]; known {
+		return fmt.Errorf("instruction %s: only plain values are read, and nothing is executed", name)
+	}
+	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
+}
+
+// leaf reads what has no elements.
+func (r *reader) leaf(op byte) (any, error) {
+	switch op {
+	case opBinInt1, opBinInt2:
+		n, err := r.number(op)
+		return int64(n), err
+	case opBinInt:
+		n, err := r.number(op)
+		return int64(int32(n)), err
+	case opLong1, opLong4:
+		return r.long(op)
+	case opBinFloat:
+		b, err := r.next(8)
+		if err != nil {
+			return nil, err
+		}
+		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
+	case opShortBinUnicode, opBinUnicode, opBinUnicode8:
+		return r.text(op)
+	case opShortBinBytes, opBinBytes, opBinBytes8:
+		return r.bytes(op)
+	case opByteArray8:
+		b, err := r.bytes(op)
+		return pyvalue.ByteArray(b), err
+	}
+	return nil, refuse(op)
+}
+
+// sized reads a length and as many bytes, which are part of the input.
+func (r *reader) sized(op byte) ([]byte, error) {
+	size, err := r.number(op)
+	if err != nil {
+		return nil, err
+	}
+	return r.next(size)
+}
+
+func (r *reader) bytes(op byte) ([]byte, error) {
+	b, err := r.sized(op)
+	return append(make([]byte, 0, len(b)), b...), err
+}
+
+func (r *reader) text(op byte) (any, error) {
+	b, err := r.sized(op)
+	if err != nil {
+		return nil, err
+	}
+	s, isNew := r.texts.Of(b)
+	if isNew && !pyvalue.ValidText(s.(string)) {
+		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
+	}
+	return s, nil
+}
+
+// long reads an integer: little-endian, its sign in the highest bit.
+func (r *reader) long(op byte) (any, error) {
+	b, err := r.sized(op)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) == 0 {
+		return int64(0), nil
+	}
+	negative := b[len(b)-1] >= 0x80
+	if len(b) <= 8 {
+		var v uint64
+		if negative {
+			v = math.MaxUint64
+		}
+		for i := len(b) - 1; i >= 0; i-- {
+			v = v<<8 | uint64(b[i])
+		}
+		return int64(v), nil
+	}
+	magnitude := slices.Clone(b)
+	slices.Reverse(magnitude)
+	if !negative {
+		return pyvalue.Integer(new(big.Int).SetBytes(magnitude)), nil
+	}
+	for i := range magnitude {
+		magnitude[i] = ^magnitude[i]
+	}
+	v := new(big.Int).SetBytes(magnitude)
+	return pyvalue.Integer(v.Not(v)), nil
+}
+
+// newArray is the only function that a pickle may call: bytearray, which
+// protocol 4 has no instruction for. It is a name and no more: reduce does what
+// the function would.
+type newArray struct{}
+
+func (r *reader) global() error {
+	names, err := r.take(2)
+	if err != nil {
+		return err
+	}
+	module, ok := names[0].(string)
+	name, also := names[1].(string)
+	switch {
+	case !ok || !also:
+		return errors.New("STACK_GLOBAL without a name")
+	case r.known != nil && r.known(module, name):
+		r.push(Global{module, name})
+		return nil
+	case module != "builtins" || name != "bytearray":
+		return fmt.Errorf("the class or function %.60q of the module %.60q: only plain values are read, and nothing is executed", name, module)
+	}
+	r.push(newArray{})
+	return nil
+}
+
+// reduce does what bytearray would do with its arguments, and describes what
+// another class or function makes of them.
+func (r *reader) reduce() error {
+	call, err := r.take(2)
+	if err != nil {
+		return err
+	}
+	_, ok := call[0].(newArray)
+	made, isNode := call[0].(*node)
+	if _, isGlobal := call[0].(Global); !ok && !isGlobal && (!isNode || made.kind != object) {
+		return errors.New("REDUCE (a call) of something that is not a function: only plain values are read, and nothing is executed")
+	}
+	arguments, isNode := call[1].(*node)
+	if !isNode || arguments.kind != tuple {
+		return errors.New("REDUCE (a call) without a tuple of arguments")
+	}
+	if !ok {
+		r.push(&node{kind: object, items: slices.Clone(call)})
+		return nil
+	}
+	var content []byte
+	if len(arguments.items) > 0 {
+		content, ok = arguments.items[0].([]byte)
+	}
+	if !ok || len(arguments.items) > 1 {
+		return errors.New("REDUCE (a call) with arguments that make no plain value")
+	}
+	// No pickle that Python writes copies anything twice; a short one that copies
+	// a large value again and again does.
+	if r.copied += len(content); r.copied > len(r.data) {
+		return errors.New("calls that copy more than the pickle holds")
+	}
+	r.push(pyvalue.ByteArray(append([]byte{}, content...)))
+	return nil
+}
