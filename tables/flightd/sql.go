@@ -32,7 +32,7 @@ type sqlServer struct {
 }
 
 func newSQLServer(store *tables.Store) *sqlServer {
-	s := &sqlServer{store: store}
+	s := &sqlServer{store: store, running: running{all: map[*execution]struct{}{}}}
 	s.Alloc = memory.DefaultAllocator
 	for id, value := range sqlInfos() {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
@@ -162,9 +162,6 @@ func (r *running) add(ctx context.Context, id string) (context.Context, func()) 
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.all == nil {
-		r.all = map[*execution]struct{}{}
-	}
 	r.all[e] = struct{}{}
 	return ctx, func() {
 		cancel(nil)

@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,10 +69,7 @@ func (s *Server) ended(ctx context.Context, method string, began time.Time, err 
 	}
 	if err != nil {
 		c, _ := ctx.Value(callKey{}).(*call)
-		if c == nil {
-			c = &call{}
-		}
-		log("a call failed", "method", method, "peer", c.conn, "code", code, "error", status.Convert(err).Message())
+		log("a call failed", "method", method, "peer", cmp.Or(c, new(call)).conn, "code", code, "error", status.Convert(err).Message())
 	}
 }
 

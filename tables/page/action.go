@@ -162,9 +162,7 @@ func (h *handler) action(q *request) error {
 	}
 	the := actions[i]
 	dry, right := q.dry()
-	if a.Mode == "" {
-		a.Mode = map[bool]string{true: "append", false: "error"}[the.Entry == operations.Resample.Entry]
-	}
+	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[the.Entry == operations.Resample.Entry])
 	_, wrong := modeOf(a.Mode)
 	err := errors.Join(wrong, q.Caller.MayUse(right, a.Bucket, a.target().Bucket),
 		checkNames(slices.Concat(a.Tables, a.Sources, []string{a.Bucket, a.Table, a.Name, a.Source, a.Target, a.target().Bucket})...))

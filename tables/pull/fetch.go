@@ -24,13 +24,10 @@ import (
 var errAbsent = errors.New("it does not have the file")
 
 func newClient(config *tls.Config, patience time.Duration) *http.Client {
-	if config != nil {
-		config = config.Clone()
-	}
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
 		Transport: &http.Transport{
-			TLSClientConfig: config, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+			TLSClientConfig: config.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 			DialContext:         (&net.Dialer{Timeout: patience}).DialContext,
 			TLSHandshakeTimeout: patience, ResponseHeaderTimeout: patience, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
 		},
@@ -69,6 +66,16 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 		return nil, errAbsent
 	}
 	return nil, fmt.Errorf("%s: %q", answer.Status, strings.TrimSpace(string(text)))
+}
+
+// askJSON is request for an answer of JSON, of at most so many bytes.
+func (n *Node) askJSON(ctx context.Context, method, url string, most int64, into any) error {
+	answer, err := n.request(ctx, method, url, 0)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close() //nolint:errcheck // it was only read
+	return json.NewDecoder(io.LimitReader(answer.Body, most)).Decode(into)
 }
 
 type watched struct {
@@ -114,12 +121,7 @@ func (n *Node) askHeads(ctx context.Context, key string, of []peer) (heads map[p
 func (n *Node) askHead(ctx context.Context, key string, p peer) (r record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, n.opts.Lease)
 	defer cancel()
-	answer, err := n.request(ctx, http.MethodGet, p.address+headPath+key, 0)
-	if err != nil {
-		return r, err
-	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
-	if err := json.NewDecoder(io.LimitReader(answer.Body, maxRecord)).Decode(&r); err != nil {
+	if err := n.askJSON(ctx, http.MethodGet, p.address+headPath+key, maxRecord, &r); err != nil {
 		return r, err
 	}
 	return r, r.check(key)

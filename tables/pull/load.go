@@ -1,9 +1,11 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -105,18 +107,10 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	}
 	held := n.reg.held(key) // before the record, which was there first: others save meanwhile
 	e := n.reg.table(key)
-	best := e.record
-	for _, r := range []record{h.record, n.reg.newest(key)} {
-		if r.Version > best.Version {
-			best = r
-		}
-	}
+	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }
+	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newest(key)}, byVersion)
 	heads, causes := n.askHeads(ctx, key, n.reg.peers(best))
-	for _, r := range heads {
-		if r.Version > best.Version {
-			best = r
-		}
-	}
+	best = slices.MaxFunc(slices.AppendSeq([]record{best}, maps.Values(heads)), byVersion)
 	if ctx.Err() != nil {
 		return record{}, 0, canceled.Err(ctx)
 	}

@@ -145,9 +145,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	n := &Node{small: smallRows, opts: *cmp.Or(o, new(Options))}
 	n.opts.SyncTimeout = cmp.Or(n.opts.SyncTimeout, DefaultSyncTimeout)
 	n.opts.Lease = cmp.Or(n.opts.Lease, DefaultLease)
-	if n.log = n.opts.Logger; n.log == nil {
-		n.log = slog.New(slog.DiscardHandler)
-	}
+	n.log = cmp.Or(n.opts.Logger, slog.New(slog.DiscardHandler))
 	if n.opts.SyncTimeout < 0 || n.opts.Lease < 0 || n.opts.MaxStaleness < 0 {
 		return nil, errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative")
 	}

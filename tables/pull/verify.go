@@ -2,10 +2,8 @@ package pull
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -39,8 +37,9 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	}
 	peers := n.reg.peers(record{})
 	for _, p := range peers {
-		found, err := n.askVerify(ctx, p)
-		if err != nil {
+		const most = 1 << 20 // bytes of findings
+		var found []Finding
+		if err := n.askJSON(ctx, http.MethodPost, p.address+verifyPath, most, &found); err != nil {
 			found = []Finding{{Problem: err.Error()}}
 		}
 		for i := range found {
@@ -57,17 +56,6 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 		}
 	}
 	return all, nil
-}
-
-func (n *Node) askVerify(ctx context.Context, p peer) (found []Finding, err error) {
-	const most = 1 << 20 // bytes of findings
-	answer, err := n.request(ctx, http.MethodPost, p.address+verifyPath, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
-	err = json.NewDecoder(io.LimitReader(answer.Body, most)).Decode(&found)
-	return found, err
 }
 
 // verifyOwn checks the files of this directory.

@@ -44,14 +44,9 @@ const scope = "github.com/go-partd/partd/tables/tablesotel"
 // New returns an Observer that reports to OpenTelemetry. Pass it to tables.Open in
 // tables.Options.
 func New(o *Options) (tables.Observer, error) {
-	opts := *cmp.Or(o, new(Options))
-	if opts.Tracer == nil {
-		opts.Tracer = otel.GetTracerProvider()
-	}
-	if opts.Meter == nil {
-		opts.Meter = otel.GetMeterProvider()
-	}
-	ob, m := &observer{tracer: opts.Tracer.Tracer(scope)}, opts.Meter.Meter(scope)
+	o = cmp.Or(o, new(Options))
+	ob := &observer{tracer: cmp.Or(o.Tracer, otel.GetTracerProvider()).Tracer(scope)}
+	m := cmp.Or(o.Meter, otel.GetMeterProvider()).Meter(scope)
 	var err, rowsErr, bytesErr error
 	ob.duration, err = m.Float64Histogram("partd.tables.duration", metric.WithUnit("s"), metric.WithDescription("How long operations on tables took."))
 	ob.rows, rowsErr = m.Int64Counter("partd.tables.rows", metric.WithUnit("{row}"), metric.WithDescription("Rows that were put, read, written or folded."))

@@ -57,9 +57,7 @@ FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t
 		for err == nil && !f.ended && rows.Next() {
 			err = f.add(rows.RecordBatch())
 		}
-		if err == nil {
-			err = rows.Err()
-		}
+		err = cmp.Or(err, rows.Err())
 		if err == nil && f.begun && !f.ended {
 			err = f.endPass()
 		}

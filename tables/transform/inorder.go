@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,9 +82,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		for err == nil && !w.ended && r.Next() {
 			err = w.add(r.RecordBatch())
 		}
-		if err == nil {
-			err = r.Err()
-		}
+		err = cmp.Or(err, r.Err())
 		if err == nil && !w.ended && w.any {
 			if err = w.endBin(); err == nil {
 				err = w.flush()

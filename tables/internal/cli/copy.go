@@ -92,8 +92,7 @@ or has changed since, is an error.`,
 }
 
 func newBackup(a *app) *cobra.Command {
-	var name string
-	cmd := copies(a, &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back tables up under a name",
 		Long: `Copy all buckets, or one, as they are now to a directory for backups of these tables,
@@ -102,32 +101,32 @@ backup has no name; the next one continues it.
 
 The directory is itself a directory of tables: a backup is a snapshot of each of its buckets.`,
 		Example: "  partd-tables backup --to /mnt/backup --name monday\n  partd-tables backups --dir /mnt/backup",
-	}, "dir", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
-		return from.Backup(ctx, to, name, buckets...)
+	}
+	name := nameFlag(cmd)
+	return copies(a, cmd, "dir", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+		return from.Backup(ctx, to, *name, buckets...)
 	})
-	nameFlag(cmd, &name)
-	return cmd
 }
 
 func newRestore(a *app) *cobra.Command {
-	var name string
-	cmd := copies(a, &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags]",
 		Short: "Restore buckets from a backup",
 		Long: `Restore all buckets of a backup, or one, to their state then: each in one commit, with its
 tables, metadata and rules. Tables made since are deleted. Unchanged tables
 stay as they are; others are made anew, without their older versions.`,
 		Example: "  partd-tables restore --from /mnt/backup --name monday\n  partd-tables restore --from /mnt/backup --name monday --bucket NYSE",
-	}, "from", "dir", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
-		return to.RestoreFrom(ctx, from, name, buckets...)
+	}
+	name := nameFlag(cmd)
+	return copies(a, cmd, "from", "dir", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+		return to.RestoreFrom(ctx, from, *name, buckets...)
 	})
-	nameFlag(cmd, &name)
-	return cmd
 }
 
-func nameFlag(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "name", "", "the `NAME` of the backup")
+func nameFlag(cmd *cobra.Command) *string {
+	name := cmd.Flags().String("name", "", "the `NAME` of the backup")
 	required(cmd, "name")
+	return name
 }
 
 func newBackups(a *app) *cobra.Command {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -98,15 +97,20 @@ func (c *pullConfig) finish() error {
 }
 
 func newPullServe(a *app) *cobra.Command {
-	c := new(pullConfig)
-	exitOnStdinClose := false
-	cmd := c.command(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the tables of a directory to other nodes",
 		Long: `Serve the tables of a directory to other nodes, until SIGTERM or SIGINT. When it is ready,
 it writes "ready URL" on a line of its own.`,
 		Example: "  partd-tables pull serve --registry nats://a:4222,nats://b:4222,nats://c:4222 --listen 10.0.0.7:8082 --token-file token",
-	}, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
+	}
+	c := &pullConfig{options: pull.Options{Logger: cliutil.NewLog("text", a.err)}}
+	fs := cmd.Flags()
+	fs.StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
+	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach it (default: that of --listen)")
+	exitOnStdinClose := fs.Bool("exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
+	fs.StringVar(&c.share, "share", "", "the `PATH` of a Unix socket at which this user's programs share the node, until none of them uses it")
+	return c.command(cmd, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
 		var l net.Listener
 		if c.share != "" {
 			if l, err = remote.Listen("ipc://" + url.PathEscape(c.share)); err != nil {
@@ -116,7 +120,7 @@ it writes "ready URL" on a line of its own.`,
 		if _, err := fmt.Fprintf(a.out, "ready %s\n", n.Address()); err != nil {
 			return err
 		}
-		if exitOnStdinClose {
+		if *exitOnStdinClose {
 			var end context.CancelFunc
 			ctx, end = context.WithCancel(ctx)
 			go func() {
@@ -130,24 +134,18 @@ it writes "ready URL" on a line of its own.`,
 		<-ctx.Done()
 		return nil
 	})
-	c.options.Logger = cliutil.NewLog("text", a.err)
-	cmd.Flags().StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
-	cmd.Flags().StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach it (default: that of --listen)")
-	cmd.Flags().BoolVar(&exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
-	cmd.Flags().StringVar(&c.share, "share", "", "the `PATH` of a Unix socket at which this user's programs share the node, until none of them uses it")
-	return cmd
 }
 
 func newPullSave(a *app) *cobra.Command {
-	c := new(pullConfig)
-	var format *string
-	cmd := c.command(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "save [flags] [--] NAME FILE",
 		Short: "Save the rows of a file",
 		Long: `Save the rows of a file under a name. At times that the table already has, the file's
 columns replace the table's, and its other columns stay.`,
 		Example: "  partd-tables pull save prices prices.csv",
-	}, func(ctx context.Context, n *pull.Node, args []string) error {
+	}
+	format := formatFlag(cmd)
+	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		in, _, err := a.input(args[1], formats.Format(*format))
 		if err != nil {
 			return err
@@ -165,20 +163,20 @@ columns replace the table's, and its other columns stay.`,
 		_, err = fmt.Fprintf(a.err, "%s: version %d\n", shown(args[0]), v)
 		return err
 	})
-	format = formatFlag(cmd)
-	return cmd
 }
 
 func newPullGet(a *app) *cobra.Command {
-	c := new(pullConfig)
-	var stats *bool
-	var out *result
-	var between func() (from, to time.Time, err error)
-	cmd := c.command(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "get [flags] [--] NAME",
 		Short:   "Write the rows of a table, after fetching what is missing",
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
-	}, func(ctx context.Context, n *pull.Node, args []string) error {
+	}
+	c, fs := new(pullConfig), cmd.Flags()
+	stats := fs.Bool("stats", false, "write the requests to other nodes and the registry to the standard error, as JSON")
+	between := rangeFlags(cmd, "only rows from this `TIME` on", "only rows before this `TIME`")
+	out := resultFlags(a, cmd)
+	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "how old the table may be if nobody answers: a `TIME`")
+	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := between()
 		if err = errors.Join(err, out.choose()); err != nil {
 			return err
@@ -189,17 +187,10 @@ func newPullGet(a *app) *cobra.Command {
 		}
 		return encoder(a.err).Encode(n.Stats())
 	})
-	fs := cmd.Flags()
-	stats = fs.Bool("stats", false, "write the requests to other nodes and the registry to the standard error, as JSON")
-	between = rangeFlags(cmd, "only rows from this `TIME` on", "only rows before this `TIME`")
-	out = resultFlags(a, cmd)
-	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "how old the table may be if nobody answers: a `TIME`")
-	return cmd
 }
 
 func newPullList(a *app) *cobra.Command {
-	c := new(pullConfig)
-	return c.command(&cobra.Command{
+	return new(pullConfig).command(&cobra.Command{
 		Use:     "list",
 		Short:   "List the tables, their versions and how many nodes have them",
 		Example: "  partd-tables pull list",
@@ -218,8 +209,7 @@ func newPullList(a *app) *cobra.Command {
 }
 
 func newPullVerify(a *app) *cobra.Command {
-	c := new(pullConfig)
-	return c.command(&cobra.Command{
+	return new(pullConfig).command(&cobra.Command{
 		Use:   "verify",
 		Short: "Check the files of all nodes, and repair what is damaged",
 		Long: `Read all files of the newest versions, here and at all live nodes, compare
@@ -248,8 +238,7 @@ intact. Findings are lines of JSON. It fails if something could not be repaired.
 }
 
 func newPullForget() *cobra.Command {
-	c := new(pullConfig)
-	return c.command(&cobra.Command{
+	return new(pullConfig).command(&cobra.Command{
 		Use:   "forget [flags] [--] NAME",
 		Short: "Give up the newest version of a table, which no node has any more",
 		Long: `Give up the newest version of a table whose nodes are gone for good, so that the name

@@ -45,18 +45,13 @@ func bucketFlag(cmd *cobra.Command, name string) *string {
 
 // backupCommand makes a command of what moves tables to or from a named backup at a place.
 func backupCommand(a *app, cmd *cobra.Command, place, moved string, do func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
-	var url *string
-	var name string
-	c := new(pullConfig)
-	c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
+	url, name := bucketFlag(cmd, place), nameFlag(cmd)
+	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		return withBucket(ctx, *url, place == "to", func(b objstore.Bucket) error {
-			done, err := do(ctx, n, b, name, args)
+			done, err := do(ctx, n, b, *name, args)
 			return errors.Join(err, copiedLines(a, done, moved))
 		})
 	})
-	url = bucketFlag(cmd, place)
-	nameFlag(cmd, &name)
-	return cmd
 }
 
 func newPullBackup(a *app) *cobra.Command {
