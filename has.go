@@ -23,7 +23,7 @@ func Has(ctx context.Context, store Partd, key string) (bool, error) {
 		return false, err
 	}
 	n, err := io.ReadFull(r, make([]byte, 1))
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF {
 		err = nil
 	}
 	if err = errors.Join(err, r.Close()); n > 0 || err != nil {

@@ -2,6 +2,7 @@ package partd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
@@ -206,5 +208,44 @@ func TestPartsAtOnce(t *testing.T) {
 				t.Errorf("parts of %v keys", counts)
 			}
 		})
+	}
+}
+
+// breaking is a store whose readers break off after some bytes.
+type breaking struct {
+	partd.Partd
+	partd.Lister
+	bytes int64
+}
+
+func (b breaking) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	r, err := partd.Open(ctx, b.Partd, key)
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(r, b.bytes), iotest.ErrReader(errBroken)), r}, err
+}
+
+var errBroken = fmt.Errorf("the connection broke: %w", io.EOF)
+
+// A connection that breaks off is an error, and not the end of a value.
+func TestReaderBreaksOff(t *testing.T) {
+	d := partd.NewDict()
+	fillNumbered(t, d, 3)
+	for _, n := range []int64{0, 2} {
+		store := breaking{struct{ partd.Partd }{d}, d, n}
+		keys := 0
+		var last error
+		for _, err := range partd.Scan(t.Context(), store) {
+			if last = err; err == nil {
+				keys++
+			}
+		}
+		if !errors.Is(last, errBroken) {
+			t.Errorf("a scan has %d chunks, and ends with %v", keys, last)
+		}
+	}
+	if _, err := partd.Has(t.Context(), breaking{struct{ partd.Partd }{d}, d, 0}, "key 1"); !errors.Is(err, errBroken) {
+		t.Errorf("a reader that broke off tells whether there is a key: %v", err)
 	}
 }

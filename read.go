@@ -224,7 +224,7 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
-		last = errors.Is(err, io.EOF)
+		last = err == io.EOF // an error that wraps it is of a connection
 		if err != nil && !last {
 			return true, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"runtime"
 	"slices"
@@ -246,5 +247,33 @@ func TestScanMemory(t *testing.T) {
 	}
 	if allocated > 8<<20 {
 		t.Errorf("a key of 1,000 MiB takes %d bytes", allocated)
+	}
+}
+
+// breaking is a store whose scan ends with an error after each first key.
+type breaking struct {
+	*partd.Dict
+	err error
+}
+
+func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return func(yield func(partd.Chunk, error) bool) {
+		for c, err := range b.Dict.Scan(ctx) {
+			if yield(c, err) {
+				yield(partd.Chunk{}, b.err)
+			}
+			return
+		}
+	}
+}
+
+// A connection that breaks off is an error, and not the end of the scan.
+func TestScanBreaksOff(t *testing.T) {
+	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
+		s := New(breaking{partd.NewDict(), broken}, Bytes())
+		must(t, s.Append(ctx, Entry[[]byte]{"a", []byte("1")}, Entry[[]byte]{"b", []byte("2")}))
+		if got, err := read(s.Scan(ctx)); !errors.Is(err, broken) {
+			t.Errorf("%d keys of 2, and %v where the scan failed with: %v", len(got), err, broken)
+		}
 	}
 }

@@ -167,7 +167,7 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 				return
 			}
 		}
-		if !errors.Is(r.Err, io.EOF) {
+		if r.Err != io.EOF {
 			yield(Group[T]{}, r.Err)
 		}
 	}

@@ -259,7 +259,7 @@ func readFrames(ctx context.Context, store partd.Partd, key string, use func(kin
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := in.Read(buf)
-		end := errors.Is(err, io.EOF)
+		end := err == io.EOF
 		if err != nil && !end {
 			return err
 		}

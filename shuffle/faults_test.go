@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -293,4 +295,36 @@ var failingCodec = encode.ValueCodec[rec]{
 		return append(dst, 1), nil
 	},
 	Decode: func([]byte) (rec, error) { return rec{}, errCodec },
+}
+
+// brokenOff is a store whose readers break off at once, from some time on.
+type brokenOff struct {
+	*partd.Dict
+	broken bool
+}
+
+var errBroken = fmt.Errorf("the connection broke: %w", io.EOF)
+
+func (b *brokenOff) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if b.broken {
+		return io.NopCloser(iotest.ErrReader(errBroken)), nil
+	}
+	return partd.Open(ctx, struct{ partd.Partd }{b.Dict}, key)
+}
+
+// A connection that breaks off is an error, and not the end of what is read.
+func TestReaderBreaksOff(t *testing.T) {
+	store := &brokenOff{Dict: partd.NewDict()}
+	p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	store.broken = true
+	if got, err := shuffle.Collect(p.Records("half")); !errors.Is(err, errBroken) {
+		t.Errorf("%d records: %v", len(got), err)
+	}
+	if _, err := shuffle.Begin(t.Context(), store, "task", ""); !errors.Is(err, errBroken) {
+		t.Errorf("whether a task has ended is not known: %v", err)
+	}
 }

@@ -154,7 +154,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	defer out.end()
 	for {
 		n, err := binary.ReadUvarint(in)
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF {
 			return nil
 		}
 		var record []byte

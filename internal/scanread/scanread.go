@@ -43,14 +43,16 @@ func (r *Reader) step() error {
 	if r.Err != nil {
 		return r.Err
 	}
+	within := !r.last
 	c, err, ok := r.next()
+	r.Key, r.data, r.last, r.Err = c.Key, c.Data, c.Last, err
 	switch {
-	case !ok && r.last:
-		r.Err = io.EOF
-	case !ok:
+	case !ok && within:
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: errors.New("the store beneath ended its scan within a key")}
-	default:
-		r.Key, r.data, r.last, r.Err = c.Key, c.Data, c.Last, err
+	case !ok:
+		r.Err = io.EOF
+	case err == io.EOF || err == io.ErrUnexpectedEOF: // a connection's: neither the scan nor the value is at its end
+		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: err}
 	}
 	return r.Err
 }

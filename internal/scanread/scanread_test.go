@@ -1,0 +1,42 @@
+package scanread
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// A store beneath whose connection breaks off has not come to the end, neither of a
+// value nor of the scan.
+func TestBreaksOff(t *testing.T) {
+	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("the connection broke: %w", io.EOF), nil} {
+		for _, last := range []bool{true, false} {
+			if broken == nil && last {
+				continue // that is the end
+			}
+			r, stop := New(func(yield func(partd.Chunk, error) bool) {
+				if yield(partd.Chunk{Key: "k", Data: []byte("value"), Last: last}, nil) && broken != nil {
+					yield(partd.Chunk{}, broken)
+				}
+			}, "")
+			defer stop()
+			if err := r.Next(); err != nil || r.Key != "k" {
+				t.Fatal(r.Key, err)
+			}
+			if n, err := r.Read(make([]byte, 2)); n != 2 || err != nil {
+				t.Fatal(n, err)
+			}
+			for range 2 {
+				if err := r.Next(); err == nil || err == io.EOF || err == io.ErrUnexpectedEOF || broken != nil && !errors.Is(err, broken) {
+					t.Errorf("after %v, last %v: %v", broken, last, err)
+				}
+			}
+			if data, err := r.Data(); len(data) > 0 || err != r.Err {
+				t.Errorf("after %v, last %v: %q, %v", broken, last, data, err)
+			}
+		}
+	}
+}
