@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -192,6 +193,9 @@ func (c *Client) lost(l *link, err error) {
 	defer c.mu.Unlock()
 	if c.link != l {
 		return // it never came into use
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // who reads on must not take it for the end of a value
 	}
 	c.link = nil
 	if !l.useful {
