@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/vfs"
@@ -36,8 +37,12 @@ func orNone(b Bucket) Bucket {
 	return b
 }
 
-// temporary begins the names of files that are not whole yet.
-const temporary = ".new-"
+// temporary begins the names of files that are not whole yet. Whoever lists removes those that
+// have stayed as long as leftAfter, of a process that was killed.
+const (
+	temporary = ".new-"
+	leftAfter = 24 * time.Hour
+)
 
 // OpenDirectory opens a bucket in a directory, and creates the directory if
 // it does not exist.
@@ -141,9 +146,15 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 		if err = cmp.Or(err, canceled.Err(ctx)); err != nil || e.IsDir() {
 			return err
 		}
+		if strings.HasPrefix(e.Name(), temporary) {
+			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > leftAfter {
+				_ = os.Remove(path) // else whoever lists next
+			}
+			return nil
+		}
 		rel, err := filepath.Rel(d.root, path)
 		name := filepath.ToSlash(rel)
-		if err != nil || !strings.HasPrefix(name, prefix) || name <= after || strings.HasPrefix(e.Name(), temporary) {
+		if err != nil || !strings.HasPrefix(name, prefix) || name <= after {
 			return err
 		}
 		info, err := e.Info()

@@ -92,7 +92,7 @@ var tablesHouse = house.House{
 			"internal/filecache": {"github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sys", "golang.org/x/sync"},
 			"internal/icecat": {
 				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3",
-				"golang.org/x/sync", "modernc.org/sqlite",
+				"github.com/twmb/avro", "golang.org/x/sync", "modernc.org/sqlite",
 			},
 			"internal/messages": nil,
 			"internal/sqlerror": nil,

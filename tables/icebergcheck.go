@@ -24,8 +24,10 @@ import (
 )
 
 const (
-	mostManifests    = 10_000  // that a commit of another engine may bring, all its snapshots together
-	mostForeignBytes = 1 << 30 // of these, and of their lists
+	mostManifests    = 10_000    // that a commit of another engine may bring, all its snapshots together
+	mostListBytes    = 64 << 20  // of a list of them, before compression
+	mostForeignFiles = 1_000_000 // that they name
+	mostForeignBytes = 1 << 30   // of them, before compression
 	mostNewSnapshots = 10_000
 
 	mostAhead = time.Minute // of our clock: commits that follow may be as much before a snapshot
@@ -144,7 +146,7 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 		return nil
 	}
 	io := p.s.cat.NewIO()
-	known, left := map[string]bool{}, int64(mostForeignBytes)
+	known, room := map[string]bool{}, &icecat.Room{Entries: mostForeignFiles, Bytes: mostForeignBytes}
 	if was != nil && was.CurrentSnapshot() != nil {
 		manifests, err := was.CurrentSnapshot().Manifests(io)
 		if err != nil {
@@ -164,7 +166,7 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 		if err := p.within(now.Location(), s.ManifestList); err != nil {
 			return err
 		}
-		err := icecat.Safely(func() error { return p.checkManifests(ctx, &s, now, io, known, &left) })
+		err := icecat.Safely(func() error { return p.checkManifests(ctx, &s, now, io, known, room) })
 		if err != nil {
 			return err
 		}
@@ -173,12 +175,16 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 }
 
 // checkManifests is checkSnapshots for one.
-func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now table.Metadata, io *icecat.FileIO, known map[string]bool, left *int64) error {
+func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now table.Metadata, io *icecat.FileIO, known map[string]bool, room *icecat.Room) error {
 	unreadable := func(what string, err error) error {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
 		return &ArgumentError{Err: fmt.Errorf("%s of snapshot %d cannot be read: %w", what, s.SnapshotID, err)}
+	}
+	err := io.CheckAvro(ctx, s.ManifestList, &icecat.Room{Entries: mostManifests, Bytes: mostListBytes})
+	if err != nil {
+		return unreadable("the list of manifests", err)
 	}
 	manifests, err := s.Manifests(io)
 	if err != nil {
@@ -189,11 +195,14 @@ func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now
 			continue
 		}
 		known[m.FilePath()] = true
-		if *left -= m.Length(); len(known) > mostManifests || *left < 0 {
-			return &ArgumentError{Err: fmt.Errorf("more than %d manifests, or %d bytes of them, come at once", mostManifests, mostForeignBytes)}
+		if len(known) > mostManifests {
+			return &ArgumentError{Err: fmt.Errorf("more than %d manifests come at once", mostManifests)}
 		}
 		if err := p.within(now.Location(), m.FilePath()); err != nil {
 			return err
+		}
+		if err := io.CheckAvro(ctx, m.FilePath(), room); err != nil {
+			return unreadable("a manifest", err)
 		}
 		for e, err := range m.Entries(io, false) {
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,4 +194,51 @@ func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) 
 	}
 	register(root+"linked/metadata/"+filepath.Base(victim.MetadataLocation()), 400)
 	register(write("ok.json", func(object) {}), 200)
+}
+
+// What a commit names may unpack to only so much: it is counted before anything of it is kept.
+func TestTooMuch(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	base := c.loaded("ns", "t")
+	in := base.Location()
+	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)
+	write := func(at string, content *bytes.Buffer, err error) {
+		t.Helper()
+		if err == nil {
+			err = os.WriteFile(fileAt(at), content.Bytes(), 0o666)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	manifest, list := in+"/metadata/m.avro", in+"/metadata/l.avro"
+	s := c.forged(base, list, manifest, in+"/data/x.parquet", iceberg.EntryStatusADDED)
+	refused := func() {
+		t.Helper()
+		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "more entries or bytes")
+	}
+	m := iceberg.NewManifestFile(2, manifest, 1<<30, 0, snapshot).SequenceNum(1, 1)
+	lists := func(m iceberg.ManifestFile, n int) {
+		t.Helper()
+		var b bytes.Buffer
+		err := iceberg.WriteManifestList(2, &b, snapshot, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{m}, n))
+		write(list, &b, err)
+	}
+	lists(m.Build(), 10_001)
+	refused()
+	lists(m.KeyMetadata(make([]byte, 1<<20)).Build(), 65)
+	refused()
+
+	d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, in+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &snapshot, &sequence, &sequence, d.KeyMetadata(make([]byte, 8<<20)).Build())
+	var b bytes.Buffer
+	one, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))
+	write(manifest, &b, err)
+	lists(one, 1)
+	refused()
 }

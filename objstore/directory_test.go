@@ -1,0 +1,47 @@
+package objstore
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// What a killed writer has left goes with a listing, a day later; what is being written stays.
+func TestAbandoned(t *testing.T) {
+	d, err := OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Create(t.Context(), "a/b", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(d.String(), "a")
+	old, young := filepath.Join(dir, temporary+"OLD"), filepath.Join(dir, temporary+"YOUNG")
+	for file, age := range map[string]time.Duration{old: 25 * time.Hour, young: time.Hour, filepath.Join(dir, "b"): 25 * time.Hour} {
+		if err := os.WriteFile(file, []byte("1"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var names []string
+	for o, err := range d.List(t.Context(), "a/", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, o.Name)
+	}
+	if len(names) != 1 || names[0] != "a/b" {
+		t.Errorf("the listing has %q, want a/b", names)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the old file: %v, want it gone", err)
+	}
+	if _, err := os.Stat(young); err != nil {
+		t.Errorf("the young file: %v, want it to stay", err)
+	}
+}
