@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -104,6 +105,12 @@ func TestCutPut(t *testing.T) {
 	c, store, _ := serve(t)
 	broken := errors.New("the disk is broken")
 	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.PutAppend, nil); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // of the rows', no end of the call
+	late, cancelLate := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancelLate()
+	if _, err := c.Put(late, "", "t", batches(20, lost), tables.PutAppend, nil); !errors.Is(err, lost) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -168,7 +168,7 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 		return done, c.fail(ctx, err)
 	}
 	err = send(stream, command, rows)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && (rows.Err() != nil || !errors.Is(err, io.EOF)) {
 		return done, c.fail(ctx, err)
 	}
 	sent := err == nil && stream.CloseSend() == nil

@@ -2,6 +2,8 @@ package pull
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -83,10 +85,14 @@ func TestSaveRefuses(t *testing.T) {
 		return r
 	}
 	at := arrow.Field{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}
+	broken := array.ReaderFromIter(arrow.NewSchema([]arrow.Field{at}, nil), func(yield func(arrow.RecordBatch, error) bool) {
+		yield(nil, fmt.Errorf("the connection is lost: %w", io.EOF))
+	})
 	for _, c := range []struct {
 		name, want string
 		r          array.RecordReader
 	}{
+		{"x", "is lost", broken},
 		{"x", "no time column", frame([]arrow.Timestamp{1}, arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Float64})},
 		{"x", "twice", frame([]arrow.Timestamp{1, 1}, at)},
 		{"x", "null", frame([]arrow.Timestamp{1, -1}, at)},

@@ -197,7 +197,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 			return f, fmt.Errorf("the frame takes more than %d bytes: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
 		}
 	}
-	if err := r.Err(); err != nil && !errors.Is(err, io.EOF) {
+	if err := r.Err(); err != nil && err != io.EOF { //nolint:errorlint // some readers' end; one that wraps it is none
 		return f, err
 	}
 	if f.batch, err = sorted.Block(batches, []int{f.time}); err != nil {
