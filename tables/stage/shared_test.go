@@ -68,10 +68,11 @@ func TestSharedStore(t *testing.T) {
 		}
 		return n
 	}
-	if keys() != 3*30 {
-		t.Errorf("%d keys", keys())
+	all := keys() // one who is done before the other puts is replaced at once
+	if all <= 2*30 || all > 3*30 {
+		t.Errorf("%d keys", all)
 	}
-	for after, want := range map[time.Duration]int{time.Hour: 3 * 30, 25 * time.Hour: 2 * 30} {
+	for after, want := range map[time.Duration]int{time.Hour: all, 25 * time.Hour: 2 * 30} {
 		stage.SetNow(reader, func() time.Time { return time.Now().Add(after) })
 		if _, err := reader.GC(t.Context(), nil); err != nil || after > 24*time.Hour && keys() != want {
 			t.Errorf("after %v there are %d keys, want %d: %v", after, keys(), want, err)
