@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -30,5 +31,58 @@ func TestOperations(t *testing.T) {
 	}
 	if _, err := act(admin, client, "partd.nothing", "{}"); status.Code(err) == codes.OK {
 		t.Error("there is no partd.nothing")
+	}
+}
+
+// An operation that gets no slot of the puts gives back that of the queries.
+func TestBothSlotsOrNone(t *testing.T) {
+	s, _, _ := serveTest(t, &Options{Queries: 1, Puts: 1})
+	ctx, end := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
+	defer end(nil)
+	put, err := Acquire(ctx, operations.PutSlot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits, give := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
+	done := make(chan error, 1)
+	go func() {
+		_, err := Acquire(waits, operations.BothSlots)
+		done <- err
+	}()
+	until(t, "the operation does not wait for a put's slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
+	give(context.Canceled)
+	if err := <-done; status.Code(err) != codes.Canceled {
+		t.Error(err)
+	}
+	if running, waiting := s.queries.counts(); running+waiting != 0 {
+		t.Fatalf("%v queries run and %v wait", running, waiting)
+	}
+	put()
+	both, err := Acquire(ctx, operations.BothSlots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both()
+	queries, _ := s.queries.counts()
+	if puts, _ := s.puts.counts(); queries+puts != 0 {
+		t.Errorf("slots of %v queries and %v puts are taken", queries, puts)
+	}
+}
+
+// A connection is a stranger's until a call with a token comes over it.
+func TestStrangers(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
+	client := dialTest(t, address)
+	strangers := func() int {
+		s.conns.mu.Lock()
+		defer s.conns.mu.Unlock()
+		return s.conns.strangers
+	}
+	if _, err := act(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
+		t.Errorf("without a token: %v, %d strangers", err, strangers())
+	}
+	reader, _ := withToken(t, strangersSecret, Read)
+	if _, err := act(reader, client, "ping", ""); err != nil || strangers() != 0 {
+		t.Errorf("with a token: %v, %d strangers", err, strangers())
 	}
 }
