@@ -308,7 +308,7 @@ func (f *File) HasKey(ctx context.Context, key string) (bool, error) {
 		return false, err
 	}
 	exists, err := f.dir.Has(ctx, key)
-	return exists, f.fail("has", err)
+	return exists && err == nil, f.fail("has", err)
 }
 
 // NewSession issues a session, of which every process that has the directory
