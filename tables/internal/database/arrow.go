@@ -62,7 +62,14 @@ func arrowBatch(o duckdb.ArrowOptions, schema *arrow.Schema, chunk duckdb.DataCh
 	if err := arrowError(C.duckdb_data_chunk_to_arrow(o.Ptr, chunk.Ptr, unsafe.Pointer(out))); err != nil {
 		return nil, err
 	}
-	return cdata.ImportCRecordBatchWithSchema(out, schema)
+	batch, err := cdata.ImportCRecordBatchWithSchema(out, schema)
+	if err != nil {
+		return nil, err
+	}
+	for _, column := range batch.Columns() {
+		blank(column.Data(), nil)
+	}
+	return batch, nil
 }
 
 func arrowError(p unsafe.Pointer) error {

@@ -1,0 +1,68 @@
+//go:build cgo
+
+package database
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+)
+
+// TestNullsHideNothing looks at all bytes of rows with nulls: they are the same whatever
+// statements ran before.
+func TestNullsHideNothing(t *testing.T) {
+	d := opened(t, 64<<20)
+	run := func(sql string) (sent []byte) {
+		t.Helper()
+		var to bytes.Buffer
+		defer d.Finish()
+		if err := d.prepare(sql); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := d.stream(t.Context(), sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.End()
+		w := ipc.NewWriter(&to, ipc.WithSchema(rows.Schema()))
+		for {
+			batch, err := rows.Next()
+			if batch == nil || err != nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return to.Bytes()
+			}
+			if err := w.Write(batch); err != nil {
+				t.Fatal(err)
+			}
+			batch.Release()
+		}
+	}
+	for name, value := range map[string]string{
+		"bool": "i %% 2 = %d", "int8": "((i + %d) %% 100)::TINYINT", "int64": "i * %d", "float32": "(i * %d)::FLOAT", "float64": "(i * %d)::DOUBLE",
+		"decimal": "(i * %d)::DECIMAL(30, 2)", "hugeint": "(i * %d)::HUGEINT", "sum": "(i + %d)::DECIMAL(38, 0)", "uuid": "md5((i * %d)::VARCHAR)::UUID",
+		"date": "DATE '2020-01-01' + ((i * %d) %% 1000)::INTEGER", "timestamp": "make_timestamp(i * %d)", "time": "TIME '00:00:00' + to_seconds(i %% 1000 + %d)",
+		"interval": "to_seconds(i * %d)", "text": "'text of more than twelve bytes ' || i * %d", "list": "[i * %d, NULL, i]", "struct": "{'a': i * %d, 'b': i::VARCHAR, 'c': {'d': i}}",
+		"array": "[i * %d, NULL, i + 1]", "map": "MAP {i: i * %d}", "union": "union_value(n := i * %d)", "enum": "(CASE WHEN (i * %d) %% 2 = 0 THEN 'a' ELSE 'b' END)::ENUM('a', 'b')",
+	} {
+		var first []byte
+		as := ""
+		if name == "array" { // which CASE does not have
+			as = "::BIGINT[3]"
+		}
+		for round := range 8 {
+			run("SELECT (" + fmt.Sprintf(value, 7+round*1_000_003) + ")" + as + " FROM range(5000) r(i)") // which fills the memory
+			got := run("SELECT (CASE WHEN i % 3 = 1 THEN " + fmt.Sprintf(value, 3) + " END)" + as + " AS v FROM range(5000) r(i)")
+			if first == nil {
+				first = got
+			}
+			if !bytes.Equal(got, first) {
+				t.Errorf("%s: what is sent differs after other statements", name)
+				break
+			}
+		}
+	}
+}
