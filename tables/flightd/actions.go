@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -47,8 +48,8 @@ func takes[In any](do func(*Server, context.Context, *In) (any, error)) func(*Se
 
 // ListActions lists the actions of DoAction.
 func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListActionsServer) error {
-	for name, a := range actions {
-		if err := st.Send(&flight.ActionType{Type: name, Description: a.about}); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(actions)) {
+		if err := st.Send(&flight.ActionType{Type: name, Description: actions[name].about}); err != nil {
 			return err
 		}
 	}

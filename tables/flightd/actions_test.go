@@ -3,6 +3,8 @@ package flightd
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,4 +76,32 @@ func failing(t *testing.T, c flight.Client, kind, body string) string {
 		t.Errorf("%v %q", err, said)
 	}
 	return detail.Type
+}
+
+// The actions are listed in the same order each time.
+func TestListActions(t *testing.T) {
+	_, _, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	for range 5 {
+		st, err := c.ListActions(t.Context(), &flight.Empty{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for {
+			a, err := st.Recv()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := actions[a.Type]; ok {
+				names = append(names, a.Type)
+			}
+		}
+		if len(names) != len(actions) || !slices.IsSorted(names) {
+			t.Fatalf("the actions are %q, want all %d in order", names, len(actions))
+		}
+	}
 }
