@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/coverage"
 	"time"
 
@@ -49,6 +50,10 @@ func run(dir string, opened bool) error {
 	table, err := bucket.Table(ctx, "trades")
 	if err != nil {
 		return err
+	}
+	for range 3 { // what the appends have left is cleaned up before the count
+		runtime.GC()
+		time.Sleep(100 * time.Millisecond)
 	}
 	if err := coverage.ClearCounters(); err != nil {
 		return err
