@@ -146,7 +146,7 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 		return nil
 	}
 	io := p.s.cat.NewIO()
-	known, room := map[string]bool{}, &icecat.Room{Entries: mostForeignFiles, Bytes: mostForeignBytes}
+	known, budget := map[string]bool{}, &icecat.Budget{Entries: mostForeignFiles, Bytes: mostForeignBytes}
 	if was != nil && was.CurrentSnapshot() != nil {
 		manifests, err := was.CurrentSnapshot().Manifests(io)
 		if err != nil {
@@ -166,7 +166,7 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 		if err := p.within(now.Location(), s.ManifestList); err != nil {
 			return err
 		}
-		err := icecat.Safely(func() error { return p.checkManifests(ctx, &s, now, io, known, room) })
+		err := icecat.Safely(func() error { return p.checkManifests(ctx, &s, now, io, known, budget) })
 		if err != nil {
 			return err
 		}
@@ -175,14 +175,14 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 }
 
 // checkManifests is checkSnapshots for one.
-func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now table.Metadata, io *icecat.FileIO, known map[string]bool, room *icecat.Room) error {
+func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now table.Metadata, io *icecat.FileIO, known map[string]bool, budget *icecat.Budget) error {
 	unreadable := func(what string, err error) error {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
 		return &ArgumentError{Err: fmt.Errorf("%s of snapshot %d cannot be read: %w", what, s.SnapshotID, err)}
 	}
-	err := io.CheckAvro(ctx, s.ManifestList, &icecat.Room{Entries: mostManifests, Bytes: mostListBytes})
+	err := io.CheckAvro(ctx, s.ManifestList, &icecat.Budget{Entries: mostManifests, Bytes: mostListBytes})
 	if err != nil {
 		return unreadable("the list of manifests", err)
 	}
@@ -201,7 +201,7 @@ func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now
 		if err := p.within(now.Location(), m.FilePath()); err != nil {
 			return err
 		}
-		if err := io.CheckAvro(ctx, m.FilePath(), room); err != nil {
+		if err := io.CheckAvro(ctx, m.FilePath(), budget); err != nil {
 			return unreadable("a manifest", err)
 		}
 		for e, err := range m.Entries(io, false) {

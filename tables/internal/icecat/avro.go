@@ -3,7 +3,6 @@ package icecat
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -11,16 +10,23 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
-// Room is what files of Avro may hold together: entries, and bytes before compression.
-type Room struct{ Entries, Bytes int64 }
+// Budget is what files of Avro may hold together.
+type Budget struct {
+	Entries, Bytes int64 // at most; bytes before compression
+	entries, bytes int64 // so far
+}
 
-func (r *Room) full() bool { return r.Entries < 0 || r.Bytes < 0 }
+// spent is an error for more than the budget has.
+func (b *Budget) spent() error {
+	if b.entries <= b.Entries && b.bytes <= b.Bytes {
+		return nil
+	}
+	return fmt.Errorf("it holds, with those before it, more entries or bytes than one commit may bring, which are %d and %d before compression: commit fewer at a time", b.Entries, b.Bytes)
+}
 
-var errFull = errors.New("it holds, with those before it, more entries or bytes than one commit may bring")
-
-// CheckAvro takes what a file of Avro holds off the room, and is an error if it holds more. Of the
+// CheckAvro counts what a file of Avro holds, and is an error if that is beyond a budget. Of the
 // file it keeps a block at a time; Iceberg's library keeps all of it, whatever it unpacks to.
-func (f *FileIO) CheckAvro(ctx context.Context, name string, room *Room) error {
+func (f *FileIO) CheckAvro(ctx context.Context, name string, budget *Budget) error {
 	file, err := f.Open(name)
 	if err != nil {
 		return err
@@ -30,11 +36,11 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, room *Room) error {
 	if err != nil {
 		return err
 	}
-	room.Bytes -= info.Size() // all that is not compressed
+	budget.bytes += info.Size() // all that is not compressed
 	r, err := ocf.NewReader(file,
-		ocf.WithCodec(counting{ocf.DeflateCodec(-1), room}),
-		ocf.WithCodec(counting{ocf.SnappyCodec(), room}),
-		ocf.WithCodec(counting{ocf.MustZstdCodec(nil, nil), room}),
+		ocf.WithCodec(counting{ocf.DeflateCodec(-1), budget}),
+		ocf.WithCodec(counting{ocf.SnappyCodec(), budget}),
+		ocf.WithCodec(counting{ocf.MustZstdCodec(nil, nil), budget}),
 		ocf.WithReaderSchemaFunc(func(r *ocf.Reader) (*avro.Schema, error) {
 			of := r.Schema().Root()
 			return avro.Parse(fmt.Sprintf(`{"type": "record", "name": %q, "namespace": %q, "fields": []}`, of.Name, of.Namespace))
@@ -48,25 +54,21 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, room *Room) error {
 		if err == io.EOF {
 			return nil
 		}
-		if room.Entries--; err == nil && room.full() {
-			err = errFull
-		}
-		if err != nil {
+		budget.entries++
+		if err = cmp.Or(err, budget.spent()); err != nil {
 			return err
 		}
 	}
 }
 
-// counting is a codec that takes what blocks hold off the room.
+// counting is a codec that counts what blocks hold.
 type counting struct {
 	ocf.Codec
-	room *Room
+	budget *Budget
 }
 
 func (c counting) DecompressBounded(src []byte, most int64) ([]byte, error) {
 	b, err := c.Codec.(ocf.BoundedDecompressor).DecompressBounded(src, most)
-	if c.room.Bytes -= int64(len(b)); err == nil && c.room.full() {
-		err = errFull
-	}
-	return b, err
+	c.budget.bytes += int64(len(b))
+	return b, cmp.Or(err, c.budget.spent())
 }
