@@ -18,13 +18,7 @@ func TestNullsHideNothing(t *testing.T) {
 		t.Helper()
 		var to bytes.Buffer
 		defer d.Finish()
-		if err := d.prepare(sql); err != nil {
-			t.Fatal(err)
-		}
-		rows, err := d.stream(t.Context(), sql)
-		if err != nil {
-			t.Fatal(err)
-		}
+		rows := started(t, d, sql)
 		defer rows.End()
 		w := ipc.NewWriter(&to, ipc.WithSchema(rows.Schema()))
 		for {
@@ -64,5 +58,29 @@ func TestNullsHideNothing(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// BenchmarkNulls reads two million values, of which more than a half are null.
+func BenchmarkNulls(b *testing.B) {
+	d, err := Open(&Options{Memory: 1 << 30, MaxTemp: 1 << 30, Threads: 1}, b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	for b.Loop() {
+		rows := started(b, d, "SELECT CASE WHEN i % 3 = 1 THEN i END a, CASE WHEN i % 2 = 1 THEN i END b FROM range(1000000) r(i)")
+		for {
+			batch, err := rows.Next()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if batch == nil {
+				break
+			}
+			batch.Release()
+		}
+		rows.End()
+		d.Finish()
 	}
 }

@@ -42,13 +42,7 @@ func TestPageKnowsWords(t *testing.T) {
 func words(t *testing.T, d *Database, sql string) string {
 	t.Helper()
 	defer d.Finish()
-	if err := d.prepare(sql); err != nil {
-		t.Fatal(err)
-	}
-	s, err := d.stream(context.Background(), sql)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := started(t, d, sql)
 	defer s.End()
 	batch, err := s.Next()
 	if err != nil {
@@ -56,4 +50,17 @@ func words(t *testing.T, d *Database, sql string) string {
 	}
 	defer batch.Release()
 	return strings.Clone(batch.Column(0).ValueStr(0)) // the batch owns it
+}
+
+// started runs a statement.
+func started(t testing.TB, d *Database, sql string) *stream {
+	t.Helper()
+	if err := d.prepare(sql); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.stream(context.Background(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
