@@ -37,8 +37,7 @@ func orNone(b Bucket) Bucket {
 	return b
 }
 
-// temporary begins the names of files that are not whole yet. Whoever lists removes those that
-// have stayed as long as leftAfter, of a process that was killed.
+// temporary begins the names of files that are not whole yet. After leftAfter their writer was killed.
 const (
 	temporary = ".new-"
 	leftAfter = 24 * time.Hour
@@ -119,7 +118,7 @@ func (d *Directory) ReadRange(ctx context.Context, name string, offset, length i
 	}{io.NewSectionReader(f, offset, length), f}, nil
 }
 
-// List lists objects; see [Bucket].
+// List lists objects; see [Bucket]. It removes the files that killed writers left a day ago.
 func (d *Directory) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		objects, err := d.list(ctx, prefix, after)
